@@ -1,0 +1,300 @@
+"""Records: the entries of the journal, the hash chain that joins them, and its verification (DESIGN.md 4.4).
+
+A record is one JSON object on one line, encoded by msgspec with the fields in the order given here. Each carries the
+SHA-256 of the session's previous line, and a session's last one is signed by the proxy. This module never writes a
+file (see `proxy.journal`) and never judges what a statement did (see `control.evidence`).
+
+Times are nanoseconds since the epoch; fields whose value is their default are left out of the line.
+"""
+
+import base64
+import hashlib
+import time
+from collections.abc import Iterable
+from typing import Literal, TypeAlias
+
+import msgspec
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+
+RECORD_VERSION = 1
+GENESIS = ""
+"""What a session's first record has as `prev`."""
+
+TransactionState: TypeAlias = Literal["I", "T", "E"]
+"""ReadyForQuery's own letters: idle, in a transaction, in a failed transaction."""
+
+Outcome: TypeAlias = Literal["rolled back", "nothing open", "committed before", "partly committed", "unknown"]
+"""What became of the work that was open when a session was ended."""
+
+EndReason: TypeAlias = Literal[
+    "closed",  # the client said Terminate, or closed the socket while nothing ran
+    "client_lost",  # the client's socket broke or closed while something ran
+    "expired",
+    "revoked",
+    "killed",
+    "locked",
+    "idle",
+    "lease_lost",
+    "drained",
+    "journal",
+    "protocol",  # the client broke the protocol
+    "upstream",  # PostgreSQL ended the session or could not be reached
+    "crashed",  # found open when the proxy started again
+]
+
+
+class Record(msgspec.Struct, kw_only=True, omit_defaults=True, tag_field="type"):
+    """What every record has. `Chain.seal` fills these in."""
+
+    v: int | None = None
+    session: str = ""
+    seq: int = -1
+    """Counts from 0 within the session, without gaps."""
+    at: int = 0
+    prev: str | None = None
+
+
+class Parameter(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One bound value: `value` (None is SQL NULL) or, where its type is not one we decode, `base64`."""
+
+    type: int
+    """The type's OID, 0 where the client left it to the server."""
+    value: str | int | float | bool | None = None
+    base64: str | None = None
+
+
+class Tls(msgspec.Struct, frozen=True, kw_only=True):
+    """The client leg's encryption."""
+
+    version: str
+    cipher: str
+
+
+class SessionStart(Record, kw_only=True, tag="session.start"):
+    """A connection was admitted on a grant and its backend is ready."""
+
+    grant: str
+    person: str
+    reason: str | None = None
+    approved_by: str | None = None
+    expires_at: int
+    target: str
+    database: str
+    profile: str
+    upstream_user: str
+    backend_pid: int
+    backend_start: str
+    """`backend_start` of pg_stat_activity, ISO 8601 with microseconds: with the pid, the backend's identity."""
+    address: str | None = None
+    tls: Tls | None = None
+    application_name: str | None = None
+    proxy: str
+
+
+class StatementStart(Record, kw_only=True, tag="statement.start"):
+    """A statement is about to be forwarded."""
+
+    statement: int
+    """Counts from 1 within the session."""
+    kind: Literal["query", "execute", "function"]
+    sql: str
+    sql_base64: str | None = None
+    """The exact bytes, where they are not UTF-8 (`sql` then has escapes)."""
+    masked: bool = False
+    """A secret in `sql` was replaced by `***`."""
+    parameters: list[Parameter] | None = None
+    name: str | None = None
+    """The prepared statement's name, where it has one."""
+    function: int | None = None
+    """The function's OID, for kind `function`."""
+    state: TransactionState
+    transaction: int
+    """Counts the session's transactions from 1; statements that share one share the number."""
+
+
+class StatementEnd(Record, kw_only=True, tag="statement.end"):
+    """A statement's results have all come (written at the ReadyForQuery that closes its round)."""
+
+    statement: int
+    tags: list[str] = []
+    rows: int = 0
+    duration: int
+    """Nanoseconds from forwarding to its completion."""
+    bytes_in: int = 0
+    bytes_out: int = 0
+    sqlstate: str | None = None
+    message: str | None = None
+    skipped: bool = False
+    """PostgreSQL never ran it: an earlier statement of the pipeline failed."""
+    suspended: bool = False
+    """The portal has more rows (PortalSuspended)."""
+    state: TransactionState | None = None
+    """After it; None where the session ended first."""
+
+
+class Copy(Record, kw_only=True, tag="copy"):
+    """A COPY's data is through."""
+
+    statement: int
+    direction: Literal["in", "out", "both"]
+    bytes: int
+    failed: bool = False
+
+
+class Cancel(Record, kw_only=True, tag="cancel"):
+    """A CancelRequest with this session's key was forwarded, or not (`forwarded`) because nothing ran."""
+
+    address: str | None = None
+    forwarded: bool
+    statement: int | None = None
+
+
+class Notice(Record, kw_only=True, tag="notice"):
+    """What the proxy itself told the client."""
+
+    severity: str
+    sqlstate: str
+    message: str
+
+
+class GrantExtended(Record, kw_only=True, tag="grant.extended"):
+    """The grant's end has moved."""
+
+    grant: str
+    expires_at: int
+
+
+class AuthRefused(Record, kw_only=True, tag="auth.refused"):
+    """A connection was not admitted. The only record of its session."""
+
+    refusal: str
+    user: str
+    database: str
+    address: str | None = None
+    grant: str | None = None
+    """Set only where the token's signature was good."""
+
+
+class SessionEnd(Record, kw_only=True, tag="session.end"):
+    """A session's last record. `signature` is over the bytes of its line before it."""
+
+    reason: EndReason
+    by: str | None = None
+    """Who decided it, for revoked, killed and locked."""
+    decided_at: int
+    gone_at: int | None = None
+    """When the backend was seen to be gone from pg_stat_activity; None where nobody could look."""
+    outcome: Outcome
+    running: int | None = None
+    """The statement that was running at the decision."""
+    statements: int
+    bytes_in: int
+    bytes_out: int
+    signature: str = ""
+
+
+AnyRecord: TypeAlias = (
+    SessionStart | StatementStart | StatementEnd | Copy | Cancel | Notice | GrantExtended | AuthRefused | SessionEnd
+)
+
+_encode = msgspec.json.Encoder().encode
+_decoder: msgspec.json.Decoder[AnyRecord] = msgspec.json.Decoder(AnyRecord)
+_SIGNATURE_MARK = b',"signature":"'
+
+
+class RecordError(Exception):
+    """A line that is no record of this version."""
+
+
+class ChainError(Exception):
+    """A session's records are not what the proxy wrote. `seq` is the first bad one's number, where that is known."""
+
+    def __init__(self, text: str, *, seq: int | None = None) -> None:
+        super().__init__(text)
+        self.seq = seq
+
+
+def decode(line: bytes) -> AnyRecord:
+    """The record on `line`. Raises RecordError."""
+    try:
+        record = _decoder.decode(line)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise RecordError(f"not a record: {error}") from error
+    if record.v != RECORD_VERSION:
+        raise RecordError(f"record version {record.v} is not known")
+    return record
+
+
+def line_hash(line: bytes) -> str:
+    """What the next record of the session has as `prev`: SHA-256 of the line without its newline, in hex."""
+    return hashlib.sha256(line).hexdigest()
+
+
+class Chain:
+    """One session's chain: numbers its records and joins them."""
+
+    __slots__ = ("head", "next_seq", "session")
+
+    def __init__(self, session: str, *, next_seq: int = 0, head: str = GENESIS) -> None:
+        self.session = session
+        self.next_seq = next_seq
+        self.head = head
+
+    def seal(self, record: Record, *, at: int | None = None) -> bytes:
+        """Complete `record` and return its line, without newline; the chain's head moves on."""
+        record.v = RECORD_VERSION
+        record.session = self.session
+        record.seq = self.next_seq
+        record.at = time.time_ns() if at is None else at
+        record.prev = self.head
+        line = _encode(record)
+        self.next_seq += 1
+        self.head = hashlib.sha256(line).hexdigest()
+        return line
+
+    def seal_signed(self, record: SessionEnd, key: Ed25519PrivateKey, *, at: int | None = None) -> bytes:
+        """As `seal`, for the last record: signed by the proxy's key, and so is, through `prev`, all before it."""
+        record.signature = ""
+        unsigned = self.seal(record, at=at)[:-1]
+        signature = base64.b64encode(key.sign(unsigned))
+        line = unsigned + _SIGNATURE_MARK + signature + b'"}'
+        self.head = line_hash(line)
+        return line
+
+
+def verify_signature(line: bytes, key: Ed25519PublicKey) -> None:
+    """Check the signature on a `session.end` line. Raises ChainError."""
+    unsigned, mark, rest = line.rpartition(_SIGNATURE_MARK)
+    try:
+        if not mark or not rest.endswith(b'"}'):
+            raise ValueError("no signature")
+        key.verify(base64.b64decode(rest[:-2], validate=True), unsigned)
+    except (ValueError, InvalidSignature) as error:
+        raise ChainError("the session's last record is not signed by this key") from error
+
+
+def verify_chain(lines: Iterable[bytes], key: Ed25519PublicKey | None = None) -> int:
+    """Check one session's lines in order: numbers, chain, and with `key` the signature. Returns how many there are.
+
+    Raises ChainError naming the first record that is not what was written, RecordError for a line that is none.
+    A session whose last record is not `session.end` or `auth.refused` is reported too: it runs on, or its tail is cut.
+    """
+    head, count, session = GENESIS, 0, None
+    last: AnyRecord | None = None
+    line = b""
+    for line in lines:
+        if isinstance(last, SessionEnd | AuthRefused):
+            raise ChainError("a record behind the session's end", seq=count)
+        last = decode(line)
+        session = last.session if session is None else session
+        if last.session != session or last.seq != count:
+            raise ChainError(f"expected record {count} of session {session}", seq=count)
+        if last.prev != head:
+            raise ChainError("the record before it was changed", seq=count)
+        head, count = line_hash(line), count + 1
+    if not isinstance(last, SessionEnd | AuthRefused):
+        raise ChainError("the session has no end: it is still running, or its tail was cut", seq=count)
+    if key is not None and isinstance(last, SessionEnd):
+        verify_signature(line, key)
+    return count
