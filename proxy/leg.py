@@ -1,0 +1,185 @@
+"""One socket of a session, towards the client or towards PostgreSQL: an asyncio protocol with two modes.
+
+While a session starts, messages are read one by one with `read`; in the relay each chunk goes straight to a sink. Owns
+the transport, the bytes not yet read, and flow control: a leg whose peer cannot take more stops reading. It knows
+message headers and nothing of what messages mean.
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import cast
+
+from proxy.errors import ClientGone, ProtocolViolation
+
+HEADER_BYTES = 5
+READ_AHEAD_BYTES = 65_536
+WRITE_HIGH_BYTES = 65_536
+"""Above this many unsent bytes the other leg stops reading; it starts again at a quarter of it."""
+LINGER_S = 2.0
+
+
+class Leg(asyncio.Protocol):
+    """One socket of a session."""
+
+    def __init__(self, initial: bytes = b"") -> None:
+        self._inbox = bytearray(initial)
+        self._wanted = 0
+        self._reader: asyncio.Future[None] | None = None
+        self._sink: Callable[[bytes], None] | None = None
+        self._on_end: Callable[[], None] | None = None
+        self._reading_paused = False
+        self.transport: asyncio.Transport = cast("asyncio.Transport", None)
+        self.source: Leg | None = None
+        """The leg that feeds this one: it is told to stop reading while this one cannot send."""
+        self.ended = False
+        """The peer will send nothing more (end of file, or the connection is lost)."""
+        self.closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    # What asyncio calls.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Keep the transport (asyncio.Protocol)."""
+        self.transport = cast("asyncio.Transport", transport)
+        self.transport.set_write_buffer_limits(high=WRITE_HIGH_BYTES, low=WRITE_HIGH_BYTES // 4)
+
+    def data_received(self, data: bytes) -> None:
+        """Hand the chunk to the relay, or keep it for `read` (asyncio.Protocol)."""
+        if self._sink is not None:
+            self._sink(data)
+            return
+        self._inbox += data
+        if len(self._inbox) > self._wanted + READ_AHEAD_BYTES:
+            self.pause()
+        self._wake()
+
+    def eof_received(self) -> bool:
+        """Note the end of the peer's stream; without TLS the other direction stays open (asyncio.Protocol)."""
+        self._end()
+        return not self.encrypted
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 asyncio's signature
+        """Note that the connection is gone, whatever the cause (asyncio.Protocol)."""
+        if not self.closed.done():
+            self.closed.set_result(None)
+        self.resume_writing()
+        self._end()
+
+    def pause_writing(self) -> None:
+        """Make the source stop reading (asyncio.Protocol)."""
+        if self.source is not None:
+            self.source.pause()
+
+    def resume_writing(self) -> None:
+        """Let the source read again (asyncio.Protocol)."""
+        if self.source is not None:
+            self.source.resume()
+
+    # What a session calls.
+
+    async def read(self, limit: int) -> tuple[int, bytes]:
+        """The next message as (type, body). Raises ProtocolViolation for a bad length, ClientGone at the end."""
+        await self._have(HEADER_BYTES)
+        kind = self._inbox[0]
+        length = int.from_bytes(self._inbox[1:5], signed=True)
+        if not 4 <= length <= limit + 4:  # noqa: PLR2004 the length word counts itself
+            raise ProtocolViolation(f"message {kind} of {length} bytes")
+        await self._have(1 + length)
+        return kind, self.take(1 + length)[HEADER_BYTES:]
+
+    async def read_bytes(self, count: int) -> bytes:
+        """The next `count` bytes. Raises ClientGone at the end of the stream."""
+        await self._have(count)
+        return self.take(count)
+
+    def take(self, count: int | None = None) -> bytes:
+        """Take what has arrived (up to `count` bytes) without waiting."""
+        taken = bytes(self._inbox[:count])
+        del self._inbox[: len(taken)]
+        return taken
+
+    def write(self, data: bytes) -> None:
+        """Send, or buffer to send: `pause_writing` bounds the buffer by way of the source."""
+        if not self.transport.is_closing():
+            self.transport.write(data)
+
+    def relay_to(self, sink: Callable[[bytes], None], on_end: Callable[[], None]) -> None:
+        """From here on every chunk goes to `sink`, first what has arrived; `on_end` is called once at the end."""
+        self._sink, self._on_end = sink, on_end
+        self.resume()
+        if self._inbox:
+            sink(self.take())
+        if self.ended:
+            on_end()
+
+    def discard(self) -> None:
+        """From here on whatever arrives is read and thrown away."""
+        self._sink, self._on_end = _nothing, None
+        self._inbox.clear()
+        self.resume()
+
+    def pause(self) -> None:
+        """Stop reading from the socket."""
+        if not self._reading_paused and not self.transport.is_closing():
+            self._reading_paused = True
+            self.transport.pause_reading()
+
+    def resume(self) -> None:
+        """Read from the socket again."""
+        if self._reading_paused:
+            self._reading_paused = False
+            if not self.transport.is_closing():
+                self.transport.resume_reading()
+
+    @property
+    def encrypted(self) -> bool:
+        """Whether this leg runs over TLS."""
+        return self.transport.get_extra_info("ssl_object") is not None
+
+    async def close(self, linger_s: float = LINGER_S) -> None:
+        """Send what is buffered and close. What still arrives is read and thrown away for at most `linger_s`.
+
+        Closing a socket with unread data resets the connection, and the peer then loses what it was told last
+        (PROTOCOL.md rows 80 and 3.7).
+        """
+        self.discard()
+        try:
+            async with asyncio.timeout(linger_s):
+                if self.transport.can_write_eof() and not self.ended and not self.transport.is_closing():
+                    self.transport.write_eof()
+                else:
+                    self.transport.close()
+                await asyncio.shield(self.closed)
+        except TimeoutError:
+            pass
+        finally:
+            self.transport.abort()
+
+    # The inbox.
+
+    async def _have(self, count: int) -> None:
+        while len(self._inbox) < count:
+            if self.ended:
+                raise ClientGone
+            self._wanted = count
+            self.resume()
+            self._reader = asyncio.get_running_loop().create_future()
+            try:
+                await self._reader
+            finally:
+                self._reader = None
+
+    def _wake(self) -> None:
+        if self._reader is not None and not self._reader.done():
+            self._reader.set_result(None)
+
+    def _end(self) -> None:
+        if self.ended:
+            return
+        self.ended = True
+        self._wake()
+        if self._on_end is not None:
+            self._on_end()
+
+
+def _nothing(_data: bytes) -> None:
+    """Throw the chunk away."""
