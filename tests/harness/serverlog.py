@@ -1,0 +1,57 @@
+"""Reading what PostgreSQL itself logged (csvlog), to hold it against what Curfew recorded. Never writes."""
+
+import csv
+from dataclasses import dataclass
+
+from tests.harness.postgres import Cluster
+
+# https://www.postgresql.org/docs/current/runtime-config-logging.html#RUNTIME-CONFIG-LOGGING-CSVLOG
+_USER, _DATABASE, _PID, _SEVERITY, _SQLSTATE, _MESSAGE, _APPLICATION = 1, 2, 3, 11, 12, 13, 22
+_STATEMENT = "statement: "
+_EXECUTE = "execute "
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogLine:
+    """One entry of the server's log."""
+
+    pid: int
+    user: str
+    database: str
+    severity: str
+    sqlstate: str
+    message: str
+    application: str
+
+    @property
+    def statement(self) -> str | None:
+        """The SQL, where the entry says that a statement is being executed (simple or extended)."""
+        if self.message.startswith(_STATEMENT):
+            return self.message.removeprefix(_STATEMENT)
+        if self.message.startswith(_EXECUTE):
+            return self.message.partition(": ")[2]
+        return None
+
+
+def read_log(cluster: Cluster) -> list[LogLine]:
+    """Every entry so far of a Cluster made with `log_statements`. A last line still being written is left out."""
+    text = (cluster.data / "log" / "postgresql.csv").read_text(errors="replace")
+    return [_entry(row) for row in csv.reader(text.splitlines(keepends=True)) if len(row) > _APPLICATION]
+
+
+def statements(cluster: Cluster, *, user: str = "", database: str = "") -> list[str]:
+    """The SQL of every statement executed, in order, by `user` and in `database` where given."""
+    wanted = (line for line in read_log(cluster) if user in ("", line.user) and database in ("", line.database))
+    return [sql for line in wanted if (sql := line.statement) is not None]
+
+
+def _entry(row: list[str]) -> LogLine:
+    return LogLine(
+        pid=int(row[_PID] or 0),
+        user=row[_USER],
+        database=row[_DATABASE],
+        severity=row[_SEVERITY],
+        sqlstate=row[_SQLSTATE],
+        message=row[_MESSAGE],
+        application=row[_APPLICATION],
+    )

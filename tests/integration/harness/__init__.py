@@ -1,0 +1,1 @@
+"""Tests of the harness itself: what every other test stands on."""
