@@ -8,19 +8,19 @@ import difflib
 import tomllib
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import Annotated, Any, Literal, TypeVar, get_type_hints
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, TypeAlias, Union, get_args, get_origin, get_type_hints
 
 import msgspec
 
 ENVIRONMENT_PREFIX = "CURFEW_"
 SECTIONS = ("proxy", "control", "targets", "policy")
 
-Name = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9][a-z0-9_.-]{0,62}$")]
+Name = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9][a-z0-9_.-]{0,62}\Z")]
 """Targets, profiles and proxies: lower case, so that a name has one spelling everywhere."""
 Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
-Seconds = Annotated[float, msgspec.Meta(gt=0)]
-
-Section = TypeVar("Section")
+Seconds = Annotated[float, msgspec.Meta(gt=0, le=31_536_000)]
+Text = Annotated[str, msgspec.Meta(min_length=1)]
 
 
 class SettingsError(Exception):
@@ -34,9 +34,13 @@ class SettingsError(Exception):
 class Secret(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Where a secret comes from: exactly one of a file, an environment variable or a command's first output line."""
 
-    file: str | None = None
-    env: str | None = None
-    command: list[str] | None = None
+    file: Text | None = None
+    env: Text | None = None
+    command: Annotated[list[Text], msgspec.Meta(min_length=1)] | None = None
+
+    def __post_init__(self) -> None:
+        if sum(source is not None for source in (self.file, self.env, self.command)) != 1:
+            raise ValueError("say exactly one of `file`, `env` and `command`")
 
 
 class Parameters(StrEnum):
@@ -52,7 +56,7 @@ class AccessProfile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
     description: str = ""
     identity: Literal["vaulted"] = "vaulted"
-    user: str
+    user: Text
     """The stored login at PostgreSQL; the person never sees it."""
     password: Secret | None = None
     """None where PostgreSQL asks for none (trust, or a client certificate)."""
@@ -62,24 +66,24 @@ class AccessProfile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 class Keeper(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`[targets.NAME.keeper]`: the proxy's own login, which ends backends and looks whether they are gone."""
 
-    user: str
+    user: Text
     password: Secret | None = None
-    database: str = "postgres"
+    database: Text = "postgres"
 
 
 class Target(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`[targets.NAME]`: a PostgreSQL server that access is granted to."""
 
-    host: str
+    host: Text
     """A host name, an address, or the folder of a unix socket (starts with `/`)."""
     port: Port = 5432
-    database: str
+    database: Text
     """What a bare `dbname=TARGET` means."""
-    databases: list[str] = msgspec.field(default_factory=lambda: ["*"])
+    databases: Annotated[list[Text], msgspec.Meta(min_length=1)] = msgspec.field(default_factory=lambda: ["*"])
     """What a request may ask for; `*` for all."""
     description: str = ""
     sslmode: Literal["disable", "require", "verify-ca", "verify-full"] = "verify-full"
-    ca_file: str | None = None
+    ca_file: Text | None = None
     """The authority that signed the server's certificate; the system's where it is not set."""
     connect_timeout_s: Seconds = 10.0
     lost_lease: Literal["refuse-new", "end-sessions", "run-on"] = "refuse-new"
@@ -89,73 +93,108 @@ class Target(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     access: dict[Name, AccessProfile]
 
 
-def load(text: str, environment: Mapping[str, str], sections: Mapping[str, type[Any]]) -> dict[str, Any]:
+Targets: TypeAlias = dict[Name, Target]
+"""`[targets]`: what both services read."""
+
+
+def load(text: str, environment: Mapping[str, str], sections: Mapping[str, Any]) -> dict[str, Any]:
     """The named sections of the TOML `text`, with the environment's overrides, each as its type.
 
-    Sections that are another service's are not looked into. Raises SettingsError.
+    Sections that are another service's are not looked into. Raises SettingsError with every fault there is.
     """
     try:
         tables = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise SettingsError(f"not TOML: {error}") from error
-    faults = [_unknown(name, SECTIONS, "") for name in tables if name not in SECTIONS]
-    _override(tables, environment)
+    faults = _override(tables, environment)
+    faults += [_unknown(name, SECTIONS, "") for name in tables if name not in SECTIONS]
     loaded: dict[str, Any] = {}
     for name, kind in sections.items():
         if name not in tables:
             faults.append(f"{name}: the section [{name}] is missing; config.example.toml shows it")
             continue
-        faults += _unknown_keys(tables[name], kind, name)
-        try:
+        found = _faults(tables[name], kind, name)
+        if not found:
             loaded[name] = msgspec.convert(tables[name], kind, strict=False)
-        except msgspec.ValidationError as error:
-            if not faults:
-                faults.append(_located(error, name))
+        faults += found
     if faults:
         raise SettingsError(*faults)
     return loaded
 
 
-def _override(tables: dict[str, Any], environment: Mapping[str, str]) -> None:
-    """Apply `CURFEW_PROXY__LIMITS__SESSIONS=5` and its kind: `__` goes one table down, a list is TOML or JSON text."""
-    for variable, value in environment.items():
+def _override(tables: dict[str, Any], environment: Mapping[str, str]) -> list[str]:
+    """Apply `CURFEW_PROXY__JOURNAL__LIMIT_BYTES=5` and its kind, and return the faults: `__` goes one table down.
+
+    A value that starts with `[` or `{` is a list or a table, as JSON. Variables without `__` are not settings.
+    """
+    faults = []
+    for variable, value in sorted(environment.items()):
         path = variable.removeprefix(ENVIRONMENT_PREFIX).lower().split("__")
-        if not variable.startswith(ENVIRONMENT_PREFIX) or len(path) < 2 or path[0] not in SECTIONS:  # noqa: PLR2004
+        if not variable.startswith(ENVIRONMENT_PREFIX) or path[1:] == []:
+            continue
+        if path[0] not in SECTIONS:
+            faults.append(f"{variable}: {_unknown(path[0], SECTIONS, '')}")
             continue
         table = tables
-        for name in path[:-1]:
-            table = table.setdefault(name, {})
-        table[path[-1]] = msgspec.json.decode(value) if value[:1] in "[{" and value else value
-
-
-def _unknown_keys(value: Any, kind: Any, path: str) -> list[str]:  # noqa: ANN401 both are whatever TOML and the types hold
-    """Find keys that no field has, at any depth, so that one run names them all."""
-    arguments = getattr(kind, "__args__", ())
-    if isinstance(value, dict) and arguments and getattr(kind, "__origin__", None) is dict:
-        return [
-            fault for name, inner in value.items() for fault in _unknown_keys(inner, arguments[1], f"{path}.{name}")
-        ]
-    if isinstance(value, list) and arguments and getattr(kind, "__origin__", None) is list:
-        return [fault for i, inner in enumerate(value) for fault in _unknown_keys(inner, arguments[0], f"{path}[{i}]")]
-    structs = [one for one in (kind, *arguments) if isinstance(one, type) and issubclass(one, msgspec.Struct)]
-    if not isinstance(value, dict) or not structs:
-        return []
-    hints = get_type_hints(structs[0])
-    faults = [_unknown(name, tuple(hints), path) for name in value if name not in hints]
-    for name, inner in value.items():
-        if name in hints:
-            faults += _unknown_keys(inner, hints[name], f"{path}.{name}")
+        try:
+            for name in path[:-1]:
+                table = table.setdefault(name, {})
+            table[path[-1]] = msgspec.json.decode(value) if value[:1] in ("[", "{") else value
+        except (AttributeError, TypeError):
+            faults.append(
+                f"{variable}: {'.'.join(path[:-1])} is not a table; name a key that config.example.toml shows"
+            )
+        except msgspec.DecodeError as error:
+            faults.append(f"{variable}: a value that starts with {value[:1]!r} must be JSON: {error}")
     return faults
+
+
+def _faults(value: Any, kind: Any, path: str) -> list[str]:  # noqa: ANN401 both are whatever TOML and the types hold
+    """Every fault in `value`, each with its own key's path: msgspec stops at the first, and names no dict's keys."""
+    shape = _shape(kind)
+    inner: list[str] = []
+    if isinstance(value, dict) and get_origin(shape) is dict:
+        key_kind, value_kind = get_args(shape)
+        for name, one in value.items():
+            inner += _plain(name, key_kind, f"{path}.{name}") or _faults(one, value_kind, f"{path}.{name}")
+    elif isinstance(value, list) and get_origin(shape) is list:
+        for index, one in enumerate(value):
+            inner += _faults(one, get_args(shape)[0], f"{path}[{index}]")
+    elif isinstance(value, dict) and isinstance(shape, type) and issubclass(shape, msgspec.Struct):
+        inner = _struct_faults(value, shape, path)
+    # The whole is judged only when its parts are sound: for rules that span several of them.
+    return inner or _plain(value, kind, path)
+
+
+def _struct_faults(value: dict[str, Any], kind: type[msgspec.Struct], path: str) -> list[str]:
+    hints = get_type_hints(kind, include_extras=True)
+    faults = [_unknown(name, tuple(hints), path) for name in value if name not in hints]
+    for field in msgspec.structs.fields(kind):
+        if field.name in value:
+            faults += _faults(value[field.name], hints[field.name], f"{path}.{field.name}")
+        elif field.required:
+            faults.append(f"{path}.{field.name}: missing; config.example.toml shows it")
+    return faults
+
+
+def _plain(value: Any, kind: Any, path: str) -> list[str]:  # noqa: ANN401 as _faults
+    """The one fault that msgspec finds in `value`, as `proxy.port: expected ...`."""
+    try:
+        msgspec.convert(value, kind, strict=False)
+    except msgspec.ValidationError as error:
+        text = str(error).partition(" - at `")[0]
+        return [f"{path}: {text[:1].lower()}{text[1:]}"]
+    return []
+
+
+def _shape(kind: Any) -> Any:  # noqa: ANN401 as _faults
+    """`kind` without Annotated's constraints and without `| None`."""
+    while get_origin(kind) is Annotated or get_origin(kind) in (Union, UnionType):
+        kind = next(one for one in get_args(kind) if one is not NoneType)
+    return kind
 
 
 def _unknown(name: str, known: tuple[str, ...], path: str) -> str:
     close = difflib.get_close_matches(name, known, n=1)
     hint = f"did you mean {close[0]!r}?" if close else "config.example.toml shows every key"
     return f"{path}.{name}: unknown key; {hint}".lstrip(".")
-
-
-def _located(error: msgspec.ValidationError, section: str) -> str:
-    """`Expected `int`, got `str` - at `$.port`` becomes `proxy.port: expected ...`."""
-    text, mark, where = str(error).partition(" - at `$")
-    path = where.rstrip("`") if mark else ""
-    return f"{section}{path}: {text[:1].lower()}{text[1:]}"
