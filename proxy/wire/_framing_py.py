@@ -1,0 +1,180 @@
+"""The framers in plain Python: the twin of `_framing.pyx`, for where no C compiler was at hand (see `framing`).
+
+Owns the same header scan with the same answers, byte for byte; tests run both side by side. Never raises on input,
+never looks into a body.
+"""
+
+import struct
+
+_header_at = struct.Struct("!BI").unpack_from
+_HEADER = 5
+"""The type byte and the length word, which counts itself."""
+_SMALL_LIMIT = 10_000
+_LARGE_LIMIT = 0x3FFF_FFFF
+"""PQ_SMALL_MESSAGE_LIMIT and PQ_LARGE_MESSAGE_LIMIT of PostgreSQL's libpq.h."""
+_BACKEND_LIMIT = 0x4000_0010
+"""1 GiB + 16: more than any server of today can build."""
+_LEAST = 4
+_COPY_DATA = ord("d")
+_WANTED = frozenset(b"CZEIs1GHWStKVv")
+
+KEEP = 65_536
+"""The most of a backend message's body that is handed up."""
+
+
+class FrontendFramer:
+    """Client to upstream: only whole messages go on, but CopyData, which streams."""
+
+    __slots__ = ("_caps", "_copy_left", "_held", "_need", "copy_bytes", "error")
+
+    def __init__(self, limit: int) -> None:
+        self.error: str | None = None
+        self.copy_bytes = 0
+        self._caps = dict.fromkeys(b"CDEHSXcf", _SMALL_LIMIT)
+        self._caps |= dict.fromkeys(b"QPBF", max(_LEAST, min(limit, _LARGE_LIMIT)))
+        self._caps[_COPY_DATA] = _LARGE_LIMIT  # it streams, so PostgreSQL's own limit costs no memory
+        self._held = bytearray()
+        self._need = 0  # size of the message in _held; 0 where its header is not whole
+        self._copy_left = 0
+
+    @property
+    def pending(self) -> int:
+        """How many bytes are held back."""
+        return len(self._held)
+
+    def feed(self, data: bytes) -> tuple[list[tuple[int, bytes]], bytes]:
+        """Take the next bytes: the complete messages, and what may go upstream now."""
+        messages: list[tuple[int, bytes]] = []
+        if self.error is not None:
+            return messages, b""
+        if self._held:
+            self._held += data
+            if len(self._held) < (self._need or _HEADER):
+                return messages, b""
+            data, self._held, self._need = bytes(self._held), bytearray(), 0
+        end = self._scan(data, self._pass_copy(len(data)), messages)
+        if end == len(data):
+            return messages, data
+        if self.error is None:
+            self._keep(data, end)
+        return messages, data[:end]
+
+    def _scan(self, data: bytes, end: int, messages: list[tuple[int, bytes]]) -> int:
+        # From `end`, where a header starts: where the last whole message, or the CopyData so far, ends.
+        size = len(data)
+        while size - end >= _HEADER:
+            kind, length = _header_at(data, end)
+            if not _LEAST <= length <= self._caps.get(kind, 0):
+                self._die(kind, length)
+                return end
+            if kind == _COPY_DATA:
+                self._copy_left = length - 4
+                end += _HEADER
+                end += self._pass_copy(size - end)
+                continue
+            if length >= size - end:
+                self._need = length + 1
+                return end
+            messages.append((kind, data[end + _HEADER : end + 1 + length]))
+            end += 1 + length
+        return end
+
+    def _pass_copy(self, available: int) -> int:
+        taken = min(self._copy_left, available)
+        self._copy_left -= taken
+        self.copy_bytes += taken
+        return taken
+
+    def _keep(self, data: bytes, start: int) -> None:
+        # From `start`: a header that is not whole, or one that was checked and whose message is not.
+        if not self._need and data[start] not in self._caps:
+            self._die(data[start], 0)  # as PostgreSQL: it does not wait for the length
+        else:
+            self._held += memoryview(data)[start:]
+
+    def _die(self, kind: int, length: int) -> None:
+        if kind in self._caps:
+            self.error = f"invalid length {length} of frontend message {chr(kind)}"
+        else:
+            self.error = f"invalid frontend message type {kind}"
+
+
+class BackendFramer:
+    """Upstream to client: a scan of headers that hands up the messages which matter and holds nothing back."""
+
+    __slots__ = ("_body", "_header", "_kind", "_left", "boundary", "copy_bytes", "error", "position")
+
+    def __init__(self) -> None:
+        self.error: str | None = None
+        self.position = 0
+        self.boundary = 0
+        self.copy_bytes = 0
+        self._header = bytearray()
+        self._left = 0  # bytes of the current body still to come
+        self._kind = 0
+        self._body = bytearray()  # the start of a wanted body that is not yet whole
+
+    def feed(self, data: bytes) -> list[tuple[int, bytes, int]]:
+        """Take the next bytes: the wanted messages that end in them, each with its end's absolute offset."""
+        messages: list[tuple[int, bytes, int]] = []
+        base, at = self.position, 0
+        self.position += len(data)
+        while at < len(data) and self.error is None:
+            if self._left:
+                at = self._body_part(data, at)
+            elif self._header:
+                missing = _HEADER - len(self._header)
+                self._header += data[at : at + missing]
+                at = min(at + missing, len(data))
+                if len(self._header) < _HEADER:
+                    break
+                self._open()
+            else:
+                at = self._scan(data, at, base, messages)
+                continue
+            if self._left == 0 and self.error is None:
+                self._finish(base + at, messages)
+        return messages
+
+    def _scan(self, data: bytes, at: int, base: int, messages: list[tuple[int, bytes, int]]) -> int:
+        # Whole messages; at the first that is not whole, its state is set up.
+        size = len(data)
+        while size - at >= _HEADER:
+            kind, length = _header_at(data, at)
+            if not _LEAST <= length <= _BACKEND_LIMIT or length >= size - at:
+                break
+            if kind in _WANTED:
+                body = data[at + _HEADER : at + min(length + 1, _HEADER + KEEP)]
+                messages.append((kind, body, base + at + 1 + length))
+            elif kind == _COPY_DATA:
+                self.copy_bytes += length - 4
+            at += 1 + length
+        self.boundary = base + at
+        self._header += data[at : at + _HEADER]
+        if len(self._header) == _HEADER:
+            self._open()
+        return min(at + _HEADER, size)
+
+    def _open(self) -> None:
+        # Start the message of the header, or die of it.
+        self._kind, length = _header_at(self._header)
+        self._header.clear()
+        if not _LEAST <= length <= _BACKEND_LIMIT:
+            self.error = f"invalid length {length} of backend message type {self._kind}"
+            return
+        self._left = length - 4
+        self._body.clear()
+
+    def _body_part(self, data: bytes, at: int) -> int:
+        taken = min(self._left, len(data) - at)
+        self._left -= taken
+        if self._kind == _COPY_DATA:
+            self.copy_bytes += taken
+        elif self._kind in _WANTED:
+            self._body += data[at : at + min(taken, KEEP - len(self._body))]
+        return at + taken
+
+    def _finish(self, end: int, messages: list[tuple[int, bytes, int]]) -> None:
+        self.boundary = end
+        if self._kind in _WANTED:
+            messages.append((self._kind, bytes(self._body), end))
