@@ -6,6 +6,7 @@ it names exists: that is `proxy.check`'s.
 
 import os
 import select
+import stat
 import subprocess
 import time
 from collections.abc import Mapping
@@ -42,11 +43,11 @@ class Journal(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     segment_bytes: Annotated[int, msgspec.Meta(ge=MIB)] = 64 * MIB
     """A file of the journal is closed and the next one begun at this size."""
     limit_bytes: Annotated[int, msgspec.Meta(ge=MIB)] = 10 * 1024 * MIB
-    """All of it may be this big: shipped files go first, and when none is left to go, no statement is forwarded."""
+    """All of it together. Files that control has go first; when none of them is left, no statement is forwarded."""
 
     def __post_init__(self) -> None:
-        if self.limit_bytes < 2 * self.segment_bytes:
-            raise ValueError("`limit_bytes` must be at least twice `segment_bytes`")
+        if self.limit_bytes < 4 * self.segment_bytes:
+            raise ValueError("`limit_bytes` must be at least four times `segment_bytes`")
 
 
 class Control(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -189,12 +190,15 @@ def read_secret(secret: Secret | None, environment: Mapping[str, str] = os.envir
 
 def _read_file(path: Path) -> bytes:
     try:
-        with path.open("rb") as file:
-            mode = os.fstat(file.fileno()).st_mode
-            data = file.read(SECRET_BYTES + 1)
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # else a fifo that nobody writes to hangs the start
+        with os.fdopen(descriptor, "rb") as file:
+            mode = os.fstat(descriptor).st_mode
+            data = file.read(SECRET_BYTES + 1) if stat.S_ISREG(mode) else None
     except OSError as error:
         raise SecretError(f"the file {path} cannot be read: {_why(error)}") from error
-    if mode & 0o027:
+    if data is None:
+        raise SecretError(f"{path} is not a file")
+    if mode & (stat.S_IWGRP | stat.S_IRWXO):
         log.warning("secret file is open to others; chmod 600 it", path=str(path), mode=oct(mode & 0o777))
     return data
 
