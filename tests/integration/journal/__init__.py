@@ -1,0 +1,1 @@
+"""The journal against real deaths and real full disks."""
