@@ -1,0 +1,1 @@
+"""Tests of the `curfew` command's parts."""

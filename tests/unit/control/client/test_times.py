@@ -1,0 +1,73 @@
+"""Durations and times as people write and read them."""
+
+from datetime import UTC, datetime, timedelta, timezone
+
+import pytest
+
+from control.client import times
+
+NOON = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("90s", 90), ("15m", 900), ("1h30m", 5400), ("1h", 3600), ("2d", 172_800), (" 1H5S ", 3605)],
+)
+def test_durations_are_read(text: str, seconds: int) -> None:
+    """Units from days to seconds, the larger first."""
+    assert times.parse_duration(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "0s", "90", "1.5h", "m", "-5m", "5m1h", "1h 30m", "\u0661s", "1" * 30 + "s"])
+def test_what_is_no_duration_is_refused(text: str) -> None:
+    """Nothing is guessed: a bare number has no unit, and nothing lasts no time."""
+    with pytest.raises(ValueError, match="is no duration"):
+        times.parse_duration(text)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.0, "0 ms"),
+        (0.0004, "0.4 ms"),
+        (0.012, "12 ms"),
+        (1.25, "1.2s"),
+        (2, "2s"),
+        (59.9, "1m"),
+        (90, "1m30s"),
+        (3600, "1h"),
+        (5400, "1h30m"),
+        (90_061, "1d1h"),
+        (-5, "-5s"),
+    ],
+)
+def test_durations_are_shown_short(seconds: float, text: str) -> None:
+    """Two units at most, milliseconds under a second."""
+    assert times.show_duration(seconds) == text
+
+
+def test_times_are_shown_in_local_time_with_their_distance() -> None:
+    """Today's time needs no date; what is past and what is to come is said."""
+    here = timezone(timedelta(hours=2))
+    now = NOON.astimezone(here)
+    assert times.show_time("2026-11-22T12:59:00Z", now=now) == "14:59:00 (in 59m)"
+    assert times.show_time("2026-11-22T11:58:30Z", now=now) == "13:58:30 (1m30s ago)"
+    assert times.show_time("2026-11-21T12:00:00+00:00", now=now) == "2026-11-21 14:00:00 (1d ago)"
+    assert times.show_time("2026-11-22T12:00:00", now=now) == "14:00:00 (now)"
+
+
+def test_a_time_that_is_none_is_shown_as_it_came() -> None:
+    """A service of another version must not break a listing."""
+    assert times.show_time("soon", now=NOON) == "soon"
+    assert times.show_time(None, now=NOON) == ""
+
+
+def test_offsets_are_positions_in_a_play() -> None:
+    """Minutes, seconds, milliseconds; hours where there are any; never negative."""
+    assert [times.show_offset(s) for s in (0, 1.2044, 61, 3723.0, -1)] == [
+        "0:00.000",
+        "0:01.204",
+        "1:01.000",
+        "1:02:03.000",
+        "0:00.000",
+    ]
