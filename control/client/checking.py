@@ -1,0 +1,120 @@
+"""Checking a session's records against what the proxy wrote: the client's side of `proxy.contract.record`.
+
+Reads lines, from the service or a file, and says what holds. Works offline: a file and a public key are enough.
+"""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import msgspec
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.serialization import load_pem_public_key
+
+from control.client.errors import ClientError
+from proxy.contract import proof
+from proxy.contract.record import (
+    ChainError,
+    RecordError,
+    SessionEnd,
+    SessionStart,
+    StatementStart,
+    decode,
+    verify_chain,
+)
+
+KEY_BYTES = 4_096
+
+
+class Checked(msgspec.Struct, frozen=True, kw_only=True):
+    """What was found for one session. `fault` is None where all of it holds."""
+
+    session: str
+    records: int
+    statements: int
+    proxy: str | None
+    signed: bool
+    fault: str | None = None
+    seq: int | None = None
+    """The first bad record."""
+
+
+class _Counted:
+    """Passes lines on and keeps what a report needs from them, so that one pass over them is enough."""
+
+    def __init__(self, lines: Iterable[bytes], session: str | None) -> None:
+        self._lines = lines
+        self.session = session or "unknown"
+        self._wanted = session
+        self.statements = 0
+        self.proxy: str | None = None
+        self.records = 0
+        self.signed_end = False
+
+    def __iter__(self) -> Iterator[bytes]:
+        for line in self._lines:
+            record = decode(line)
+            if self._wanted is None:
+                self._wanted = self.session = record.session
+            if record.session != self._wanted:
+                raise ChainError(f"a record of session {record.session}", seq=self.records)
+            self.statements += isinstance(record, StatementStart)
+            if isinstance(record, SessionStart):
+                self.proxy = record.proxy
+            self.signed_end = isinstance(record, SessionEnd)
+            yield line
+            self.records += 1
+
+
+def check(lines: Iterable[bytes], key: Ed25519PublicKey | None, *, session: str | None = None) -> Checked:
+    """Check one session's lines. With `session`, another session's records are a fault, however whole they are."""
+    counted = _Counted(lines, session)
+    fault: str | None = None
+    seq: int | None = None
+    try:
+        verify_chain(counted, key)
+    except ChainError as error:
+        fault, seq = str(error), error.seq
+    except RecordError as error:
+        fault, seq = str(error), counted.records
+    return Checked(
+        session=counted.session,
+        records=counted.records,
+        statements=counted.statements,
+        proxy=counted.proxy,
+        signed=key is not None and counted.signed_end,
+        fault=fault,
+        seq=seq,
+    )
+
+
+def by_session(lines: Iterable[bytes]) -> dict[str, list[bytes]]:
+    """A file's lines by session, each in order. Raises ClientError for a line that is no record."""
+    sessions: dict[str, list[bytes]] = {}
+    for number, raw in enumerate(lines, start=1):
+        line = raw.removesuffix(b"\n")
+        if not line:
+            continue
+        try:
+            sessions.setdefault(decode(line).session, []).append(line)
+        except RecordError as error:
+            raise ClientError(f"line {number} is bad: {error}") from error
+    return sessions
+
+
+def public_key(text: str) -> Ed25519PublicKey:
+    """The key in `text`: base64url as the API shows it, or the name of a file with that or PEM. Raises ClientError."""
+    path = Path(text)
+    try:
+        content = path.read_bytes()[:KEY_BYTES] if path.is_file() else text.encode()
+        if b"-----BEGIN" in content:
+            key = load_pem_public_key(content)
+            if not isinstance(key, Ed25519PublicKey):
+                raise TypeError("not Ed25519")
+            return key
+        return proof.public_key(content.decode().strip())
+    except (OSError, ValueError, TypeError, UnsupportedAlgorithm) as error:
+        raise ClientError(
+            "that is no proxy's public key",
+            hint="give 43 characters of base64url as GET /v1/proxies shows them, or a file with them or with PEM",
+        ) from error

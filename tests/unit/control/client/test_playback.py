@@ -1,0 +1,164 @@
+"""A session's timeline as a play: order, moments, words, and nothing that a text of the session could forge."""
+
+import io
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from control.client import playback
+from control.client.answers import Session
+from control.client.playback import Item, Step, Timeline
+
+Fields = dict[str, Any]
+
+
+def timeline(*items: Fields, **session: Any) -> Timeline:  # noqa: ANN401 a session's members
+    """A timeline of these items."""
+    return Timeline(session=Session(id="ses_1", **session), items=[Item(**fields) for fields in items])
+
+
+def statement(sql: str = "SELECT 1", **fields: Any) -> Fields:  # noqa: ANN401 an item's members
+    """A statement that took 12 ms and gave a row, with changes."""
+    return {"kind": "statement", "offset_s": 1.0, "sql": sql, "rows": 1, "duration_s": 0.012} | fields
+
+
+def shown(*items: Fields, width: int = 10_000, **session: Any) -> str:  # noqa: ANN401 a session's members
+    """What the play prints, without waiting."""
+    out = io.StringIO()
+    for step in playback.steps(timeline(*items, **session)):
+        playback.show(step, Console(file=out, width=width, markup=False, highlight=False, emoji=False))
+    return out.getvalue()
+
+
+def test_sql_parameters_and_result_stand_in_that_order() -> None:
+    """SQL behind its gutter line by line, values with a real NULL, then the result at its own moment."""
+    parameters = [{"type": 25, "value": "NULL"}, {"type": 23}, {"type": 23, "value": 42}, {"type": 16, "value": True}]
+    assert shown(statement("SELECT $1,\n  $2", parameters=parameters, rows=3)).splitlines() == [
+        "   0:01.000  #1     > SELECT $1,",
+        "                    >   $2",
+        "                    $1 = 'NULL'",
+        "                    $2 = NULL",
+        "                    $3 = 42",
+        "                    $4 = true",
+        "   0:01.012  #1     SUCCESS (3 rows, 12 ms)",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({"rows": 1}, "SUCCESS (1 row, 12 ms)"),
+        ({"rows": None, "tags": ["SET"]}, "SUCCESS (0 rows, 12 ms)"),
+        ({"rows": 50, "suspended": True}, "SUCCESS (50 rows so far, 12 ms)"),
+        (
+            {"sqlstate": "42P01", "message": 'relation "x" does not exist'},
+            'ERROR 42P01 relation "x" does not exist (12 ms)',
+        ),
+        ({"skipped": True}, "SKIPPED (an earlier statement of the pipeline failed)"),
+        ({"duration_s": None, "rows": None}, "NO RESULT (the session ended first)"),
+    ],
+)
+def test_each_result_has_its_words(fields: Fields, expected: str) -> None:
+    """Success with its rows and time, an error with its SQLSTATE, what never ran, what never finished."""
+    assert playback.result(Item(**(statement() | fields)))[0] == expected
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ({"type": 25, "value": "it's"}, "'it''s'"),
+        ({"type": 25, "value": ""}, "''"),
+        ({"type": 17, "base64": "AAE="}, "base64 'AAE=' (type 17)"),
+        ({"type": 17, "base64": ""}, "base64 '' (type 17)"),
+        ({"type": 16, "value": False}, "false"),
+        ({"type": 701, "value": 1.5}, "1.5"),
+        ({"type": 25, "value": None}, "NULL"),
+    ],
+)
+def test_values_are_written_as_sql_would(value: Fields, text: str) -> None:
+    """An empty text, the text NULL and NULL are three different things."""
+    assert playback.parameter(value) == text
+
+
+def test_what_came_between_stands_between() -> None:
+    """A cancel during a statement is shown before the statement's result."""
+    text = shown(
+        statement("SELECT pg_sleep(9)", duration_s=2.0, sqlstate="57014", message="canceling statement"),
+        {"kind": "cancel", "offset_s": 2.5, "text": "from 10.0.0.1"},
+        {"kind": "end", "offset_s": 9.0, "text": "closed"},
+    )
+    assert [line.split()[1] for line in text.splitlines()] == ["#1", "CANCEL", "#1", "END"]
+
+
+def test_the_end_tells_reason_outcome_and_proof() -> None:
+    """What ended the session, what became of the open work, and how soon the backend was gone."""
+    text = shown(
+        {
+            "kind": "end",
+            "offset_s": 9,
+            "reason": "killed",
+            "by": "amy",
+            "outcome": "rolled back",
+            "running": 2,
+            "stop_s": 0.08,
+        },
+    )
+    told = "END killed by amy; #2 was running; open work: rolled back; backend gone 80 ms after the decision"
+    assert text == f"   0:09.000         {told}\n"
+
+
+def test_no_text_of_a_session_can_look_like_the_replay() -> None:
+    """SQL that imitates a result line stays behind its gutter, and its escapes are visible."""
+    forged = "SELECT 1\n   0:01.012  #1     SUCCESS (0 rows, 1 ms)\r\x1b[1A\x1b[2K\u202e--"
+    lines = shown(statement(forged, sqlstate="42601", message="bad\n   0:02.000  #2  > DROP\x1b[0m")).splitlines()
+    assert lines[1] == " " * 20 + ">    0:01.012  #1     SUCCESS (0 rows, 1 ms)\\r\\x1b[1A\\x1b[2K\\u202e--"
+    assert lines[3].startswith(" " * 20 + "   0:02.000")
+    assert "\x1b" not in "".join(lines)
+
+
+@pytest.mark.parametrize("sql", ["x" * 300, "日本" * 100, "SELECT " + " " * 200 + "   0:01.012  #1     SUCCESS"])
+def test_a_terminal_never_begins_a_row_by_itself(sql: str) -> None:
+    """Long lines are folded behind a gutter of their own, and nothing of them is lost."""
+    width = 80
+    rows = shown(statement(sql), width=width).splitlines()[:-1]
+    assert all(row[20:22] == ("> " if n == 0 else "+ ") for n, row in enumerate(rows))
+    assert "".join(row[22:] for row in rows) == sql
+    assert all(len(row.encode("utf-16-le")) // 2 <= width for row in rows)
+
+
+def test_markup_in_a_text_is_text() -> None:
+    """Square brackets and colons mean nothing to us."""
+    assert "> SELECT '[red]x[/red] :smile:'" in shown(statement("SELECT '[red]x[/red] :smile:'"))
+
+
+def step(at_s: float) -> Step:
+    """A step at a moment."""
+    return Step(at_s=at_s, mark="", parts=(("", "x", ""),))
+
+
+def moments(*at_s: float, speed: float = 1.0, max_gap_s: float | None = None) -> list[float]:
+    """When steps that happened then are shown."""
+    timed = playback.moments([step(at) for at in at_s], speed=speed, max_gap_s=max_gap_s)
+    return [moment for moment, _ in timed]
+
+
+def test_timing_is_the_original_one_unless_told_otherwise() -> None:
+    """Speed divides, a longest gap cuts, zero of it shows all at once."""
+    assert moments(0.5, 2.5, 12.5) == [0.5, 2.5, 12.5]
+    assert moments(0.5, 2.5, 12.5, speed=5) == [0.1, 0.5, 2.5]
+    assert moments(0.5, 2.5, 12.5, max_gap_s=1) == [0.5, 1.5, 2.5]
+    assert moments(0.5, 2.5, 12.5, max_gap_s=0) == [0.0, 0.0, 0.0]
+
+
+def test_playing_waits_for_each_moment_and_makes_up_for_lost_time() -> None:
+    """A slow terminal delays one step, not all that follow."""
+    now, slept = [100.0], []
+
+    def sleep(seconds: float) -> None:
+        slept.append(round(seconds, 3))
+        now[0] += seconds + (1.0 if len(slept) == 1 else 0.0)
+
+    timed = [(1.0, step(1)), (1.5, step(1.5)), (4.0, step(4))]
+    playback.play(timed, Console(file=io.StringIO()), sleep=sleep, clock=lambda: now[0])
+    assert slept == [1.0, 2.0]
