@@ -1,0 +1,178 @@
+"""The commands about requests: `targets`, `request`, `requests`, `approve`, `deny`, `withdraw`."""
+
+from enum import StrEnum
+from typing import Annotated, Any
+
+import typer
+
+from control.client import naming, screen, waiting
+from control.client.account import Json
+from control.client.answers import Request, Target, read
+from control.client.api import PAGE, Api, from_environment, segment
+from control.client.times import local_now, parse_duration, show_duration, show_time
+
+INTERRUPTED = 130
+DEFAULT_DURATION = "1h"
+
+
+def _duration(text: str) -> int:
+    try:
+        return parse_duration(text)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+
+
+Duration = Annotated[
+    int | None, typer.Option("--for", parser=_duration, metavar="DURATION", help="For how long: 90s, 15m, 1h30m.")
+]
+Limit = Annotated[int, typer.Option(min=1, max=100_000, help="How many at most.")]
+Comment = Annotated[str | None, typer.Option(help="What the person should know.")]
+RequestId = Annotated[str, typer.Argument(metavar="ID", help="The request, or the beginning of its id.")]
+
+
+class RequestState(StrEnum):
+    """A request's states."""
+
+    PENDING = "pending"
+    APPROVED = "approved"
+    DENIED = "denied"
+    WITHDRAWN = "withdrawn"
+    EXPIRED = "expired"
+
+
+def targets(*, json: Json = False, limit: Limit = PAGE) -> None:
+    """List what access can be asked for."""
+    with from_environment() as api:
+        page = api.page("/v1/targets", limit=limit)
+    if json:
+        screen.dump_page(page)
+        return
+    rows = [
+        (one.name, ", ".join(p.name for p in one.profiles), one.database, ", ".join(one.databases), one.description)
+        for one in read(list[Target], page.items)
+    ]
+    screen.table(("TARGET", "PROFILES", "DEFAULT", "DATABASES", "DESCRIPTION"), rows, empty="no targets")
+    screen.more(page)
+
+
+def request(
+    *,
+    target: Annotated[str, typer.Argument(help="What to get at; `curfew targets` lists them.")],
+    profile: Annotated[str, typer.Argument(help="With which rights.")],
+    reason: Annotated[str, typer.Option(help="Why.")],
+    duration: Duration = DEFAULT_DURATION,  # type: ignore[assignment] # Typer parses a default as it does input
+    database: Annotated[list[str] | None, typer.Option(help="A database of the target; may be repeated.")] = None,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait until it is decided.")] = False,
+    json: Json = False,
+) -> None:
+    """Ask for access to a target, for a reason and a duration."""
+    with from_environment() as api:
+        answer = ask(api, target=target, profile=profile, reason=reason, duration_s=duration, databases=database)
+        made = read(Request, answer)
+        if wait:
+            made = wait_for(api, made, f"`curfew connect {made.target} {made.profile}` takes it up")
+            answer = api.get(f"/v1/requests/{segment(made.id)}")
+    if json:
+        screen.dump(answer)
+    if wait:
+        grant = waiting.approved(made)
+        if not json:
+            screen.say(f"{made.id} is approved by {made.decided_by}: grant {grant}")
+            screen.note(f"next: curfew connect {made.target} --grant {grant}")
+    elif not json:
+        screen.say(f"{made.id} is {made.state}: {summary(made)}")
+
+
+def requests(
+    *,
+    state: Annotated[RequestState | None, typer.Option(help="Only those in this state.")] = None,
+    person: Annotated[str | None, typer.Option(help="Only this person's.")] = None,
+    json: Json = False,
+    limit: Limit = PAGE,
+) -> None:
+    """List requests: yours, or everybody's if you approve."""
+    with from_environment() as api:
+        page = api.page("/v1/requests", limit=limit, state=state, person=person)
+    if json:
+        screen.dump_page(page)
+        return
+    now = local_now()
+    rows = [
+        (
+            one.id,
+            one.state,
+            one.person,
+            one.target,
+            one.profile,
+            show_duration(one.duration_s or 0),
+            show_time(one.created_at, now=now),
+            one.decided_by,
+            one.reason,
+        )
+        for one in read(list[Request], page.items)
+    ]
+    columns = ("ID", "STATE", "PERSON", "TARGET", "PROFILE", "FOR", "ASKED", "DECIDED BY", "REASON")
+    screen.table(columns, rows, empty="no requests")
+    screen.more(page)
+
+
+def approve(*, request_id: RequestId, comment: Comment = None, duration: Duration = None) -> None:
+    """Approve a request, for its duration or a shorter one."""
+    with from_environment() as api:
+        done = _decide(api, request_id, "approve", {"comment": comment, "duration_s": duration})
+    screen.say(f"approved {done.id}: {summary(done)}")
+    if done.grant:
+        screen.note(f"grant {done.grant}; `curfew revoke {done.grant} --reason …` ends it early")
+
+
+def deny(*, request_id: RequestId, comment: Comment = None) -> None:
+    """Deny a request."""
+    with from_environment() as api:
+        done = _decide(api, request_id, "deny", {"comment": comment})
+    screen.say(f"denied {done.id}: {summary(done)}")
+
+
+def withdraw(*, request_id: RequestId) -> None:
+    """Take your own request back."""
+    with from_environment() as api:
+        done = _decide(api, request_id, "withdraw", {})
+    screen.say(f"withdrew {done.id}: {summary(done)}")
+
+
+def ask(
+    api: Api, *, target: str, profile: str, reason: str, duration_s: int | None, databases: list[str] | None
+) -> Any:  # noqa: ANN401 JSON
+    """Make a request; the API's answer."""
+    body: dict[str, Any] = {
+        "target": target,
+        "profile": profile,
+        "duration_s": duration_s or parse_duration(DEFAULT_DURATION),
+        "reason": reason,
+    }
+    return api.post("/v1/requests", body | ({"databases": databases} if databases else {}))
+
+
+def wait_for(api: Api, made: Request, afterwards: str) -> Request:
+    """The request once it is decided, with a sign of life meanwhile. Ctrl-C leaves it standing, and says so."""
+    screen.note(f"{made.id} waits for an approver: {summary(made)}")
+    try:
+        with screen.console(stderr=True).status(f"waiting for the decision on {made.id} (Ctrl-C stops the waiting)"):
+            return waiting.until_decided(api, made)
+    except KeyboardInterrupt:
+        screen.note(
+            f"stopped waiting; {made.id} is still pending: {afterwards}, `curfew withdraw {made.id}` takes it back"
+        )
+        raise typer.Exit(INTERRUPTED) from None
+
+
+def summary(one: Request) -> str:
+    """A request in one line."""
+    databases = f" ({', '.join(one.databases)})" if one.databases and one.databases != ["*"] else ""
+    length = f" for {show_duration(one.duration_s)}" if one.duration_s else ""
+    return f"{one.person} on {one.target}{databases} as {one.profile}{length}: {one.reason or 'no reason given'}"
+
+
+def _decide(api: Api, request_id: str, verb: str, body: dict[str, Any]) -> Request:
+    found = read(Request, naming.find(api, "requests", request_id))
+    given = {name: value for name, value in body.items() if value is not None}
+    return read(Request, api.post(f"/v1/requests/{segment(found.id)}/{verb}", given))

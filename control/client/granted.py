@@ -1,0 +1,115 @@
+"""The commands about grants: `grants`, `revoke`, `token`."""
+
+import os
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from control.client import credentials, naming, screen
+from control.client.account import Json, rootcert
+from control.client.answers import Grant, Target, Token, read
+from control.client.api import PAGE, Api, from_environment, segment
+from control.client.asking import Limit
+from control.client.config import current
+from control.client.credentials import Format
+from control.client.times import local_now, show_time
+
+GrantId = Annotated[str, typer.Argument(metavar="GRANT", help="The grant, or the beginning of its id.")]
+RootCert = Annotated[
+    str | None,
+    typer.Option(help="The authority that signed the proxy's certificate, or `system`; default: from the login."),
+]
+Database = Annotated[str | None, typer.Option("--database", "-d", help="A database of the target.")]
+
+
+class GrantState(StrEnum):
+    """A grant's states."""
+
+    ACTIVE = "active"
+    EXPIRED = "expired"
+    REVOKED = "revoked"
+
+
+def grants(
+    *,
+    state: Annotated[GrantState | None, typer.Option(help="Only those in this state.")] = None,
+    person: Annotated[str | None, typer.Option(help="Only this person's.")] = None,
+    json: Json = False,
+    limit: Limit = PAGE,
+) -> None:
+    """List grants: yours, or everybody's if you approve."""
+    with from_environment() as api:
+        page = api.page("/v1/grants", limit=limit, state=state, person=person)
+    if json:
+        screen.dump_page(page)
+        return
+    now = local_now()
+    rows = [
+        (
+            one.id,
+            one.state,
+            one.person,
+            one.target,
+            one.profile,
+            ", ".join(one.databases or ["*"]),
+            show_time(one.expires_at, now=now),
+            one.approved_by,
+            f"revoked by {one.revoked_by}: {one.revoke_reason}" if one.revoked_by else one.reason,
+        )
+        for one in read(list[Grant], page.items)
+    ]
+    columns = ("ID", "STATE", "PERSON", "TARGET", "PROFILE", "DATABASES", "ENDS", "APPROVED BY", "REASON")
+    screen.table(columns, rows, empty="no grants")
+    screen.more(page)
+
+
+def revoke(*, grant_id: GrantId, reason: Annotated[str, typer.Option(help="Why.")]) -> None:
+    """End a grant now, and every session on it."""
+    with from_environment() as api:
+        found = read(Grant, naming.find(api, "grants", grant_id))
+        api.post(f"/v1/grants/{segment(found.id)}/revoke", {"reason": reason})
+    screen.say(f"revoked {found.id}: {found.person} on {found.target} as {found.profile}; its sessions end now")
+
+
+def token(
+    *,
+    grant_id: GrantId,
+    form: Annotated[Format, typer.Option("--format", help="How to write it.")] = Format.ENV,
+    database: Database = None,
+    sslrootcert: RootCert = None,
+) -> None:
+    """Print a grant's token for PostgreSQL's clients: the token is a password, keep it so."""
+    with from_environment() as api:
+        found = read(Grant, naming.find(api, "grants", grant_id))
+        issued = issue(api, found)
+        name = database_name(api, found, issued, database)
+    screen.raw(credentials.write(issued, form, database=name, sslrootcert=authority(sslrootcert)))
+    screen.note(f"good until {show_time(issued.expires_at, now=local_now()) or 'the end of the grant'}")
+
+
+def issue(api: Api, grant: Grant) -> Token:
+    """The grant's token."""
+    return read(Token, api.post(f"/v1/grants/{segment(grant.id)}/token"))
+
+
+def database_name(api: Api, grant: Grant, issued: Token, wanted: str | None) -> str:
+    """What the client has to call the database: the target's name alone means its default one (DESIGN.md 4.2).
+
+    Where the grant does not cover the default database, the first one that it covers is meant.
+    """
+    if wanted:
+        return f"{issued.dbname}/{wanted}"
+    databases = grant.databases or ["*"]
+    if databases == ["*"]:
+        return issued.dbname
+    if len(databases) > 1:
+        known = read(list[Target], api.page("/v1/targets", limit=PAGE).items)
+        if any(one.name == grant.target and one.database in databases for one in known):
+            return issued.dbname
+    return f"{issued.dbname}/{databases[0]}"
+
+
+def authority(given: str | None) -> str | None:
+    """The `sslrootcert` to use: as given, or as stored at login."""
+    return rootcert(given) or current(os.environ).sslrootcert

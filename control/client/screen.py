@@ -1,0 +1,90 @@
+"""What the person sees: consoles, tables, JSON. All text from elsewhere passes `harmless` here.
+
+Results go to stdout, everything about them to stderr. Rich honours NO_COLOR and TERM; markup is off, so that no text
+can be read as style.
+"""
+
+import json
+import sys
+from collections.abc import Iterable, Sequence
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from control.client import harmless
+from control.client.answers import Page
+
+UNBOUNDED = 1_000_000
+"""The width where stdout is no terminal: a pipe's reader wants whole lines."""
+STATES = {
+    "pending": "yellow",
+    "approved": "green",
+    "active": "green",
+    "open": "green",
+    "denied": "red",
+    "revoked": "red",
+}
+
+
+def console(*, stderr: bool = False) -> Console:
+    """A console on today's stdout or stderr."""
+    stream = sys.stderr if stderr else sys.stdout
+    return Console(
+        file=stream,
+        markup=False,
+        highlight=False,
+        emoji=False,
+        width=None if stream.isatty() else UNBOUNDED,
+    )
+
+
+def say(text: str) -> None:
+    """One line of result."""
+    console().print(Text(harmless.line(text)), soft_wrap=True)
+
+
+def note(text: str) -> None:
+    """One line about the result, to stderr."""
+    console(stderr=True).print(Text(harmless.line(text)), soft_wrap=True)
+
+
+def raw(text: str) -> None:
+    """Text for a program, as it is: the caller has made sure of it."""
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+def dump(value: object) -> None:
+    """`value` as JSON, in ASCII: equal in value to what the API sent, and harmless on a terminal."""
+    raw(json.dumps(value, indent=2))
+
+
+def dump_page(page: Page) -> None:
+    """A list as the API has it."""
+    dump({"items": page.items, "next": page.next})
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[str | None]], *, empty: str) -> None:
+    """A table. A cell is folded, never cut: what cannot be read in full could mislead."""
+    out = console()
+    shown = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        shown.add_column(column, overflow="fold")
+    for row in rows:
+        shown.add_row(*(_cell(column, value) for column, value in zip(columns, row, strict=True)))
+    if shown.row_count:
+        out.print(shown)
+    else:
+        note(empty)
+
+
+def more(page: Page) -> None:
+    """Say that a list goes on."""
+    if page.next is not None:
+        note(f"there are more than these {len(page.items)}; --limit shows them")
+
+
+def _cell(column: str, value: str | None) -> Text:
+    style = STATES.get(value or "", "") if column == "STATE" else ""
+    return Text(harmless.line(value or "-"), style=style)

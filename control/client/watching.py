@@ -1,0 +1,187 @@
+"""The commands about sessions: `sessions`, `kill`, `replay`, `verify`."""
+
+import sys
+from collections.abc import Iterator
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from control.client import checking, naming, playback, screen
+from control.client.account import Json
+from control.client.answers import Proxy, Session, read
+from control.client.api import PAGE, Api, from_environment, segment
+from control.client.asking import INTERRUPTED, Limit
+from control.client.errors import ClientError
+from control.client.playback import Timeline
+from control.client.times import local_now, show_duration, show_time
+
+FAILED = 1
+PROXIES = 10_000
+SessionId = Annotated[str, typer.Argument(metavar="SESSION", help="The session, or the beginning of its id.")]
+
+
+class SessionState(StrEnum):
+    """A session's states."""
+
+    OPEN = "open"
+    ENDED = "ended"
+    REFUSED = "refused"
+    """A connection that was not admitted."""
+
+
+def sessions(
+    *,
+    state: Annotated[SessionState | None, typer.Option(help="Only those in this state.")] = None,
+    person: Annotated[str | None, typer.Option(help="Only this person's.")] = None,
+    target: Annotated[str | None, typer.Option(help="Only on this target.")] = None,
+    grant: Annotated[str | None, typer.Option(help="Only on this grant.")] = None,
+    json: Json = False,
+    limit: Limit = PAGE,
+) -> None:
+    """List sessions: yours, or everybody's if you audit."""
+    with from_environment() as api:
+        page = api.page("/v1/sessions", limit=limit, state=state, person=person, target=target, grant=grant)
+    if json:
+        screen.dump_page(page)
+        return
+    now = local_now()
+    rows = [
+        (
+            one.id,
+            one.state or ("ended" if one.ended_at else "open"),
+            one.person,
+            f"{one.target}/{one.database}",
+            one.profile,
+            show_time(one.started_at, now=now),
+            show_time(one.ended_at, now=now),
+            _ending(one),
+            "-" if one.statements is None else str(one.statements),
+        )
+        for one in read(list[Session], page.items)
+    ]
+    columns = ("ID", "STATE", "PERSON", "DATABASE", "PROFILE", "STARTED", "ENDED", "WHY", "STATEMENTS")
+    screen.table(columns, rows, empty="no sessions")
+    screen.more(page)
+
+
+def kill(
+    *,
+    session_id: SessionId,
+    reason: Annotated[str, typer.Option(help="Why.")] = "ended from the command line",
+) -> None:
+    """End a running session now."""
+    with from_environment() as api:
+        found = read(Session, naming.find(api, "sessions", session_id))
+        api.post(f"/v1/sessions/{segment(found.id)}/kill", {"reason": reason})
+    screen.say(f"killed {found.id}: {found.person} on {found.target}/{found.database}")
+
+
+def replay(
+    *,
+    session_id: SessionId,
+    speed: Annotated[float | None, typer.Option(min=0.01, max=1_000_000, help="Times as fast.")] = None,
+    instant: Annotated[
+        bool, typer.Option("--instant", help="All at once (the default where stdout is no terminal).")
+    ] = False,
+    max_gap: Annotated[
+        float | None, typer.Option(min=0, metavar="SECONDS", help="Wait at most this long between two steps.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Show what happened in a session, in its original timing."""
+    if instant and speed is not None:
+        raise typer.BadParameter("--speed and --instant exclude each other")
+    with from_environment() as api:
+        found = read(Session, naming.find(api, "sessions", session_id))
+        answer = api.get(f"/v1/sessions/{segment(found.id)}/timeline")
+    if json:
+        screen.dump(answer)
+        return
+    timeline = read(Timeline, answer)
+    timed = not instant and (speed is not None or max_gap is not None or sys.stdout.isatty())
+    _head(timeline.session)
+    play = playback.moments(playback.steps(timeline), speed=speed or 1.0, max_gap_s=max_gap if timed else 0.0)
+    try:
+        playback.play(play, screen.console())
+    except KeyboardInterrupt:
+        screen.note("stopped")
+        raise typer.Exit(INTERRUPTED) from None
+    if not timeline.session.ended_at:
+        screen.note("the session is still open: this is what there is so far")
+
+
+def verify(
+    *,
+    session: Annotated[
+        str, typer.Argument(metavar="SESSION|FILE", help="A session, or a file of its records (NDJSON).")
+    ],
+    public_key: Annotated[
+        str | None,
+        typer.Option(metavar="KEY", help="The proxy's public key, or a file with it; default: from the service."),
+    ] = None,
+) -> None:
+    """Check that a session's records are what the proxy wrote: all of them, in order, unchanged, signed."""
+    path = Path(session)
+    checked = _verify_file(path, public_key) if path.is_file() else [_verify_session(session, public_key)]
+    for one in checked:
+        _report(one)
+    if any(one.fault for one in checked):
+        raise typer.Exit(FAILED)
+
+
+def _verify_file(path: Path, public_key: str | None) -> list[checking.Checked]:
+    key = checking.public_key(public_key) if public_key else None
+    try:
+        with path.open("rb") as file:
+            found = checking.by_session(file)
+    except OSError as error:
+        raise ClientError(f"cannot read {path}: {error.strerror}") from error
+    if not found:
+        raise ClientError(f"{path} holds no records")
+    return [checking.check(lines, key, session=name) for name, lines in found.items()]
+
+
+def _verify_session(text: str, public_key: str | None) -> checking.Checked:
+    with from_environment() as api:
+        found = read(Session, naming.find(api, "sessions", text))
+        if public_key is None:
+            known = {one.name: one for one in read(list[Proxy], api.page("/v1/proxies", limit=PROXIES).items)}
+            if found.proxy not in known:
+                raise ClientError(f"the service has no key of proxy {found.proxy}", hint="give it with --public-key")
+            public_key = known[found.proxy].public_key
+            screen.note(
+                "the public key is the service's own word for it; --public-key KEY makes the check independent of it"
+            )
+        return checking.check(_records(api, found.id), checking.public_key(public_key), session=found.id)
+
+
+def _records(api: Api, session: str) -> Iterator[bytes]:
+    yield from api.lines(f"/v1/sessions/{segment(session)}/records")
+
+
+def _report(one: checking.Checked) -> None:
+    counts = f"{one.records} records, {one.statements} statements"
+    if one.fault is not None:
+        where = f"record {one.seq}" if one.seq is not None else "its records"
+        screen.say(f"BAD: session {one.session}, {where}: {one.fault} ({counts} before it are whole)")
+    elif one.signed:
+        screen.say(f"ok: session {one.session}: {counts}, chain whole, signed by proxy {one.proxy}")
+    else:
+        screen.say(f"ok: session {one.session}: {counts}, chain whole, signature NOT checked (give --public-key)")
+
+
+def _head(one: Session) -> None:
+    client = f", {one.application_name}" if one.application_name else ""
+    screen.say(f"session {one.id}: {one.person} on {one.target}/{one.database} as {one.profile}")
+    screen.say(f"grant {one.grant}, from {one.address or 'a unix socket'}{client}, through proxy {one.proxy}")
+    screen.say(f"started {show_time(one.started_at, now=local_now())}")
+
+
+def _ending(one: Session) -> str:
+    if not one.ended_at:
+        return ""
+    stop = f", gone in {show_duration(one.stop_s)}" if one.stop_s is not None else ""
+    outcome = f", {one.outcome}" if one.outcome else ""
+    return f"{one.end_reason or 'unknown'}{outcome}{stop}"
