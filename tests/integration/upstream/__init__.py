@@ -1,0 +1,1 @@
+"""Dialling PostgreSQL and logging in: against a real server, and against servers that mean us harm."""
