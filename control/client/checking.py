@@ -5,6 +5,7 @@ Reads lines, from the service or a file, and says what holds. Works offline: a f
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -14,9 +15,9 @@ from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from control.client.errors import ClientError
 from proxy.contract import proof
 from proxy.contract.record import (
+    AuthRefused,
     ChainError,
     RecordError,
-    SessionEnd,
     SessionStart,
     StatementStart,
     decode,
@@ -33,7 +34,8 @@ class Checked(msgspec.Struct, frozen=True, kw_only=True):
     records: int
     statements: int
     proxy: str | None
-    signed: bool
+    signature: Literal["good", "not checked", "none"]
+    """`none`: a refused connection, whose one record is not signed."""
     fault: str | None = None
     seq: int | None = None
     """The first bad record."""
@@ -49,7 +51,7 @@ class _Counted:
         self.statements = 0
         self.proxy: str | None = None
         self.records = 0
-        self.signed_end = False
+        self.refused = False
 
     def __iter__(self) -> Iterator[bytes]:
         for line in self._lines:
@@ -61,7 +63,7 @@ class _Counted:
             self.statements += isinstance(record, StatementStart)
             if isinstance(record, SessionStart):
                 self.proxy = record.proxy
-            self.signed_end = isinstance(record, SessionEnd)
+            self.refused = isinstance(record, AuthRefused)
             yield line
             self.records += 1
 
@@ -82,7 +84,7 @@ def check(lines: Iterable[bytes], key: Ed25519PublicKey | None, *, session: str 
         records=counted.records,
         statements=counted.statements,
         proxy=counted.proxy,
-        signed=key is not None and counted.signed_end,
+        signature="none" if counted.refused else "not checked" if key is None or fault else "good",
         fault=fault,
         seq=seq,
     )

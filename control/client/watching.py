@@ -162,14 +162,21 @@ def _records(api: Api, session: str) -> Iterator[bytes]:
 
 
 def _report(one: checking.Checked) -> None:
-    counts = f"{one.records} records, {one.statements} statements"
+    counts = f"{_count(one.records, 'record')}, {_count(one.statements, 'statement')}"
     if one.fault is not None:
         where = f"record {one.seq}" if one.seq is not None else "its records"
-        screen.say(f"BAD: session {one.session}, {where}: {one.fault} ({counts} before it are whole)")
-    elif one.signed:
-        screen.say(f"ok: session {one.session}: {counts}, chain whole, signed by proxy {one.proxy}")
-    else:
-        screen.say(f"ok: session {one.session}: {counts}, chain whole, signature NOT checked (give --public-key)")
+        screen.say(f"BAD: session {one.session}, {where}: {one.fault} (before it: {counts})")
+        return
+    found = {
+        "good": f"{counts}, chain whole, signed by {f'proxy {one.proxy}' if one.proxy else 'its proxy'}",
+        "not checked": f"{counts}, chain whole, signature NOT checked (give --public-key)",
+        "none": "a refused connection, which proxies do not sign: this one record proves nothing",
+    }
+    screen.say(f"ok: session {one.session}: {found[one.signature]}")
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def _head(one: Session) -> None:

@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from control.client import checking
 from control.client.errors import ClientError
 from proxy.contract import proof
-from proxy.contract.record import Chain, SessionEnd, SessionStart, StatementEnd, StatementStart
+from proxy.contract.record import AuthRefused, Chain, SessionEnd, SessionStart, StatementEnd, StatementStart
 
 KEY = Ed25519PrivateKey.from_private_bytes(b"k" * 32)
 PUBLIC = KEY.public_key()
@@ -45,13 +45,19 @@ def test_a_whole_session_is_counted() -> None:
     """Records, statements, the proxy and the signature."""
     found = checking.check(session(), PUBLIC)
     assert (found.session, found.records, found.statements, found.proxy) == ("ses_1", 6, 2, "edge")
-    assert found.signed
+    assert found.signature == "good"
     assert found.fault is None
 
 
 def test_without_a_key_nothing_counts_as_signed() -> None:
     """The chain alone can be made by anybody."""
-    assert not checking.check(session(), None).signed
+    assert checking.check(session(), None).signature == "not checked"
+
+
+def test_a_refused_connection_has_no_signature() -> None:
+    """Its one record must not pass for a proven session."""
+    line = Chain("ses_1").seal(AuthRefused(refusal="expired", user="x", database="orders"))
+    assert checking.check([line], PUBLIC).signature == "none"
 
 
 @pytest.mark.parametrize(
