@@ -8,6 +8,7 @@ import base64
 import hashlib
 import hmac
 import secrets
+from collections.abc import Mapping
 from typing import Any
 
 import jwt
@@ -32,7 +33,10 @@ def public_text(key: Ed25519PublicKey) -> str:
 def public_key(text: str) -> Ed25519PublicKey:
     """The key that `public_text` wrote. Raises ValueError."""
     raw = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
-    return Ed25519PublicKey.from_public_bytes(raw)
+    key = Ed25519PublicKey.from_public_bytes(raw)
+    if public_text(key) != text:
+        raise ValueError("not base64url as it should be: one key has one spelling")
+    return key
 
 
 def make(key: Ed25519PrivateKey, *, proxy: str, method: str, path: str, body: bytes, now: float) -> str:
@@ -54,19 +58,27 @@ def issuer_of(proof: str) -> str:
     """Which proxy the proof claims to come from: only to find the key to `verify` it with. Raises ProofError."""
     try:
         claims = jwt.decode(proof, options={"verify_signature": False})
-    except jwt.PyJWTError as error:
+    except (jwt.PyJWTError, ValueError, RecursionError) as error:
         raise ProofError("not a proof") from error
     issuer = claims.get("iss")
-    if not isinstance(issuer, str):
+    if not _is_text(issuer):
         raise ProofError("no issuer")
-    return issuer
+    return str(issuer)
 
 
 def verify(proof: str, key: Ed25519PublicKey, *, method: str, path: str, body: bytes, now: float) -> dict[str, Any]:
     """The proof's claims; the caller refuses a `jti` seen before. Raises ProofError."""
+    claims = verify_request(proof, key, method=method, path=path, now=now)
+    verify_body(claims, body)
+    return claims
+
+
+def verify_request(proof: str, key: Ed25519PublicKey, *, method: str, path: str, now: float) -> dict[str, Any]:
+    """As `verify`, but for the body, so that nobody unproven can make the verifier read one. Raises ProofError."""
     try:
-        if jwt.get_unverified_header(proof).get("typ") != PROOF_TYPE:
-            raise ProofError("wrong type")
+        header = jwt.get_unverified_header(proof)
+        if header.get("typ") != PROOF_TYPE or not header.keys() <= {"alg", "typ"}:
+            raise ProofError("not a proof's header")
         unchecked = {"verify_exp": False, "verify_iat": False, "verify_nbf": False}
         claims: dict[str, Any] = jwt.decode(
             proof,
@@ -77,9 +89,21 @@ def verify(proof: str, key: Ed25519PublicKey, *, method: str, path: str, body: b
         )
         fresh = now - PROOF_S <= claims["iat"] <= now + PROOF_S and now < claims["exp"] <= claims["iat"] + PROOF_S
         same = claims["htm"] == method and claims["htu"] == path
-        body_same = hmac.compare_digest(str(claims["bsh"]), hashlib.sha256(body).hexdigest())
-    except (jwt.PyJWTError, KeyError, TypeError) as error:
+    except (jwt.PyJWTError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise ProofError("the proof does not verify") from error
-    if not (fresh and same and body_same and isinstance(claims.get("jti"), str)):
+    if not (fresh and same and _is_text(claims.get("jti")) and _is_text(claims.get("iss"))):
         raise ProofError("the proof is for another request")
     return claims
+
+
+def verify_body(claims: Mapping[str, Any], body: bytes) -> None:
+    """Check that a verified proof is for `body`. Raises ProofError."""
+    if not hmac.compare_digest(
+        str(claims.get("bsh")).encode(errors="replace"), hashlib.sha256(body).hexdigest().encode()
+    ):
+        raise ProofError("the proof is for another body")
+
+
+def _is_text(value: object) -> bool:
+    """Whether `value` is a text that can be looked up: not empty, and without JSON's lone surrogates."""
+    return isinstance(value, str) and value != "" and value.isprintable()

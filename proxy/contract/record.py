@@ -292,6 +292,9 @@ def verify_chain(lines: Iterable[bytes], key: Ed25519PublicKey | None = None) ->
             raise ChainError(f"expected record {count} of session {session}", seq=count)
         if last.prev != head:
             raise ChainError("the record before it was changed", seq=count)
+        if isinstance(last, AuthRefused) and count:
+            # It carries no signature: where it could end a session, anybody could end one.
+            raise ChainError("a refused login inside a session", seq=count)
         head, count = line_hash(line), count + 1
     if not isinstance(last, SessionEnd | AuthRefused):
         raise ChainError("the session has no end: it is still running, or its tail was cut", seq=count)

@@ -6,6 +6,7 @@ anything is decoded. Signing lives in `control.keys`; this module never holds a 
 """
 
 import json
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -22,9 +23,12 @@ TOKEN_BYTES = 1_000
 """A token is at most this long, so that it survives a terminal's prompt (psql reads at most 4,095 bytes there)."""
 TOKEN_VERSION = 1
 REASON_BYTES = 120
-"""The person's reason travels along, cut to this many bytes; control keeps it whole."""
+"""The person's reason travels along, cut to this many bytes as JSON spells it; control keeps it whole."""
 CLOCK_LEEWAY_S = 2
 """How far in the future a token's start may lie: clocks of one site differ a little. The end has no leeway."""
+LAST_SECOND = 253_402_300_799
+"""9999-12-31 23:59:59 UTC, the last that a calendar here can name. A later end would break whoever shows it."""
+MAX_COUNT = 1_000_000
 
 ALGORITHMS: Mapping[str, type[Ed25519PublicKey | EllipticCurvePublicKey]] = {
     "EdDSA": Ed25519PublicKey,
@@ -58,7 +62,12 @@ class KeySet:
     """Public keys by key id (RFC 7517), each bound to one algorithm."""
 
     def __init__(self, keys: Iterable[VerifyingKey]) -> None:
-        self._keys = {key.kid: key for key in keys}
+        """Raises KeySetError where two keys have one id: which of them verifies must not depend on their order."""
+        self._keys: dict[str, VerifyingKey] = {}
+        for key in keys:
+            if key.kid in self._keys:
+                raise KeySetError(f"two keys have the id {key.kid!r}")
+            self._keys[key.kid] = key
 
     def __len__(self) -> int:
         return len(self._keys)
@@ -72,23 +81,26 @@ class KeySet:
         """Read a JWK set. Keys of kinds that sign no grants are passed over. Raises KeySetError."""
         try:
             entries = json.loads(document)["keys"]
+            if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+                raise KeySetError("`keys` is not a list of keys")
             return cls(key for entry in entries if (key := _verifying_key(entry)) is not None)
-        except (ValueError, KeyError, TypeError, jwt.PyJWTError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError, jwt.PyJWTError) as error:
             raise KeySetError(f"not a usable JWK set: {error}") from error
 
 
 def _verifying_key(entry: Mapping[str, Any]) -> VerifyingKey | None:
-    kid = entry.get("kid")
-    if not isinstance(kid, str) or not kid or entry.get("use", "sig") != "sig":
+    kid, kind = entry.get("kid"), (entry.get("kty"), entry.get("crv"))
+    algorithm = "EdDSA" if kind == ("OKP", "Ed25519") else "ES256" if kind == ("EC", "P-256") else None
+    if not isinstance(kid, str) or not kid or algorithm is None or entry.get("use", "sig") != "sig":
         return None
-    kind = (entry.get("kty"), entry.get("crv"))
-    if kind == ("OKP", "Ed25519"):
-        okp = OKPAlgorithm.from_jwk(json.dumps(entry))
-        return VerifyingKey(kid=kid, algorithm="EdDSA", key=okp) if isinstance(okp, Ed25519PublicKey) else None
-    if kind == ("EC", "P-256"):
-        ec = ECAlgorithm.from_jwk(json.dumps(entry))
-        return VerifyingKey(kid=kid, algorithm="ES256", key=ec) if isinstance(ec, EllipticCurvePublicKey) else None
-    return None
+    if entry.get("alg", algorithm) != algorithm:
+        return None
+    if "d" in entry:
+        raise KeySetError(f"the key {kid!r} is a private one: replace it everywhere, and publish its public half only")
+    reader = OKPAlgorithm if algorithm == "EdDSA" else ECAlgorithm
+    key = reader.from_jwk(json.dumps(entry))
+    assert isinstance(key, ALGORITHMS[algorithm]), "a JWK without `d` is a public key of its own kind"
+    return VerifyingKey(kid=kid, algorithm=algorithm, key=key)
 
 
 def verify(token: str, *, keys: KeySet, issuer: str, audience: str, now: float) -> Grant:
@@ -98,23 +110,25 @@ def verify(token: str, *, keys: KeySet, issuer: str, audience: str, now: float) 
     """
     if len(token.encode("utf-8", "replace")) > TOKEN_BYTES:
         raise TokenRefusedError(Refusal.OVERSIZED)
+    if not token.isascii():
+        raise TokenRefusedError(Refusal.MALFORMED)
     key = _key_for(token, keys)
     claims = _signed_claims(token, key)
-    grant_id = claims.get("jti") if isinstance(claims.get("jti"), str) else None
+    grant_id = _grant_id(claims)
     try:
         _check_claims(claims, issuer=issuer, audience=audience, now=now)
         return _grant(claims)
     except TokenRefusedError as error:
         error.grant_id = grant_id
         raise
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise TokenRefusedError(Refusal.MISSING_CLAIM, str(error), grant_id=grant_id) from error
 
 
 def _key_for(token: str, keys: KeySet) -> VerifyingKey:
     try:
         header = jwt.get_unverified_header(token)
-    except jwt.PyJWTError as error:
+    except (jwt.PyJWTError, ValueError, RecursionError) as error:  # the last two: not every PyJWT catches its own
         raise TokenRefusedError(Refusal.MALFORMED) from error
     if header.get("typ") != TOKEN_TYPE:
         raise TokenRefusedError(Refusal.WRONG_TYPE)
@@ -130,18 +144,46 @@ def _key_for(token: str, keys: KeySet) -> VerifyingKey:
 
 
 def _signed_claims(token: str, key: VerifyingKey) -> dict[str, Any]:
-    unchecked = dict.fromkeys(("verify_exp", "verify_nbf", "verify_iat", "verify_aud", "verify_iss"), False)
-    options = {"verify_signature": True, **unchecked, "verify_sub": False, "verify_jti": False}
+    """The payload, once its signature is good. PyJWT checks the signature alone: what the claims mean is ours."""
     try:
-        return jwt.decode(token, key.key, algorithms=[key.algorithm], options=options)  # type: ignore[arg-type]
+        payload = jwt.PyJWS().decode(token, key.key, algorithms=[key.algorithm])
     except jwt.InvalidSignatureError as error:
         raise TokenRefusedError(Refusal.BAD_SIGNATURE) from error
     except jwt.PyJWTError as error:
         raise TokenRefusedError(Refusal.MALFORMED) from error
+    try:
+        claims = json.loads(payload.decode(), object_pairs_hook=_distinct, parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:
+        raise TokenRefusedError(Refusal.MALFORMED) from error
+    if not isinstance(claims, dict):
+        raise TokenRefusedError(Refusal.MALFORMED, "not an object")
+    return claims
+
+
+def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Refuse an object that names a claim twice, of which readers would take different ones (RFC 7519 section 4)."""
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        raise ValueError("a name stands twice")
+    return members
+
+
+def _no_constant(name: str) -> float:
+    """Refuse NaN and Infinity, which are no JSON: an end that compares as false would never come."""
+    raise ValueError(f"{name} is no number")
+
+
+def _grant_id(claims: Mapping[str, Any]) -> str | None:
+    """The grant's id for the log and the record, where it is one."""
+    try:
+        return _text(claims, "jti")
+    except (KeyError, ValueError):
+        return None
 
 
 def _check_claims(claims: Mapping[str, Any], *, issuer: str, audience: str, now: float) -> None:
-    if claims.get("v", TOKEN_VERSION) != TOKEN_VERSION:
+    version = claims.get("v", TOKEN_VERSION)
+    if type(version) is not int or version != TOKEN_VERSION:
         raise TokenRefusedError(Refusal.UNKNOWN_VERSION)
     if claims["iss"] != issuer:
         raise TokenRefusedError(Refusal.WRONG_ISSUER)
@@ -156,9 +198,8 @@ def _check_claims(claims: Mapping[str, Any], *, issuer: str, audience: str, now:
 
 def _grant(claims: Mapping[str, Any]) -> Grant:
     end = claims.get("end", EndMode.HARD)
-    if end not in set(EndMode):
+    if end not in tuple(EndMode):
         raise TokenRefusedError(Refusal.UNSUPPORTED, "end mode")
-    confirmation = claims.get("cnf")
     return Grant(
         id=_text(claims, "jti"),
         person=_name(claims, "sub"),
@@ -170,7 +211,7 @@ def _grant(claims: Mapping[str, Any]) -> Grant:
         expires_at=_seconds(claims, "exp"),
         max_sessions=_count(claims, "max") if "max" in claims else None,
         addresses=tuple(parse_network(text) for text in _texts(claims, "ips")) if "ips" in claims else (),
-        certificate=None if confirmation is None else _text(confirmation, "x5t#S256"),
+        certificate=_text(claims["cnf"], "x5t#S256") if "cnf" in claims else None,
         end=EndMode(end),
         approved_by=_text(claims, "apr") if "apr" in claims else None,
         reason=_text(claims, "rsn") if "rsn" in claims else None,
@@ -181,6 +222,7 @@ def _text(claims: Mapping[str, Any], name: str) -> str:
     value = claims[name]
     if not isinstance(value, str) or not value or "\0" in value:
         raise ValueError(f"{name} is not a text")
+    value.encode()  # a lone surrogate is JSON, but neither PostgreSQL nor the journal could take it: UnicodeEncodeError
     return value
 
 
@@ -202,12 +244,15 @@ def _seconds(claims: Mapping[str, Any], name: str) -> float:
     value = claims[name]
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise TypeError(f"{name} is not a number")
-    return float(value)
+    seconds = float(value)
+    if not (math.isfinite(seconds) and 0 <= seconds <= LAST_SECOND):
+        raise ValueError(f"{name} is not a time")
+    return seconds
 
 
 def _count(claims: Mapping[str, Any], name: str) -> int:
     value = claims[name]
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MAX_COUNT:
         raise ValueError(f"{name} is not a positive count")
     return value
 
@@ -238,5 +283,13 @@ def claims_of(grant: Grant, *, issuer: str, audience: str) -> dict[str, Any]:
     if grant.approved_by is not None:
         claims["apr"] = grant.approved_by
     if grant.reason:
-        claims["rsn"] = grant.reason.encode()[:REASON_BYTES].decode("utf-8", "ignore")
+        claims["rsn"] = _cut(grant.reason)
     return claims
+
+
+def _cut(reason: str) -> str:
+    """As much of `reason` as REASON_BYTES hold: beyond ASCII, JSON as PyJWT writes it takes 6 or 12 for a character."""
+    reason = reason[:REASON_BYTES]
+    while len(json.dumps(reason)) - len('""') > REASON_BYTES:
+        reason = reason[:-1]
+    return reason
