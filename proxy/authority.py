@@ -1,0 +1,122 @@
+"""Who says which grants hold: a control service that is followed, or a key set in a file.
+
+Owns the key set in force and turns directives into what the registry does. It never speaks HTTP itself
+(see `proxy.control_link`).
+"""
+
+import functools
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from proxy import config
+from proxy.config import ProxySettings
+from proxy.contract.directive import AnyDirective, Keys, Kill, Revoke, Snapshot
+from proxy.contract.settings import SettingsError
+from proxy.contract.token import KeySet, KeySetError
+from proxy.control_link import ControlLink, ControlLinkError
+from proxy.journal import Journal
+from proxy.registry import Registry
+from proxy.shared import Authority
+
+
+class ControlSide:
+    """The source of keys, revocations and the lease."""
+
+    def __init__(
+        self,
+        settings: ProxySettings,
+        *,
+        key: Ed25519PrivateKey,
+        journal: Journal,
+        registry: Registry,
+        environment: Mapping[str, str] = os.environ,
+    ) -> None:
+        """Raises SettingsError where the key set's file cannot be used."""
+        self._registry = registry
+        self._settings = settings
+        self._authority: Authority | None = None
+        self._link: ControlLink | None = None
+        if settings.control is None:
+            self._read_file(settings)
+        else:
+            self._link = self._follow(settings, settings.control, key, journal, environment)
+
+    def _follow(
+        self,
+        settings: ProxySettings,
+        control: config.Control,
+        key: Ed25519PrivateKey,
+        journal: Journal,
+        environment: Mapping[str, str],
+    ) -> ControlLink:
+        token = control.join_token
+        try:
+            return ControlLink(
+                name=settings.name,
+                url=control.url,
+                ca_file=control.ca_file,
+                join_token=None if token is None else functools.partial(config.read_secret, token, environment),
+                state_dir=Path(settings.state_dir),
+                key=key,
+                journal=journal,
+                on_directive=self._obey,
+            )
+        except ControlLinkError as error:
+            raise SettingsError(str(error)) from error
+
+    def authority(self) -> Authority | None:
+        """Whose grants count; None before that is known."""
+        return self._authority
+
+    def has_lease(self) -> bool:
+        """Whether control can be heard; always, where there is none."""
+        return self._link is None or self._link.has_lease
+
+    async def run(self) -> None:
+        """Follow control for as long as the process runs."""
+        if self._link is not None:
+            await self._link.run()
+
+    def reload(self, settings: ProxySettings) -> None:
+        """Read the key set's file anew. Raises SettingsError."""
+        if settings.control is None:
+            self._read_file(settings)
+
+    def _read_file(self, settings: ProxySettings) -> None:
+        path = settings.jwks_file or ""
+        try:
+            keys = KeySet.from_jwks(Path(path).read_bytes())
+        except (OSError, KeySetError) as error:
+            raise SettingsError(f"proxy.jwks_file: {path}: {error}") from error
+        self._authority = Authority(issuer=settings.issuer, audience=settings.audience, keys=keys)
+
+    def _obey(self, directive: AnyDirective) -> None:
+        match directive:
+            case Snapshot():
+                self._take_keys(directive.jwks)
+                for one in directive.revoked:
+                    self._registry.revoke(one.grant, expires_at=one.expires_at, by=one.by, decided_at=one.decided_at)
+            case Keys():
+                self._take_keys(directive.jwks)
+            case Revoke():
+                self._registry.revoke(
+                    directive.grant, expires_at=directive.expires_at, by=directive.by, decided_at=directive.at
+                )
+            case Kill():
+                self._registry.kill(directive.session, by=directive.by, decided_at=directive.at)
+            case _:
+                pass
+
+    def _take_keys(self, jwks: str) -> None:
+        """Raises KeySetError: a key set that cannot be read leaves the one before in force."""
+        known = self._link.known if self._link is not None else None
+        if known is None:
+            return
+        self._authority = Authority(
+            issuer=self._settings.issuer or known.issuer,
+            audience=self._settings.audience or known.audience,
+            keys=KeySet.from_jwks(jwks),
+        )

@@ -1,0 +1,66 @@
+"""The command `curfew-proxy`: serve, or check the configuration."""
+
+import argparse
+import asyncio
+import os
+import sys
+from pathlib import Path
+
+from proxy import check, config, logs
+from proxy.config import Configuration
+from proxy.contract.settings import SettingsError
+from proxy.journal import JournalError
+from proxy.server import Server
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command; returns its exit code: 0, or 1 where the configuration or the machine does not allow it."""
+    parser = argparse.ArgumentParser(prog="curfew-proxy", description="Just-in-time access for PostgreSQL: the proxy.")
+    parser.add_argument(
+        "--config", metavar="FILE", help="default: $CURFEW_CONFIG, ./config.toml, /etc/curfew/config.toml"
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("serve", help="serve connections (SIGHUP reloads, SIGTERM drains, a second one ends at once)")
+    commands.add_parser("check", help="show the configuration in force, and what is wrong with it")
+    chosen = parser.parse_args(arguments)
+    try:
+        path = config.find(chosen.config, os.environ)
+        configuration = config.load(path)
+        return _check(configuration) if chosen.command == "check" else _serve(path, configuration)
+    except (SettingsError, JournalError, OSError) as error:
+        for line in str(error).splitlines():
+            print(f"curfew-proxy: {line}", file=sys.stderr)  # noqa: T201 a command speaks to its caller
+        return 1
+
+
+def _check(configuration: Configuration) -> int:
+    sys.stdout.write(config.describe(configuration))
+    if faults := asyncio.run(check.everything(configuration)):
+        raise SettingsError(*faults)
+    return 0
+
+
+def _serve(path: Path, configuration: Configuration) -> int:
+    logs.configure(configuration.proxy.log_level, configuration.proxy.log_format)
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        runner.run(_run(path, configuration))
+    return 0
+
+
+async def _run(path: Path, configuration: Configuration) -> None:
+    await Server(path, configuration).run()
+
+
+def _loop_factory() -> "type[asyncio.AbstractEventLoop] | None":
+    """Prefer uvloop's event loop; asyncio's own serves where it is not there, or where $CURFEW_LOOP says `asyncio`."""
+    if os.environ.get("CURFEW_LOOP") == "asyncio":
+        return None
+    try:
+        import uvloop  # noqa: PLC0415 optional
+    except ImportError:
+        return None
+    return uvloop.Loop
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,175 @@
+"""From an accepted socket to a startup packet: TLS, the other requests that may precede it, and cancel requests.
+
+The raw socket is read byte-exactly and handed to the TLS engine with nothing of ours in between, so that whatever a
+peer sent behind its SSLRequest is either a ClientHello or fails the handshake (CVE-2021-23214; PROTOCOL.md 3.1).
+"""
+
+import asyncio
+import socket
+import ssl
+from dataclasses import dataclass
+
+from proxy.errors import ClientGone, InvalidStartup, ProtocolViolation, SessionError, TlsRequired, UnsupportedProtocol
+from proxy.leg import LINGER_S, Leg
+from proxy.wire import startup
+
+ALPN = "postgresql"
+"""The IANA's name for this protocol; direct TLS must ask for it (PostgreSQL 17, ProcessSSLStartup)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Started:
+    """A client that wants a session."""
+
+    leg: Leg
+    startup: startup.StartupMessage
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CancelAsked:
+    """A client that wants a running statement cancelled. It gets no answer but a closed socket."""
+
+    pid: int
+    secret: bytes
+
+
+class Refused(Exception):  # noqa: N818 says what happened
+    """The peer is told `error`, on `leg`, and closed."""
+
+    def __init__(self, leg: Leg, error: SessionError) -> None:
+        super().__init__(str(error))
+        self.leg = leg
+        self.error = error
+
+
+class Negotiation:
+    """One socket's way to its startup packet."""
+
+    def __init__(self, sock: socket.socket, context: ssl.SSLContext, *, plaintext_allowed: bool, on_unix: bool) -> None:
+        self._sock = sock
+        self._context = context
+        self._plaintext_allowed = plaintext_allowed or on_unix
+        self._on_unix = on_unix
+        self._gss_asked = False
+
+    async def run(self) -> Started | CancelAsked:
+        """Negotiate. Raises ClientGone (close silently), Refused (say why) or OSError."""
+        if await self._peek() == startup.TLS_FIRST_BYTE and not self._on_unix:
+            return await self._within_tls(await self._start_tls(direct=True))
+        while True:
+            first = await self._classify(await self._receive(startup.FIRST_BYTES))
+            if isinstance(first, startup.SslRequest):
+                if not self._on_unix:
+                    await self._send(b"S")
+                    return await self._within_tls(await self._start_tls(direct=False))
+                await self._send(b"N")
+            elif isinstance(first, startup.GssRequest) and not self._gss_asked:
+                self._gss_asked = True
+                await self._send(b"N")
+            elif isinstance(first, startup.CancelRequest):
+                return _cancel(await self._receive(first.length - startup.FIRST_BYTES))
+            elif isinstance(first, startup.Startup):
+                return await self._in_clear(first)
+            else:
+                raise ClientGone
+
+    async def _classify(self, header: bytes) -> startup.FirstPacket:
+        try:
+            return startup.classify(header)
+        except startup.StartupError as error:
+            if error.silent:
+                raise ClientGone from error
+            raise Refused(await self._leg(), _startup_error(error)) from error
+
+    async def _in_clear(self, first: startup.Startup) -> Started:
+        leg = await self._leg()
+        if not self._plaintext_allowed:
+            raise Refused(leg, TlsRequired())
+        return await _started(leg, first)
+
+    async def _within_tls(self, leg: Leg) -> Started | CancelAsked:
+        try:
+            first = startup.classify(await leg.read_bytes(startup.FIRST_BYTES))
+        except startup.StartupError as error:
+            if error.silent:
+                leg.transport.abort()
+                raise ClientGone from error
+            raise Refused(leg, _startup_error(error)) from error
+        if isinstance(first, startup.CancelRequest):
+            cancel = _cancel(await leg.read_bytes(first.length - startup.FIRST_BYTES))
+            await leg.close()
+            return cancel
+        if not isinstance(first, startup.Startup):
+            raise Refused(leg, UnsupportedProtocol("a request for encryption inside TLS"))
+        return await _started(leg, first)
+
+    async def _start_tls(self, *, direct: bool) -> Leg:
+        leg = Leg()
+        loop = asyncio.get_running_loop()
+        await loop.connect_accepted_socket(
+            lambda: leg, self._sock, ssl=self._context, ssl_handshake_timeout=60, ssl_shutdown_timeout=LINGER_S
+        )
+        if direct and leg.transport.get_extra_info("ssl_object").selected_alpn_protocol() != ALPN:
+            leg.transport.abort()
+            raise ClientGone
+        return leg
+
+    async def _leg(self) -> Leg:
+        leg = Leg()
+        await asyncio.get_running_loop().connect_accepted_socket(lambda: leg, self._sock)
+        return leg
+
+    # The raw socket.
+
+    async def _peek(self) -> int:
+        """The first byte, left where it is. Raises ClientGone where there is none."""
+        loop = asyncio.get_running_loop()
+        readable: asyncio.Future[None] = loop.create_future()
+        loop.add_reader(self._sock, _set, readable)
+        try:
+            await readable
+        finally:
+            loop.remove_reader(self._sock)
+        first = self._sock.recv(1, socket.MSG_PEEK)
+        if not first:
+            raise ClientGone
+        return first[0]
+
+    async def _receive(self, count: int) -> bytes:
+        loop = asyncio.get_running_loop()
+        received = b""
+        while len(received) < count:
+            more = await loop.sock_recv(self._sock, count - len(received))
+            if not more:
+                raise ClientGone
+            received += more
+        return received
+
+    async def _send(self, data: bytes) -> None:
+        await asyncio.get_running_loop().sock_sendall(self._sock, data)
+
+
+def _set(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
+
+
+async def _started(leg: Leg, first: startup.Startup) -> Started:
+    body = await leg.read_bytes(first.length - startup.FIRST_BYTES)
+    try:
+        return Started(leg=leg, startup=startup.parse_startup(body, first.version))
+    except startup.StartupError as error:
+        raise Refused(leg, _startup_error(error)) from error
+
+
+def _startup_error(error: startup.StartupError) -> SessionError:
+    kinds: dict[str, type[SessionError]] = {"08P01": ProtocolViolation, "0A000": UnsupportedProtocol}
+    return kinds.get(error.sqlstate, InvalidStartup)(str(error), detail=str(error))
+
+
+def _cancel(body: bytes) -> CancelAsked:
+    try:
+        pid, secret = startup.parse_cancel(body)
+    except startup.StartupError as error:
+        raise ClientGone from error
+    return CancelAsked(pid=pid, secret=secret)

@@ -1,0 +1,44 @@
+"""One session's records: chains them and hands them to the journal.
+
+It decides when a record must be on its way before anything else happens (`before`) and when it may follow (`after`).
+It never looks into a statement (see `proxy.wire.tracker`).
+"""
+
+from collections.abc import Iterable
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from proxy.contract.record import AuthRefused, Chain, Record, SessionEnd, SessionStart
+from proxy.journal import Journal
+
+
+class Recorder:
+    """The records of one session."""
+
+    __slots__ = ("_chain", "_journal", "_key")
+
+    def __init__(self, journal: Journal, key: Ed25519PrivateKey, chain: Chain) -> None:
+        self._journal = journal
+        self._key = key
+        self._chain = chain
+
+    def start(self, record: SessionStart) -> None:
+        """Write the first record: from now on the session owes an end. Raises JournalError."""
+        self._journal.append_start(self._chain, self._chain.seal(record))
+
+    def before(self, records: Iterable[Record]) -> None:
+        """Write records whose cause must not go on until they are written. Raises JournalError."""
+        self._journal.append(b"\n".join([self._chain.seal(record) for record in records]))
+
+    def after(self, records: Iterable[Record]) -> None:
+        """Write records of what has happened, with the next write or within milliseconds. Raises JournalError."""
+        for record in records:
+            self._journal.append_lazily(self._chain.seal(record))
+
+    def refuse(self, record: AuthRefused) -> None:
+        """Write the only record of a connection that was not admitted. Raises JournalError."""
+        self._journal.append(self._chain.seal(record))
+
+    def end(self, record: SessionEnd) -> None:
+        """Write the last record, signed. Raises JournalError."""
+        self._journal.append_end(self._chain, self._chain.seal_signed(record, self._key))

@@ -1,0 +1,120 @@
+"""What is in force right now: live sessions, their cancel keys, revoked grants, and the limits on all of them.
+
+Admission reads it, directives change it. It ends sessions by telling them to, and never touches a socket itself.
+"""
+
+import hmac
+import secrets
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from typing import Protocol
+
+from proxy.contract.grant import Grant, Refusal
+from proxy.contract.record import EndReason
+from proxy.errors import NotAdmitted, TooManySessions
+
+
+class LiveSession(Protocol):
+    """What the registry needs of a session."""
+
+    id: str
+    grant: Grant
+
+    def stop(self, reason: EndReason, *, by: str | None, decided_at: int) -> None:
+        """End it; `decided_at` in ns since the epoch."""
+
+    async def cancel_running(self, address: str | None) -> None:
+        """Cancel what it runs."""
+
+    def uses(self, link: object) -> bool:
+        """Whether it goes by this way (`proxy.shared.TargetLink`) to its target."""
+
+
+class Registry:
+    """Live sessions and revocations of one proxy process."""
+
+    def __init__(self, *, max_sessions: int) -> None:
+        self.max_sessions = max_sessions
+        self._sessions: dict[str, LiveSession] = {}
+        self._by_grant: defaultdict[str, set[str]] = defaultdict(set)
+        self._cancel_keys: defaultdict[int, list[tuple[bytes, LiveSession]]] = defaultdict(list)
+        self._revoked: dict[str, float] = {}
+
+    def __len__(self) -> int:
+        return len(self._sessions)
+
+    def __iter__(self) -> Iterator[LiveSession]:
+        return iter(list(self._sessions.values()))
+
+    # Admission.
+
+    def admit(self, session: LiveSession) -> None:
+        """Count the session in. Raises NotAdmitted or TooManySessions; `leave` must follow otherwise."""
+        grant = session.grant
+        if grant.id in self._revoked:
+            raise NotAdmitted(Refusal.REVOKED, grant=grant.id)
+        if len(self._sessions) >= self.max_sessions:
+            raise TooManySessions(f"all {self.max_sessions} sessions of this proxy are taken")
+        if grant.max_sessions is not None and len(self._by_grant[grant.id]) >= grant.max_sessions:
+            raise TooManySessions(
+                f"grant {grant.id} has its {grant.max_sessions} sessions",
+                detail=f"Grant {grant.id} allows {grant.max_sessions} at once.",
+            )
+        self._sessions[session.id] = session
+        self._by_grant[grant.id].add(session.id)
+
+    def leave(self, session: LiveSession) -> None:
+        """The session is over."""
+        self._sessions.pop(session.id, None)
+        of_grant = self._by_grant.get(session.grant.id)
+        if of_grant is not None:
+            of_grant.discard(session.id)
+            if not of_grant:
+                del self._by_grant[session.grant.id]
+
+    # Cancel keys.
+
+    def add_cancel_key(self, session: LiveSession, pid: int, size: int) -> bytes:
+        """Mint the secret of `size` bytes that goes to the client with `pid`. Several targets may share a pid."""
+        secret = secrets.token_bytes(size)
+        self._cancel_keys[pid].append((secret, session))
+        return secret
+
+    def drop_cancel_key(self, session: LiveSession, pid: int) -> None:
+        """From here on no CancelRequest finds the session: call it before its backend is let go."""
+        left = [entry for entry in self._cancel_keys.get(pid, ()) if entry[1] is not session]
+        if left:
+            self._cancel_keys[pid] = left
+        else:
+            self._cancel_keys.pop(pid, None)
+
+    def find_by_cancel_key(self, pid: int, secret: bytes) -> LiveSession | None:
+        """The session with this key, compared in constant time."""
+        found = None
+        for known, session in self._cancel_keys.get(pid, ()):
+            if hmac.compare_digest(known, secret):
+                found = session
+        return found
+
+    # Revocation.
+
+    def revoke(self, grant: str, *, expires_at: float, by: str | None, decided_at: int) -> None:
+        """End all sessions of the grant, and let no other one start until it would have expired anyway."""
+        now = time.time()
+        self._revoked = {known: end for known, end in self._revoked.items() if end > now}
+        self._revoked[grant] = expires_at
+        for session_id in list(self._by_grant.get(grant, ())):
+            self._sessions[session_id].stop("revoked", by=by, decided_at=decided_at)
+
+    def kill(self, session_id: str, *, by: str | None, decided_at: int) -> None:
+        """End one session, if it is here."""
+        session = self._sessions.get(session_id)
+        if session is not None:
+            session.stop("killed", by=by, decided_at=decided_at)
+
+    def stop_all(self, reason: EndReason) -> None:
+        """End every session."""
+        decided_at = time.time_ns()
+        for session in self:
+            session.stop(reason, by=None, decided_at=decided_at)

@@ -1,0 +1,201 @@
+"""The hot path: both directions of an admitted session, until something ends it.
+
+Client to PostgreSQL: only whole messages go on, and only when the records they need are written. PostgreSQL to client:
+everything goes on at once; message headers are scanned to know what was answered and where a message of ours may stand
+between two of theirs. Neither direction waits for the other, and each is bounded by the other leg's write buffer.
+
+It decides nothing about the end: it reports the first cause there is to `ended`, and `proxy.session` does the rest.
+"""
+
+import asyncio
+import time
+from typing import Literal
+
+from proxy.contract.record import Record
+from proxy.errors import JournalFailed, ProtocolViolation, SessionError
+from proxy.journal import JournalError
+from proxy.leg import Leg
+from proxy.recorder import Recorder
+from proxy.wire.framing import BackendFramer, FrontendFramer
+from proxy.wire.tracker import Tracker
+
+Cause = SessionError | Literal["client", "upstream"]
+"""Why the relay ended: a fault, or which of the two sides stopped talking."""
+
+ERROR = ord("E")
+FATAL_MARKS = (b"VFATAL\0", b"VPANIC\0")
+
+
+class Relay:
+    """The two directions of one session."""
+
+    __slots__ = (
+        "_backend",
+        "_client",
+        "_closing",
+        "_frontend",
+        "_injected",
+        "_recorder",
+        "_settled",
+        "_upstream",
+        "bytes_in",
+        "ended",
+        "tracker",
+        "upstream_ended",
+    )
+
+    def __init__(self, client: Leg, upstream: Leg, tracker: Tracker, recorder: Recorder, *, limit: int) -> None:
+        self._client = client
+        self._upstream = upstream
+        self._recorder = recorder
+        self._frontend = FrontendFramer(limit)
+        self._backend = BackendFramer()
+        self._injected: list[bytes] = []
+        self._closing = False
+        self._settled = False
+        self.tracker = tracker
+        self.bytes_in = 0
+        loop = asyncio.get_running_loop()
+        self.ended: asyncio.Future[Cause] = loop.create_future()
+        """The first cause to end the session."""
+        self.upstream_ended: asyncio.Future[None] = loop.create_future()
+        """PostgreSQL has said its last word."""
+
+    @property
+    def bytes_out(self) -> int:
+        """Bytes that PostgreSQL has sent."""
+        return self._backend.position
+
+    def start(self) -> None:
+        """Let both directions run."""
+        self._client.source, self._upstream.source = self._upstream, self._client
+        self._upstream.relay_to(self._from_upstream, self._upstream_end)
+        self._client.relay_to(self._from_client, self._client_end)
+        self._client.closed.add_done_callback(lambda _: self._client_end())
+
+    # Client to PostgreSQL.
+
+    def _from_client(self, data: bytes) -> None:
+        messages, forward = self._frontend.feed(data)
+        self.bytes_in += len(data)
+        if self.ended.done():
+            return
+        if messages:
+            records = self.tracker.requests(messages, time.monotonic_ns())
+            if records and not self._record_before(records):
+                return
+        if forward:
+            self._upstream.write(forward)
+        if self._frontend.error is not None:
+            self._end(ProtocolViolation(self._frontend.error, detail=self._frontend.error))
+
+    def _record_before(self, records: list[Record]) -> bool:
+        try:
+            self._recorder.before(records)
+        except JournalError as error:
+            self._end(JournalFailed(str(error)))
+            return False
+        return True
+
+    def _client_end(self) -> None:
+        if self.tracker.terminated:
+            return  # PostgreSQL does what it was asked to do before Terminate, and then ends the session itself.
+        if self._client.closed.done() or self._client.encrypted or not self.tracker.busy:
+            self._end("client")
+        # A client that only closed its sending half (`printf ... | nc -N`) still gets the answers it waits for:
+        # the session ends when PostgreSQL is idle again, see _from_upstream.
+
+    # PostgreSQL to client.
+
+    def _from_upstream(self, data: bytes) -> None:
+        messages = self._backend.feed(data)
+        if messages:
+            records = self.tracker.responses(
+                messages,
+                time.monotonic_ns(),
+                copy_in=self._frontend.copy_bytes,
+                copy_out=self._backend.copy_bytes,
+            )
+            if records:
+                self._record_after(records)
+        if self._closing:
+            self._forward_last(data, messages)
+        elif self._injected:
+            self._forward_with_ours(data)
+        else:
+            self._client.write(data)
+        if self._backend.error is not None:
+            self._end("upstream")
+        if self._client.ended and not self.tracker.busy and not self.tracker.terminated:
+            self._end("client")
+
+    def record(self, record: Record) -> None:
+        """Write a record that is not a statement's."""
+        self._record_after([record])
+
+    def _record_after(self, records: list[Record]) -> None:
+        try:
+            self._recorder.after(records)
+        except JournalError as error:
+            self._end(JournalFailed(str(error)))
+
+    def _upstream_end(self) -> None:
+        if not self.upstream_ended.done():
+            self.upstream_ended.set_result(None)
+        self._end("upstream")
+
+    # Messages of our own, between two of PostgreSQL's.
+
+    def tell(self, message: bytes) -> None:
+        """Send a message of ours to the client as soon as PostgreSQL's stream is between two messages."""
+        if self._closing:
+            return
+        if self._backend.boundary == self._backend.position:
+            self._client.write(message)
+        else:
+            self._injected.append(message)
+
+    def _forward_with_ours(self, data: bytes) -> None:
+        cut = len(data) - (self._backend.position - self._backend.boundary)
+        if cut < 0:  # Still inside the message that an earlier chunk began.
+            self._client.write(data)
+            return
+        self._client.write(b"".join([data[:cut], *self._injected, data[cut:]]))
+        self._injected.clear()
+
+    def close_in(self) -> None:
+        """Forward nothing more to PostgreSQL, and to the client only up to the next end of a message."""
+        self._closing = True
+        self._settled = self._backend.boundary == self._backend.position
+        self._injected.clear()
+        self._client.discard()
+        self._upstream.source = None
+        self._client.source = None
+        self._upstream.resume()
+
+    @property
+    def settled(self) -> bool:
+        """After `close_in`: whether the client's stream stands between two messages, so that ours can follow."""
+        return self._settled
+
+    def _forward_last(self, data: bytes, messages: list[tuple[int, bytes, int]]) -> None:
+        """Complete the message that the client has begun to receive; what follows, FATALs too, it does not get."""
+        if self._settled:
+            return
+        # One end in this chunk will do, whichever: what stands before it is whole.
+        cut = len(data) - (self._backend.position - self._backend.boundary)
+        for kind, body, end in messages:
+            start = len(data) - (self._backend.position - (end - len(body) - 5))
+            if kind == ERROR and start >= 0 and any(mark in body for mark in FATAL_MARKS):
+                cut = start
+                break
+        if cut > 0:
+            self._client.write(data[:cut])
+        elif cut < 0:
+            self._client.write(data)
+            return
+        self._settled = True
+
+    def _end(self, cause: Cause) -> None:
+        if not self.ended.done():
+            self.ended.set_result(cause)

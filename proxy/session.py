@@ -1,0 +1,417 @@
+"""One connection, told in order: negotiate -> authenticate -> admit -> dial -> announce -> relay -> end.
+
+`Session.run` is the table of contents. Each phase either leads to the next one or raises what the client is told
+(`proxy.errors`). Nothing reaches PostgreSQL before `_admit`; nothing is left there after `proxy.ending`.
+"""
+
+import asyncio
+import functools
+import os
+import socket
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address
+
+import structlog
+
+from proxy.clock import Deadline
+from proxy.contract.grant import Grant, Refusal
+from proxy.contract.record import AuthRefused, Cancel, Chain, EndReason, Notice, SessionStart, Tls
+from proxy.contract.settings import AccessProfile
+from proxy.contract.token import TokenRefusedError, verify
+from proxy.ending import Ending, Stop
+from proxy.errors import (
+    AuthenticationTimeout,
+    ClientGone,
+    JournalFailed,
+    NotAdmitted,
+    ProtocolViolation,
+    SessionError,
+    UnsupportedProtocol,
+    UpstreamFailed,
+)
+from proxy.journal import JournalError
+from proxy.leg import Leg
+from proxy.negotiate import CancelAsked, Negotiation, Refused, Started
+from proxy.recorder import Recorder
+from proxy.relay import Cause, Relay
+from proxy.shared import Shared, TargetLink
+from proxy.stop import KeeperError
+from proxy.upstream import Connected, UpstreamError
+from proxy.wire import messages
+from proxy.wire.startup import NEWEST_MINOR, StartupMessage
+from proxy.wire.tracker import Tracker
+
+PASSWORD = ord("p")
+PASSWORD_BYTES = 65_535
+"""PostgreSQL's own limit for a password message (PG_MAX_AUTH_TOKEN_LENGTH)."""
+SECRET_BYTES = {0: 4, 2: 32}
+"""A cancel key's secret by minor protocol version: 3.0 has room for 4 bytes, 3.2 takes up to 256."""
+READY_FOR_QUERY = b"Z\0\0\0\5I"
+OFF = {b"", b"0", b"off", b"false", b"no"}
+
+log = structlog.get_logger(__name__)
+
+
+def new_session_id() -> str:
+    """A UUIDv7 (RFC 9562): sorts by time, 74 random bits."""
+    value = (time.time_ns() // 1_000_000) << 80 | int.from_bytes(os.urandom(10))
+    value = value & ~(0xF << 76) | 0x7 << 76
+    text = f"{value & ~(0x3 << 62) | 0x2 << 62:032x}"
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Peer:
+    """Where a connection comes from. `address` is None on a unix socket."""
+
+    address: IPv4Address | IPv6Address | None
+    plaintext_allowed: bool
+    on_unix: bool = False
+
+    def __str__(self) -> str:
+        return "unix" if self.address is None else str(self.address)
+
+
+class Session:
+    """One connection."""
+
+    grant: Grant
+
+    def __init__(
+        self, shared: Shared, sock: socket.socket, peer: Peer, *, on_authenticated: Callable[[], None]
+    ) -> None:
+        self.id = new_session_id()
+        self._shared = shared
+        self._sock = sock
+        self._peer = peer
+        self._on_authenticated = on_authenticated
+        self._client: Leg | None = None
+        self._stop: asyncio.Future[Stop] = asyncio.get_running_loop().create_future()
+        self._log = log.bind(session=self.id, address=str(peer))
+        self._link: TargetLink
+        self._profile: AccessProfile
+        self._database: str
+        self._relay: Relay | None = None
+        self._connected: Connected | None = None
+        self._recorder = Recorder(shared.journal, shared.key, Chain(self.id))
+
+    async def run(self) -> None:
+        """Live this connection, from accept to close."""
+        try:
+            async with asyncio.timeout(self._shared.settings.auth_timeout_s):
+                started = await self._negotiate()
+                if started is None:
+                    return
+                await self._authenticate(started.startup)
+                self._on_authenticated()
+                self._admit(started.startup)
+            await self._serve(started.startup)
+        except Refused as refused:
+            self._client = refused.leg
+            await self._refuse(refused.error)
+        except SessionError as error:
+            await self._refuse(error)
+        except TimeoutError:
+            await self._refuse(AuthenticationTimeout())
+        except (ClientGone, OSError):
+            pass
+        finally:
+            self._close_socket()
+
+    def _close_socket(self) -> None:
+        if self._client is not None:
+            self._client.transport.abort()
+        else:
+            self._sock.close()
+
+    # negotiate
+
+    async def _negotiate(self) -> Started | None:
+        """Agree on encryption and read the startup packet; None where a cancel was all that was asked."""
+        negotiation = Negotiation(
+            self._sock,
+            self._shared.tls,
+            plaintext_allowed=self._peer.plaintext_allowed,
+            on_unix=self._peer.on_unix,
+        )
+        asked = await negotiation.run()
+        if isinstance(asked, CancelAsked):
+            await self._cancel(asked)
+            return None
+        self._client = asked.leg
+        return asked
+
+    async def _cancel(self, asked: CancelAsked) -> None:
+        session = self._shared.registry.find_by_cancel_key(asked.pid, asked.secret)
+        self._shared.metrics.cancels += 1
+        if session is None:
+            self._log.info("cancel request with an unknown key", pid=asked.pid)
+            return
+        await session.cancel_running(str(self._peer))
+
+    # authenticate
+
+    async def _authenticate(self, startup: StartupMessage) -> None:
+        """Ask for the token as a password and verify it."""
+        if (client := self._client) is None:
+            raise ClientGone
+        spoken = _minor(startup)
+        if spoken != startup.minor or startup.unknown_options:
+            client.write(messages.negotiate_protocol_version(spoken, startup.unknown_options))
+        client.write(messages.AUTHENTICATION_CLEARTEXT)
+        kind, body = await client.read(PASSWORD_BYTES)
+        if kind != PASSWORD or body.find(b"\0") != len(body) - 1:
+            raise ProtocolViolation(f"expected a password, got message {kind}")
+        self.grant = self._verify(body[:-1].decode("utf-8", "replace"), startup)
+
+    def _verify(self, token: str, startup: StartupMessage) -> Grant:
+        authority = self._shared.authority()
+        if authority is None:
+            raise self._unadmitted(NotAdmitted(Refusal.UNKNOWN_KEY, "no key set yet"), startup)
+        try:
+            return verify(
+                token, keys=authority.keys, issuer=authority.issuer, audience=authority.audience, now=time.time()
+            )
+        except TokenRefusedError as error:
+            raise self._unadmitted(NotAdmitted(error.refusal, str(error), grant=error.grant_id), startup) from error
+
+    def _unadmitted(self, error: NotAdmitted, startup: StartupMessage) -> NotAdmitted:
+        """Note a refusal: in the log and the metric, and in the journal where the token was one of ours."""
+        user = messages.sanitise(startup.user)
+        database = messages.sanitise(startup.database)
+        self._log.warning("access refused", refusal=str(error.refusal), user=user, database=database, grant=error.grant)
+        self._shared.metrics.refused[error.refusal] += 1
+        if error.grant is not None:
+            record = AuthRefused(
+                refusal=str(error.refusal), user=user, database=database, address=str(self._peer), grant=error.grant
+            )
+            try:
+                self._recorder.refuse(record)
+            except JournalError as failure:
+                self._log.error("a refusal could not be recorded", error=str(failure))
+        return error
+
+    # admit
+
+    def _admit(self, startup: StartupMessage) -> None:
+        """Hold the connection against the grant and against what is in force."""
+        target, _, database = startup.database.partition("/")
+        link = self._shared.targets.get(target)
+        self._database = database or (link.settings.database if link is not None else "")
+        refusal = self.grant.refuses(
+            user=startup.user,
+            target=target,
+            database=self._database,
+            address=self._peer.address,
+            certificate=None,
+        )
+        if refusal is None:
+            refusal = self._refused_here(link)
+        if refusal is not None or link is None:
+            raise self._unadmitted(NotAdmitted(refusal or Refusal.WRONG_TARGET, grant=self.grant.id), startup)
+        self._link, self._profile = link, link.settings.access[self.grant.profile]
+        self._refuse_replication(startup)
+        try:
+            self._shared.registry.admit(self)
+        except NotAdmitted as error:
+            raise self._unadmitted(error, startup) from error
+
+    def _refused_here(self, link: TargetLink | None) -> Refusal | None:
+        if link is None:
+            return Refusal.WRONG_TARGET
+        if self.grant.profile not in link.settings.access:
+            return Refusal.UNKNOWN_PROFILE
+        if self.grant.end != "hard":
+            return Refusal.UNSUPPORTED
+        if link.settings.lost_lease != "run-on" and not self._shared.has_lease():
+            return Refusal.NO_LEASE
+        return None
+
+    def _refuse_replication(self, startup: StartupMessage) -> None:
+        asked = dict(startup.parameters).get(b"replication", b"").lower()
+        if asked not in OFF:
+            raise UnsupportedProtocol("replication", detail="Replication connections are not granted here.")
+
+    # dial, announce, relay, end
+
+    async def _serve(self, startup: StartupMessage) -> None:
+        """From the admitted connection to the end of its session."""
+        deadline = self._shared.deadlines.at(self.grant.expires_at, self._expire)
+        try:
+            connected = self._connected = await self._dial(startup)
+            ending = await self._announce(connected, startup)
+            warnings = self._schedule_warnings()
+            try:
+                cause = await self._run_relay()
+            finally:
+                for warning in warnings:
+                    warning.cancel()
+                self._shared.registry.drop_cancel_key(self, connected.pid)
+            await ending.run(cause)
+        finally:
+            deadline.cancel()
+            self._shared.registry.leave(self)
+            if self._connected is not None:
+                self._connected.leg.transport.abort()
+
+    async def _dial(self, startup: StartupMessage) -> Connected:
+        try:
+            return await self._link.dialler.connect(self._profile, self._upstream_parameters(startup))
+        except UpstreamError as error:
+            self._log.error("upstream failed", target=self._link.name, error=str(error))
+            raise _told_to_client(error) from error
+
+    def _upstream_parameters(self, startup: StartupMessage) -> list[tuple[bytes, bytes]]:
+        """The client's startup parameters byte for byte, but for who logs in where, and ours behind them."""
+        ours = (b"user", b"database", b"replication")
+        theirs = [
+            (name, value)
+            for name, value in startup.parameters
+            if name not in ours and not name.startswith((b"_pq_.", b"curfew."))
+        ]
+        return [
+            (b"user", self._profile.user.encode()),
+            (b"database", self._database.encode()),
+            *theirs,
+            (b"curfew.person", self.grant.person.encode()),
+            (b"curfew.grant", self.grant.id.encode()),
+        ]
+
+    async def _announce(self, connected: Connected, startup: StartupMessage) -> Ending:
+        """Record the session's start, then tell the client that it is in."""
+        if (client := self._client) is None:
+            raise ClientGone
+        try:
+            backend_start = await self._link.keeper.backend_start(connected.pid)
+            self._recorder.start(self._start_record(connected, backend_start, startup))
+        except KeeperError as error:
+            self._log.error("no keeper, no session", target=self._link.name, error=str(error))
+            raise UpstreamFailed(str(error)) from error
+        except JournalError as error:
+            raise JournalFailed(str(error)) from error
+        self._relay = relay = Relay(
+            client,
+            connected.leg,
+            Tracker(self._profile.parameters),
+            self._recorder,
+            limit=self._shared.settings.max_message_bytes,
+        )
+        secret = self._shared.registry.add_cancel_key(self, connected.pid, SECRET_BYTES[_minor(startup)])
+        key = messages.backend_key_data(connected.pid, secret)
+        client.write(messages.AUTHENTICATION_OK + connected.announcement + key + READY_FOR_QUERY)
+        self._log.info("session started", grant=self.grant.id, person=self.grant.person, target=self._link.name)
+        self._shared.metrics.sessions += 1
+        return Ending(
+            shared=self._shared,
+            keeper=self._link.keeper,
+            grant=self.grant,
+            client=client,
+            connected=connected,
+            backend_start=backend_start,
+            relay=relay,
+            recorder=self._recorder,
+            log=self._log,
+        )
+
+    def _start_record(self, connected: Connected, backend_start: str, startup: StartupMessage) -> SessionStart:
+        grant, client = self.grant, self._client
+        cipher = client.transport.get_extra_info("cipher") if client is not None else None
+        application = dict(startup.parameters).get(b"application_name")
+        return SessionStart(
+            grant=grant.id,
+            person=grant.person,
+            reason=grant.reason,
+            approved_by=grant.approved_by,
+            expires_at=int(grant.expires_at * 1e9),
+            target=grant.target,
+            database=self._database,
+            profile=grant.profile,
+            upstream_user=self._profile.user,
+            backend_pid=connected.pid,
+            backend_start=backend_start,
+            address=None if self._peer.address is None else str(self._peer.address),
+            tls=Tls(version=cipher[1], cipher=cipher[0]) if cipher else None,
+            application_name=None if application is None else application.decode("utf-8", "backslashreplace"),
+            proxy=self._shared.settings.name,
+        )
+
+    async def _run_relay(self) -> Cause | Stop:
+        """Relay until one side, a fault or a decision from outside ends it."""
+        if (relay := self._relay) is None:
+            raise ClientGone
+        if not self._stop.done():
+            relay.start()
+        await asyncio.wait((relay.ended, self._stop), return_when=asyncio.FIRST_COMPLETED)
+        return self._stop.result() if self._stop.done() else relay.ended.result()
+
+    # From outside.
+
+    def stop(self, reason: EndReason, *, by: str | None, decided_at: int) -> None:
+        """End the session, wherever it is; the first decision counts."""
+        if not self._stop.done():
+            self._stop.set_result(Stop(reason=reason, by=by, decided_at=decided_at))
+
+    def uses(self, link: object) -> bool:
+        """Whether it goes by this way to its target."""
+        return self._link is link
+
+    def _expire(self) -> None:
+        self.stop("expired", by=None, decided_at=time.time_ns())
+
+    async def cancel_running(self, address: str | None) -> None:
+        """Forward a cancel request, if anything runs: a late one must not hit the next statement."""
+        connected, relay = self._connected, self._relay
+        if connected is None or relay is None:
+            return
+        running = relay.tracker.running
+        forwarded = bool(running) and not self._stop.done()
+        relay.record(Cancel(address=address, forwarded=forwarded, statement=running[0].statement if running else None))
+        if forwarded:
+            try:
+                await self._link.dialler.cancel(connected.pid, connected.secret)
+            except UpstreamError as error:
+                self._log.warning("cancel request not delivered", error=str(error))
+
+    def _schedule_warnings(self) -> list[Deadline]:
+        """The warnings whose time is still to come."""
+        times = ((seconds, self.grant.expires_at - seconds) for seconds in self._shared.settings.warn_before_s)
+        return [
+            self._shared.deadlines.at(at, functools.partial(self._warn, seconds))
+            for seconds, at in times
+            if at > time.time()
+        ]
+
+    def _warn(self, seconds: float) -> None:
+        left = f"{seconds / 60:.0f} min" if seconds >= 60 else f"{seconds:.0f} s"  # noqa: PLR2004 seconds to a minute
+        text = f"access to {self.grant.target} ends in {left} (grant {self.grant.id})"
+        if self._relay is not None and not self._stop.done():
+            self._relay.record(Notice(severity="WARNING", sqlstate="01000", message=text))
+            self._relay.tell(
+                messages.notice_response("WARNING", "01000", text, hint="Finish what you do, or ask for more time.")
+            )
+
+    # Refusals.
+
+    async def _refuse(self, error: SessionError) -> None:
+        """Tell the client why not, and close. Before the startup packet there is nobody to tell."""
+        if self._client is None:
+            return
+        if not isinstance(error, NotAdmitted):
+            self._log.info("connection refused", sqlstate=error.sqlstate, error=str(error))
+        self._client.write(
+            messages.error_response("FATAL", error.sqlstate, error.message, detail=error.detail, hint=error.hint)
+        )
+        await self._client.close()
+
+
+def _minor(startup: StartupMessage) -> int:
+    """The minor version to speak: 2 or 0. There never was a 3.1 (libpq refuses it from a server)."""
+    return NEWEST_MINOR if startup.minor >= NEWEST_MINOR else 0
+
+
+def _told_to_client(error: UpstreamError) -> UpstreamFailed:
+    failed = UpstreamFailed(str(error))
+    failed.sqlstate, failed.message = error.sqlstate, error.public
+    return failed

@@ -1,0 +1,53 @@
+"""What all sessions of one proxy process share: handed to each, owned by `proxy.server`."""
+
+import ssl
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from proxy.clock import Deadlines
+from proxy.config import ProxySettings
+from proxy.contract.settings import Target
+from proxy.contract.token import KeySet
+from proxy.journal import Journal
+from proxy.metrics import Metrics
+from proxy.registry import Registry
+from proxy.stop import Keeper
+from proxy.upstream import Dialler
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TargetLink:
+    """A target and the two ways to it: for sessions, and for ending them."""
+
+    name: str
+    settings: Target
+    dialler: Dialler
+    keeper: Keeper
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Authority:
+    """Who signs the tokens that this proxy accepts."""
+
+    issuer: str
+    audience: str
+    keys: KeySet
+
+
+@dataclass(slots=True, kw_only=True)
+class Shared:
+    """What all sessions share. Reloading replaces `settings`, `tls` and `targets`; running sessions keep theirs."""
+
+    settings: ProxySettings
+    tls: ssl.SSLContext
+    targets: Mapping[str, TargetLink]
+    authority: Callable[[], Authority | None]
+    """The key set in force; None before one is known."""
+    has_lease: Callable[[], bool]
+    registry: Registry
+    journal: Journal
+    key: Ed25519PrivateKey
+    deadlines: Deadlines
+    metrics: Metrics

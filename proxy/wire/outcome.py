@@ -1,0 +1,65 @@
+"""What became of the work that was open when a session was ended. Pure; judged from what both sides were seen to say.
+
+Two witnesses are heard. The tracker saw every answer up to the backend's death. The keeper read the backend's
+transaction id just before it was terminated, and asked PostgreSQL afterwards whether that transaction was committed
+(pg_xact_status). Where neither is enough, the answer is "unknown", never a guess.
+"""
+
+import re
+from typing import Literal
+
+from proxy.contract.record import Outcome
+from proxy.wire.tracker import Tracker
+
+Fate = Literal["committed", "aborted", "none"] | None
+"""The last transaction's fate by pg_xact_status; "none": it had no id, so it had written nothing; None: not known."""
+
+_COMMITS = re.compile(
+    r"\b(commit|call|prepare\s+transaction|vacuum|cluster|reindex|concurrently|rollback\s+prepared"
+    r"|create\s+(database|tablespace|subscription)|drop\s+(database|tablespace|subscription))\b"
+    r"|(^|;)\s*end\b",
+    re.IGNORECASE,
+)
+"""What can commit before the statement is done, so that the transaction it died in says nothing of the others."""
+_QUOTED = re.compile(r"(?P<tag>\$[^$\s]*\$).*?(?P=tag)|'(?:[^']|'')*'", re.DOTALL)
+_DO = re.compile(r"\bdo\b", re.IGNORECASE)
+_DO_COMMITS = re.compile(r"commit|call", re.IGNORECASE)
+_MISLEADING = ("\\", "--", "/*")
+"""With these in a text, what looks like a string may be none, and the other way round."""
+
+
+def may_commit_inside(sql: str) -> bool:
+    """Whether the text may commit something before all of it is done. In doubt, yes; no text is in doubt."""
+    if not sql or any(mark in sql for mark in _MISLEADING):
+        return not sql or _COMMITS.search(sql) is not None or _DO.search(sql) is not None
+    outside = _QUOTED.sub("''", sql)
+    if _COMMITS.search(outside):
+        return True
+    return _DO.search(outside) is not None and _DO_COMMITS.search(sql) is not None
+
+
+def outcome(tracker: Tracker, *, statements_at_decision: int, state_at_decision: str, fate: Fate) -> Outcome:
+    """What became of what was open at the decision. To be asked when the backend is gone and its last words read."""
+    running = tracker.running
+    if running:
+        return _cut_short(tracker, fate)
+    if statements_at_decision:
+        # Everything was answered between the decision and the death.
+        return "committed before" if tracker.state == "I" and not tracker.failed else "rolled back"
+    if state_at_decision == "I":
+        return "nothing open"
+    return "rolled back"
+
+
+def _cut_short(tracker: Tracker, fate: Fate) -> Outcome:
+    running = tracker.running
+    if tracker.state != "I" and len(running) == 1 and not may_commit_inside(running[0].sql):
+        return "rolled back"
+    committed_some = any(tag.startswith("COMMIT") for step in running for tag in step.tags)
+    if fate == "committed":
+        return "committed before" if len(running) == 1 and not running[0].tags else "partly committed"
+    if committed_some:
+        return "partly committed"
+    if len(running) > 1 or any(may_commit_inside(step.sql) for step in running):
+        return "unknown"
+    return "rolled back"

@@ -1,0 +1,181 @@
+"""Prepared statements and portals as the client knows them, so that an Execute can be recorded with its text.
+
+PostgreSQL's rules (PostgreSQL, "Extended Query"): a named statement must be closed before its name is used again, so a
+Parse of a known name fails and the old text stays; a portal lives until its transaction ends, and an error ends it too.
+Definitions are taken when they are sent, as a pipeline relies on them, and undone when PostgreSQL refuses them.
+"""
+
+import base64
+import struct
+from dataclasses import dataclass
+
+from proxy.contract.record import Parameter
+from proxy.contract.settings import Parameters
+from proxy.wire.secrets import mask
+from proxy.wire.values import decode
+
+_UINT16 = struct.Struct("!H")
+_INT32 = struct.Struct("!i")
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A statement's SQL as it is recorded."""
+
+    sql: str
+    sql_base64: str | None = None
+    masked: bool = False
+
+
+def read_text(raw: bytes) -> Text:
+    """The SQL in `raw`, its secrets masked. Bytes that are not UTF-8 are kept exactly, beside a readable form."""
+    try:
+        sql, masked = mask(raw.decode())
+    except UnicodeDecodeError:
+        sql, masked = mask(raw.decode("utf-8", "backslashreplace"))
+        return Text(sql, None if masked else base64.b64encode(raw).decode(), masked)
+    return Text(sql, None, masked)
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A prepared statement: its name, its text and the parameter types that Parse declared."""
+
+    name: bytes
+    text: Text
+    types: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Portal:
+    """A bound statement."""
+
+    name: bytes
+    statement: str
+    text: Text
+    parameters: list[Parameter] | None
+    size: int = 0
+    """Bytes of the Bind message."""
+    round: int = 0
+
+    @classmethod
+    def unknown(cls, body: bytes) -> "Portal":
+        """A portal that SQL made (DECLARE CURSOR), or none at all: the record names it."""
+        name = body[: body.find(b"\0")].decode("utf-8", "backslashreplace")
+        return cls(b"", f"portal {name}", Text(""), None)
+
+
+_UNKNOWN = Prepared(b"", Text(""))
+
+Undo = tuple[bytes, Prepared | None]
+"""A name, and what it meant before."""
+
+
+class PreparedStatements:
+    """What Parse and Bind have defined and not yet been closed."""
+
+    __slots__ = ("_portals", "_statements", "answered", "round")
+
+    def __init__(self) -> None:
+        self._statements: dict[bytes, Prepared] = {}
+        self._portals: dict[bytes, Portal] = {}
+        self.round = 0
+        """How many Syncs have been sent."""
+        self.answered = 0
+        """How many of them have been answered."""
+
+    def define(self, prepared: Prepared) -> Undo:
+        """Take a Parse; returns what `undo` needs where PostgreSQL refuses it."""
+        before = self._statements.get(prepared.name)
+        self._statements[prepared.name] = prepared
+        return prepared.name, before
+
+    def undo(self, undo: Undo) -> None:
+        """A Parse was refused or skipped: its name means again what it meant before."""
+        name, before = undo
+        if before is None:
+            self._statements.pop(name, None)
+        else:
+            self._statements[name] = before
+
+    def get(self, name: bytes) -> Prepared:
+        """The statement named `name`; one without text where only SQL's PREPARE knows it."""
+        return self._statements.get(name, _UNKNOWN)
+
+    def type(self, prepared: Prepared, types: tuple[int, ...]) -> None:
+        """PostgreSQL has told the parameters' types of `prepared`, unless its name means another one by now."""
+        if self._statements.get(prepared.name) is prepared:
+            self._statements[prepared.name] = Prepared(prepared.name, prepared.text, types)
+
+    def bind(self, portal: Portal) -> None:
+        """Take a Bind."""
+        self._portals[portal.name] = portal
+
+    def portal(self, name: bytes) -> Portal | None:
+        """The portal named `name`, if a Bind made it."""
+        return self._portals.get(name)
+
+    def close(self, kind: bytes, name: bytes) -> None:
+        """Take a Close."""
+        if kind == b"S":
+            self._statements.pop(name, None)
+        else:
+            self._portals.pop(name, None)
+
+    def ready(self, *, idle: bool) -> None:
+        """A Sync was answered: where no transaction is open, its portals are gone."""
+        self.answered += 1
+        if idle and self._portals:
+            self._portals = {name: one for name, one in self._portals.items() if one.round >= self.answered}
+
+
+def read_parse(body: bytes) -> Prepared:
+    """The statement that a Parse message defines."""
+    name, _, rest = body.partition(b"\0")
+    sql, _, types = rest.partition(b"\0")
+    return Prepared(name, read_text(sql), read_types(types))
+
+
+def read_types(body: bytes) -> tuple[int, ...]:
+    """The type OIDs at the end of Parse, or in ParameterDescription; none where they do not add up."""
+    count = _UINT16.unpack_from(body)[0] if len(body) >= _UINT16.size else 0
+    fits = len(body) == _UINT16.size + 4 * count
+    return struct.unpack_from(f"!{count}I", body, _UINT16.size) if fits else ()
+
+
+def read_bind(body: bytes, prepared: PreparedStatements, policy: Parameters) -> Portal:
+    """The portal that a Bind message makes. One that cannot be read has the whole message as its parameter."""
+    portal, _, rest = body.partition(b"\0")
+    name, _, rest = rest.partition(b"\0")
+    statement = prepared.get(name)
+    try:
+        parameters = None if policy is Parameters.NONE else _parameters(rest, statement.types, policy)
+    except (struct.error, ValueError):
+        parameters = [Parameter(type=0, base64=base64.b64encode(body).decode())]
+    shown = name.decode("utf-8", "backslashreplace")
+    return Portal(portal, shown, statement.text, parameters, len(body) + 5, prepared.round)
+
+
+def _parameters(rest: bytes, types: tuple[int, ...], policy: Parameters) -> list[Parameter] | None:
+    """Decode the values of a Bind message behind its two names. Raises struct.error or ValueError."""
+    (format_count,) = _UINT16.unpack_from(rest)
+    formats = struct.unpack_from(f"!{format_count}H", rest, 2)
+    at = 2 + 2 * format_count
+    (count,) = _UINT16.unpack_from(rest, at)
+    at += 2
+    if not count:
+        return None
+    if format_count not in (0, 1, count):
+        raise ValueError("as many formats as values, one, or none")
+    values = []
+    for index in range(count):
+        (size,) = _INT32.unpack_from(rest, at)
+        at += 4
+        raw = None if size == -1 else rest[at : at + size]
+        if size < -1 or (raw is not None and len(raw) != size):
+            raise ValueError("a value's length")
+        at += max(size, 0)
+        oid = types[index] if index < len(types) else 0
+        form = 0 if not format_count else formats[index if format_count > 1 else 0]
+        values.append(Parameter(type=oid) if policy is Parameters.TYPES else decode(oid, form, raw))
+    return values

@@ -1,0 +1,194 @@
+"""A Curfew proxy of the tests' own: the real `curfew-proxy` process, its configuration, and tokens that it accepts.
+
+It runs without a control service; `tests.harness.tokens.Signer` holds the signing key that control would hold.
+"""
+
+import json
+import os
+import secrets
+import signal
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import asyncpg
+
+from proxy.contract import record
+from proxy.contract.record import AnyRecord
+from tests.harness.certs import Authority
+from tests.harness.ports import free_port
+from tests.harness.postgres import Cluster
+from tests.harness.processes import Process
+from tests.harness.roles import APP, KEEPER, READONLY
+from tests.harness.tokens import AUDIENCE, ISSUER, Signer, grant
+from tests.harness.waiting import eventually_sync
+
+START_S = 30.0
+
+
+@dataclass(kw_only=True)
+class Proxy:
+    """A proxy process in front of `cluster`. `start` (or `with`) it, and `close` it."""
+
+    cluster: Cluster
+    ca: Authority
+    folder: Path
+    signer: Signer = field(default_factory=Signer)
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """Changes to [proxy]."""
+    target: Mapping[str, Any] = field(default_factory=dict)
+    """Changes to [targets.orders]."""
+    database: str = "postgres"
+    environment: Mapping[str, str] = field(default_factory=dict)
+    process: Process | None = None
+
+    def __post_init__(self) -> None:
+        self.port = free_port()
+        self.ops_port = free_port()
+        self.state = self.folder / "state"
+        self.config = self.folder / "config.toml"
+
+    def write_config(self) -> Path:
+        """Write the configuration and the files that it names."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        certificate = self.ca.server(folder=self.folder, stem="proxy")
+        for login in (APP, KEEPER, READONLY):
+            path = self.folder / f"{login.user}.password"
+            path.touch(mode=0o600)
+            path.write_text(login.password + "\n")
+        (self.folder / "jwks.json").write_text(self.signer.jwks)
+        proxy = {
+            "name": "proxy-test",
+            "listen": [f"127.0.0.1:{self.port}"],
+            "ops_listen": f"127.0.0.1:{self.ops_port}",
+            "state_dir": str(self.state),
+            "tls_certificate_file": str(certificate.certificate),
+            "tls_key_file": str(certificate.key),
+            "issuer": ISSUER,
+            "audience": AUDIENCE,
+            "jwks_file": str(self.folder / "jwks.json"),
+            "log_level": "info",
+            **self.options,
+        }
+        target = {
+            "host": "localhost",
+            "port": self.cluster.port,
+            "database": self.database,
+            "ca_file": str(self.ca.file),
+            "keeper": {"user": KEEPER.user, "password": {"file": str(self.folder / f"{KEEPER.user}.password")}},
+            "access": {
+                "app": {"user": APP.user, "password": {"file": str(self.folder / f"{APP.user}.password")}},
+                "readonly": {
+                    "user": READONLY.user,
+                    "password": {"file": str(self.folder / f"{READONLY.user}.password")},
+                },
+            },
+            **self.target,
+        }
+        self.config.write_text(_toml({"proxy": proxy, "targets": {"orders": target}}))
+        return self.config
+
+    def start(self) -> Self:
+        """Start the process and wait until it is ready."""
+        self.write_config()
+        command = [sys.executable, "-m", "proxy.cli", "--config", str(self.config), "serve"]
+        self.process = Process(command, environment=self.environment)
+        eventually_sync(lambda: '"listening"' in self.log() or self._died(), within=START_S)
+        return self
+
+    def _died(self) -> bool:
+        if self.process is not None and not self.process.running:
+            raise AssertionError(f"the proxy did not start:\n{self.log()}")
+        return False
+
+    def log(self) -> str:
+        """What the process has written so far."""
+        return self.process.output if self.process is not None else ""
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send it a signal."""
+        assert self.process is not None
+        self.process.signal(number)
+
+    def close(self) -> None:
+        """End it."""
+        if self.process is not None:
+            self.process.stop()
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def token(self, *, lasts_s: float = 600, **changes: Any) -> str:  # noqa: ANN401 any field of Grant
+        """A token for a new grant, by default for `dba1` on `orders` as `app`."""
+        made = grant(**{"id": new_grant_id(), "profile": "app", "lasts_s": lasts_s, **changes})
+        return self.signer.token(made, exp=made.expires_at)
+
+    async def connect(self, grant_token: str | None = None, **changes: Any) -> "asyncpg.Connection[asyncpg.Record]":  # noqa: ANN401 asyncpg's options
+        """Connect with asyncpg, over TLS, as a person would."""
+        options = {
+            "host": "localhost",
+            "port": self.port,
+            "user": "dba1",
+            "database": "orders",
+            "password": grant_token or self.token(),
+            "ssl": self.ca.client_context(),
+            **changes,
+        }
+        return await asyncpg.connect(**options)
+
+    def psql_env(self, grant_token: str | None = None, **changes: str) -> dict[str, str]:
+        """The environment for psql and its kin."""
+        return {
+            **{name: value for name, value in os.environ.items() if not name.startswith("PG")},
+            "PGHOST": "localhost",
+            "PGPORT": str(self.port),
+            "PGUSER": "dba1",
+            "PGDATABASE": "orders",
+            "PGPASSWORD": grant_token or self.token(),
+            "PGSSLMODE": "verify-full",
+            "PGSSLROOTCERT": str(self.ca.file),
+            **changes,
+        }
+
+    # The journal.
+
+    def lines(self) -> list[bytes]:
+        """Every line of the journal, in the order written."""
+        segments = sorted((self.state / "journal").glob("*.ndjson"))
+        return [line for segment in segments for line in segment.read_bytes().split(b"\n") if line]
+
+    def records(self, session: str | None = None) -> list[AnyRecord]:
+        """The decoded records, of one session or of all."""
+        decoded = [record.decode(line) for line in self.lines()]
+        return [one for one in decoded if session in (None, one.session)]
+
+    def sessions(self) -> dict[str, list[bytes]]:
+        """The journal's lines by session."""
+        found: dict[str, list[bytes]] = {}
+        for line in self.lines():
+            found.setdefault(record.decode(line).session, []).append(line)
+        return found
+
+    def ended(self) -> list[record.SessionEnd]:
+        """Every session.end so far."""
+        return [one for one in self.records() if isinstance(one, record.SessionEnd)]
+
+
+def new_grant_id() -> str:
+    """An id that no other grant has."""
+    return f"grt_{secrets.token_hex(6)}"
+
+
+def _toml(tables: Mapping[str, Any], path: Sequence[str] = ()) -> str:
+    lines = [f"[{'.'.join(path)}]"] if path else []
+    lines += [f"{name} = {json.dumps(value)}" for name, value in tables.items() if not isinstance(value, Mapping)]
+    inner = [_toml(value, [*path, name]) for name, value in tables.items() if isinstance(value, Mapping)]
+    return "\n".join([*lines, "", *inner])
