@@ -107,6 +107,8 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
     outcome: str | None = None
     statements: int | None = None
     stop_s: float | None = None
+    faults: int = 0
+    """How often the service was sent something that breaks the session's chain."""
 
 
 class Proxy(msgspec.Struct, frozen=True, kw_only=True):
@@ -114,6 +116,8 @@ class Proxy(msgspec.Struct, frozen=True, kw_only=True):
 
     name: str
     public_key: str
+    public_keys: list[str] = []
+    """All it has had, where it has had several: an old session is signed with the key of its time."""
 
 
 class Page(msgspec.Struct, frozen=True, kw_only=True):

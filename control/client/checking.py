@@ -3,7 +3,7 @@
 Reads lines, from the service or a file, and says what holds. Works offline: a file and a public key are enough.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -22,6 +22,7 @@ from proxy.contract.record import (
     StatementStart,
     decode,
     verify_chain,
+    verify_signature,
 )
 
 KEY_BYTES = 4_096
@@ -52,6 +53,7 @@ class _Counted:
         self.proxy: str | None = None
         self.records = 0
         self.refused = False
+        self.last = b""
 
     def __iter__(self) -> Iterator[bytes]:
         for line in self._lines:
@@ -64,17 +66,23 @@ class _Counted:
             if isinstance(record, SessionStart):
                 self.proxy = record.proxy
             self.refused = isinstance(record, AuthRefused)
+            self.last = line
             yield line
             self.records += 1
 
 
-def check(lines: Iterable[bytes], key: Ed25519PublicKey | None, *, session: str | None = None) -> Checked:
-    """Check one session's lines. With `session`, another session's records are a fault, however whole they are."""
+def check(lines: Iterable[bytes], keys: Sequence[Ed25519PublicKey], *, session: str | None = None) -> Checked:
+    """Check one session's lines: the chain, and with `keys` that one of them has signed it.
+
+    With `session`, another session's records are a fault, however whole they are.
+    """
     counted = _Counted(lines, session)
     fault: str | None = None
     seq: int | None = None
     try:
-        verify_chain(counted, key)
+        verify_chain(counted)
+        if keys and not counted.refused and not any(_signed(counted.last, key) for key in keys):
+            raise ChainError("the last record is not signed by this proxy", seq=counted.records - 1)
     except ChainError as error:
         fault, seq = str(error), error.seq
     except RecordError as error:
@@ -84,10 +92,18 @@ def check(lines: Iterable[bytes], key: Ed25519PublicKey | None, *, session: str 
         records=counted.records,
         statements=counted.statements,
         proxy=counted.proxy,
-        signature="none" if counted.refused else "not checked" if key is None or fault else "good",
+        signature="none" if counted.refused else "good" if keys and not fault else "not checked",
         fault=fault,
         seq=seq,
     )
+
+
+def _signed(line: bytes, key: Ed25519PublicKey) -> bool:
+    try:
+        verify_signature(line, key)
+    except ChainError:
+        return False
+    return True
 
 
 def by_session(lines: Iterable[bytes]) -> dict[str, list[bytes]]:

@@ -51,6 +51,7 @@ def connect(
         issued = granted.issue(api, chosen)
         name = granted.database_name(api, chosen, issued, database)
     values = credentials.parameters(issued, database=name, sslrootcert=root)
+    psql.check_authority(values, os.environ)
     until = show_time(issued.expires_at or chosen.expires_at, now=local_now())
     screen.note(f"{chosen.target} as {chosen.profile} on grant {chosen.id}, until {until}")
     psql.run(context.meta.get(PSQL_ARGUMENTS, []), psql.environment(os.environ, values))

@@ -15,6 +15,7 @@ from control.client.config import current
 from control.client.credentials import Format
 from control.client.times import local_now, show_time
 
+TARGETS = 10_000
 GrantId = Annotated[str, typer.Argument(metavar="GRANT", help="The grant, or the beginning of its id.")]
 RootCert = Annotated[
     str | None,
@@ -103,11 +104,9 @@ def database_name(api: Api, grant: Grant, issued: Token, wanted: str | None) -> 
     databases = grant.databases or ["*"]
     if databases == ["*"]:
         return issued.dbname
-    if len(databases) > 1:
-        known = read(list[Target], api.page("/v1/targets", limit=PAGE).items)
-        if any(one.name == grant.target and one.database in databases for one in known):
-            return issued.dbname
-    return f"{issued.dbname}/{databases[0]}"
+    known = read(list[Target], api.page("/v1/targets", limit=TARGETS).items)
+    default = next((one.database for one in known if one.name == grant.target), None)
+    return issued.dbname if default in databases else f"{issued.dbname}/{databases[0]}"
 
 
 def authority(given: str | None) -> str | None:

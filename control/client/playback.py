@@ -167,10 +167,8 @@ def show(step: Step, out: Console) -> None:
         first = gutter
         for line in harmless.lines(text):
             for folded, piece in enumerate(_fold(line, width - len(gutter))):
-                lead = Text(f"{head}  ", style="dim")
-                lead.append("+ " if folded and gutter == "> " else first)
-                lead.append(piece, style=style)
-                out.print(lead, soft_wrap=True)
+                lead = f"{head}  " + ("+ " if folded and gutter == "> " else first)
+                out.print(Text.assemble((lead, "dim"), (piece, style)), soft_wrap=True)
                 head, first = " " * len(head), follow
 
 

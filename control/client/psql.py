@@ -7,6 +7,7 @@ read. This process is replaced: psql has the terminal, the signals and the exit 
 import os
 import shutil
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import NoReturn
 
 from control.client.credentials import VARIABLES
@@ -26,6 +27,20 @@ def environment(base: Mapping[str, str], values: Mapping[str, str]) -> dict[str,
     """`base` with the connection `values` (libpq's keywords), without what would contradict them or is ours alone."""
     kept = {name: value for name, value in base.items() if name not in CONFLICTING and name != "CURFEW_API_KEY"}
     return kept | {VARIABLES[name]: value for name, value in values.items()}
+
+
+def check_authority(values: Mapping[str, str], variables: Mapping[str, str]) -> None:
+    """Raise ClientError where libpq would have no authority to check the proxy's certificate against.
+
+    It looks for `~/.postgresql/root.crt` where it is told nothing (PostgreSQL 34.19.1), and its message says no more
+    than that this file is missing. On a unix socket there is no TLS.
+    """
+    told = values.get("sslrootcert") or variables.get("PGSSLROOTCERT") or values["host"].startswith("/")
+    if not told and not (Path(variables.get("HOME", "~")).expanduser() / ".postgresql" / "root.crt").is_file():
+        raise ClientError(
+            "nothing says which authority signed the proxy's certificate, so it could not be checked",
+            hint="give --sslrootcert FILE here, or to `curfew login` once and for all",
+        )
 
 
 def run(arguments: Sequence[str], variables: Mapping[str, str]) -> NoReturn:

@@ -132,7 +132,7 @@ def verify(
 
 
 def _verify_file(path: Path, public_key: str | None) -> list[checking.Checked]:
-    key = checking.public_key(public_key) if public_key else None
+    keys = [checking.public_key(public_key)] if public_key else []
     try:
         with path.open("rb") as file:
             found = checking.by_session(file)
@@ -140,21 +140,27 @@ def _verify_file(path: Path, public_key: str | None) -> list[checking.Checked]:
         raise ClientError(f"cannot read {path}: {error.strerror}") from error
     if not found:
         raise ClientError(f"{path} holds no records")
-    return [checking.check(lines, key, session=name) for name, lines in found.items()]
+    return [checking.check(lines, keys, session=name) for name, lines in found.items()]
 
 
 def _verify_session(text: str, public_key: str | None) -> checking.Checked:
     with from_environment() as api:
         found = read(Session, naming.find(api, "sessions", text))
-        if public_key is None:
-            known = {one.name: one for one in read(list[Proxy], api.page("/v1/proxies", limit=PROXIES).items)}
-            if found.proxy not in known:
-                raise ClientError(f"the service has no key of proxy {found.proxy}", hint="give it with --public-key")
-            public_key = known[found.proxy].public_key
-            screen.note(
-                "the public key is the service's own word for it; --public-key KEY makes the check independent of it"
-            )
-        return checking.check(_records(api, found.id), checking.public_key(public_key), session=found.id)
+        keys = [public_key] if public_key else _proxy_keys(api, found)
+        checked = checking.check(_records(api, found.id), [checking.public_key(key) for key in keys], session=found.id)
+    if found.faults:
+        screen.note(f"the service has noted {_count(found.faults, 'fault')} in what was sent to it for this session")
+    if not public_key:
+        screen.note("whose key it is, is the service's word; --public-key KEY makes the check independent of it")
+    return checked
+
+
+def _proxy_keys(api: Api, session: Session) -> list[str]:
+    known = read(list[Proxy], api.page("/v1/proxies", limit=PROXIES).items)
+    keys = [key for one in known if one.name == session.proxy for key in one.public_keys or [one.public_key]]
+    if not keys:
+        raise ClientError(f"the service has no key of proxy {session.proxy}", hint="give it with --public-key")
+    return keys
 
 
 def _records(api: Api, session: str) -> Iterator[bytes]:

@@ -1,6 +1,11 @@
 """What psql is given: the connection by environment, nothing of it by argument."""
 
+from pathlib import Path
+
+import pytest
+
 from control.client import psql
+from control.client.errors import ClientError
 
 VALUES = {
     "host": "proxy",
@@ -32,3 +37,16 @@ def test_what_would_lead_elsewhere_is_taken_out() -> None:
         "PGPASSWORD",
         "PGSSLMODE",
     }
+
+
+def test_an_authority_has_to_be_known(tmp_path: Path) -> None:
+    """Told by us or by the person, or where libpq looks by itself; a unix socket needs none."""
+    home = {"HOME": str(tmp_path)}
+    with pytest.raises(ClientError, match="which authority"):
+        psql.check_authority(VALUES, home)
+    psql.check_authority(VALUES | {"sslrootcert": "/ca.pem"}, home)
+    psql.check_authority(VALUES, home | {"PGSSLROOTCERT": "/ca.pem"})
+    psql.check_authority(VALUES | {"host": "/run/curfew"}, home)
+    (tmp_path / ".postgresql").mkdir()
+    (tmp_path / ".postgresql" / "root.crt").touch()
+    psql.check_authority(VALUES, home)
