@@ -7,6 +7,7 @@ import json
 import os
 import secrets
 import signal
+import socket
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -96,8 +97,13 @@ class Proxy:
         self.write_config()
         command = [sys.executable, "-m", "proxy.cli", "--config", str(self.config), "serve"]
         self.process = Process(command, environment=self.environment)
-        eventually_sync(lambda: '"listening"' in self.log() or self._died(), within=START_S)
+        eventually_sync(lambda: self._accepts() or self._died(), within=START_S)
         return self
+
+    def _accepts(self) -> bool:
+        # The ops port is bound last; connecting to the other one would count as a connection.
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", self.ops_port)) == 0
 
     def _died(self) -> bool:
         if self.process is not None and not self.process.running:
