@@ -1,0 +1,321 @@
+"""The verified stop: a warm connection to each target, which ends backends and looks whether they are gone.
+
+Owns the proof. A backend is named by its pid *and* its start, so that a pid that somebody else has by now is never hit,
+and it counts as gone only when pg_stat_activity, read with the right to see it, no longer has it: PostgreSQL takes a
+backend out of that view after its transaction is over (ShutdownPostgres runs before pgstat_beshutdown_hook). One task
+owns the connection, and all that is asked meanwhile goes into one statement a round (`proxy.backends`). Knows no
+sessions and decides nothing.
+"""
+
+import asyncio
+import random
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+import asyncpg
+import structlog
+
+from proxy import backends
+from proxy.contract.settings import Secret, Target
+from proxy.dial import tls_context
+from proxy.tasks import spawn
+
+APPLICATION_NAME = "curfew-keeper"
+POLL_S = 0.01
+SIGNAL_AGAIN_S = 0.2
+ORPHAN_S = 600.0
+"""How long the keeper goes on by itself to end a backend after its caller gave up waiting."""
+ORPHAN_POLL_S = 1.0
+LIVENESS_S = 5.0
+STATEMENT_S = 3.0
+WITHIN_S = 5.0
+RETRY_S = (0.1, 5.0)
+"""The first and the longest pause before a reconnection; URGENT_RETRY_S is the longest while somebody waits."""
+URGENT_RETRY_S = 0.25
+MAX_ASKED = 10_000
+
+log = structlog.get_logger(__name__)
+
+
+class KeeperError(Exception):
+    """What was asked cannot be done, or not in time. For the log."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gone:
+    """A backend is gone."""
+
+    gone_at: int
+    """When it was seen to be gone, in nanoseconds since the epoch."""
+    transaction: Literal["committed", "aborted", "none"] | None
+    """The fate of the last transaction id that the backend was seen to hold; None where nothing is known.
+
+    `committed` and `aborted`: pg_xact_status's word on that transaction, asked when the backend was gone. `none`: the
+    backend was seen alive and held no transaction id whenever we looked. Looks are 10 ms apart, the first one in the
+    statement that sends the signal. Not proven, therefore: that no id was taken and its transaction committed between
+    two looks, before the backend came to act on the signal; nor anything of transactions that ended before the first
+    look, such as those that a DO block or a procedure commits itself. None: the backend was gone at the first look, or
+    its transaction was prepared for a two-phase commit, or could not be asked about.
+    """
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class _Look:
+    """Somebody waits for a backend's start."""
+
+    pid: int
+    answer: asyncio.Future[str]
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class _Stop:
+    """Somebody waits for a backend's end."""
+
+    pid: int
+    started: datetime
+    answer: asyncio.Future[Gone]
+    forget_at: float = field(default_factory=lambda: time.monotonic() + ORPHAN_S)
+    signal_at: float = 0.0
+    seen: bool = False
+    xid: int | None = None
+    gone_at: int = 0
+    abandoned: bool = False
+
+
+class Keeper:
+    """The connection to one target, kept warm and made anew when it breaks."""
+
+    def __init__(self, name: str, target: Target, *, read_secret: Callable[[Secret | None], str | None]) -> None:
+        """`read_secret` is `proxy.config.read_secret`, called in a thread for each connection. Raises SettingsError."""
+        self._name = name
+        self._target = target
+        self._read_secret = read_secret
+        self._tls = tls_context(name, target)
+        self._looks: list[_Look] = []
+        self._stops: list[_Stop] = []
+        self._wake = asyncio.Event()
+        self._tried = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self._trouble = "not connected yet"
+        self.ready = False
+        """There is a connection, as far as the last round knows."""
+        self.warnings: list[str] = []
+        """What the keeper's login lacks, one sentence each, as of the last connection."""
+
+    # What the server and its sessions call.
+
+    async def start(self) -> None:
+        """Connect, and stay connected from here on. Returns after the first attempt, successful or not."""
+        self._task = spawn(f"keeper of {self._name}", self._run())
+        await self._tried.wait()
+
+    async def close(self) -> None:
+        """Let go of the connection; whoever still waits gets a KeeperError."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+        asked: list[_Look | _Stop] = [*self._looks, *self._stops]
+        for ask in asked:
+            _fail(ask, f"{self._name}: the keeper was closed")
+
+    async def backend_start(self, pid: int, *, within_s: float = WITHIN_S) -> str:
+        """When backend `pid` started, as ISO 8601 with microseconds and UTC offset. Raises KeeperError."""
+        look = _Look(pid=pid, answer=_future())
+        self._ask(self._looks, look)
+        try:
+            async with asyncio.timeout(within_s):
+                return await look.answer
+        except TimeoutError as error:
+            raise KeeperError(f"{self._name}: backend {pid} could not be looked up: {self._trouble}") from error
+
+    async def stop(self, pid: int, backend_start: str, *, within_s: float = WITHIN_S) -> Gone:
+        """End backend `pid` that started at `backend_start`; returns when it is gone. Raises KeeperError.
+
+        A backend that is gone already is Gone at once. After `within_s`, or when the caller is cancelled, the keeper
+        goes on by itself for ORPHAN_S: a backend whose grant is over must not run on because nobody waits any more.
+        """
+        stop = _Stop(pid=pid, started=datetime.fromisoformat(backend_start), answer=_future())
+        self._ask(self._stops, stop)
+        try:
+            async with asyncio.timeout(within_s):
+                return await asyncio.shield(stop.answer)
+        except TimeoutError as error:
+            why = "it lives on" if stop.seen and self.ready else self._trouble
+            raise KeeperError(f"{self._name}: backend {pid} not ended within {within_s:g} s: {why}") from error
+        finally:
+            stop.abandoned = True
+
+    def _ask(self, asked: list[Any], ask: _Look | _Stop) -> None:
+        if len(asked) >= MAX_ASKED:
+            raise KeeperError(f"{self._name}: {MAX_ASKED} questions are open already")
+        asked.append(ask)
+        self._wake.set()
+
+    # The task that owns the connection.
+
+    async def _run(self) -> None:
+        """Connect, serve until the connection breaks, and begin again, for ever."""
+        failures = 0
+        while True:
+            begun = time.monotonic()
+            try:
+                connection = await self._connect()
+                try:
+                    await self._serve(connection)
+                finally:
+                    self.ready = False
+                    connection.terminate()
+            except Exception as error:  # noqa: BLE001 the task's edge: whatever breaks a connection, there is a next one
+                if (trouble := f"{type(error).__name__}: {error}") != self._trouble:
+                    log.warning("the keeper has no connection", target=self._name, error=trouble)
+                self._trouble = trouble
+            self._tried.set()
+            failures = 0 if time.monotonic() - begun > LIVENESS_S + self._target.connect_timeout_s else failures + 1
+            await self._pause(failures)
+
+    async def _connect(self) -> Any:  # noqa: ANN401 an asyncpg.Connection, which has no complete types
+        async with asyncio.timeout(self._target.connect_timeout_s):
+            login = self._target.keeper
+            password = await asyncio.to_thread(self._read_secret, login.password)
+            connection = await asyncpg.connect(
+                host=self._target.host,
+                port=self._target.port,
+                user=login.user,
+                password=password or "",  # None would have asyncpg look into the environment and ~/.pgpass
+                database=login.database,
+                ssl=self._tls or False,
+                target_session_attrs="any",
+                server_settings={
+                    "application_name": APPLICATION_NAME,
+                    "search_path": "pg_catalog",
+                    "statement_timeout": f"{STATEMENT_S:.0f}s",
+                    "idle_session_timeout": "0",
+                    "default_transaction_isolation": "read committed",
+                },
+            )
+        try:
+            connection.add_termination_listener(lambda _: self._wake.set())
+            users = sorted({profile.user for profile in self._target.access.values()})
+            self.warnings = await backends.shortcomings(connection, users, timeout_s=STATEMENT_S)
+        except BaseException:
+            connection.terminate()
+            raise
+        for warning in self.warnings:
+            log.warning("the keeper's login falls short", target=self._name, user=login.user, warning=warning)
+        return connection
+
+    async def _pause(self, failures: int) -> None:
+        """Wait before the next attempt: longer each time, never in step with other proxies, short if one waits."""
+        first, longest = RETRY_S
+        if self._stops:
+            longest = ORPHAN_POLL_S if all(stop.abandoned for stop in self._stops) else URGENT_RETRY_S
+        await asyncio.sleep(min(longest, first * 2 ** min(failures, 10)) * random.uniform(0.5, 1))  # noqa: S311 jitter
+
+    async def _serve(self, connection: Any) -> None:  # noqa: ANN401 as _connect
+        self.ready = True
+        self._trouble = "no answer in time"
+        self._tried.set()
+        log.info("the keeper is connected", target=self._name, backend=connection.get_server_pid())
+        while True:
+            self._wake.clear()
+            self._forget()
+            if self._looks:
+                await self._look(connection)
+            if self._stops:
+                await self._stop_round(connection)
+            await self._wait(connection)
+
+    async def _wait(self, connection: Any) -> None:  # noqa: ANN401 as _connect
+        """Wait until something is asked or, while backends are dying, until the next look at them is due."""
+        pause = LIVENESS_S
+        if self._stops:
+            pause = ORPHAN_POLL_S if all(stop.abandoned for stop in self._stops) else POLL_S
+        try:
+            async with asyncio.timeout(pause):
+                await self._wake.wait()
+        except TimeoutError:
+            if not self._stops:
+                await connection.execute("SELECT 1", timeout=STATEMENT_S)
+        if connection.is_closed():
+            raise KeeperError("the server closed the connection")
+
+    def _forget(self) -> None:
+        """Drop what is answered, what nobody waits for any more, and what was tried for long enough."""
+        now = time.monotonic()
+        self._looks = [look for look in self._looks if not look.answer.done()]
+        for stop in self._stops:
+            if now > stop.forget_at:
+                _fail(stop, f"{self._name}: backend {stop.pid} could not be ended in {ORPHAN_S:g} s")
+        self._stops = [stop for stop in self._stops if not stop.answer.done()]
+
+    async def _look(self, connection: Any) -> None:  # noqa: ANN401 as _connect
+        looks = self._looks
+        found = await backends.starts(connection, [look.pid for look in looks], timeout_s=STATEMENT_S)
+        for look in looks:
+            started = found.get(look.pid)
+            if look.answer.done():
+                continue
+            if started is not None:
+                look.answer.set_result(started.astimezone(UTC).isoformat(timespec="microseconds"))
+            else:
+                known = look.pid in found
+                _fail(look, f"{self._name}: backend {look.pid} " + ("may not be seen" if known else "does not exist"))
+
+    async def _stop_round(self, connection: Any) -> None:  # noqa: ANN401 as _connect
+        """One look at every backend that is to end, with the signal for those whose time it is."""
+        stops = self._stops
+        try:
+            await self._sight(connection, stops)
+        except asyncpg.InsufficientPrivilegeError:
+            # PostgreSQL refuses the whole statement because of one backend that is not ours to end: one by one, then.
+            for stop in stops:
+                try:
+                    await self._sight(connection, [stop])
+                except asyncpg.InsufficientPrivilegeError as error:
+                    _fail(stop, f"{self._name}: backend {stop.pid}: {error}")
+
+    async def _sight(self, connection: Any, stops: list[_Stop]) -> None:  # noqa: ANN401 as _connect
+        now = time.monotonic()
+        wanted = [backends.Wanted(pid=stop.pid, started=stop.started, signal=now >= stop.signal_at) for stop in stops]
+        seen = await backends.sight(connection, wanted, timeout_s=STATEMENT_S)
+        now_ns = time.time_ns()
+        gone = []
+        for stop, want, sighting in zip(stops, wanted, seen, strict=True):
+            if sighting is None or (sighting.started is not None and sighting.started != stop.started):
+                stop.gone_at = stop.gone_at or now_ns  # the first time counts, should the next statement fail
+                gone.append(stop)
+            elif sighting.started is None:
+                _fail(stop, f"{self._name}: backend {stop.pid} may not be seen: GRANT pg_read_all_stats to the keeper")
+            else:
+                stop.seen = True
+                stop.xid = stop.xid if sighting.xid is None else sighting.xid
+                stop.signal_at = now + SIGNAL_AGAIN_S if want.signal else stop.signal_at
+        await self._settle(connection, gone)
+
+    async def _settle(self, connection: Any, gone: list[_Stop]) -> None:  # noqa: ANN401 as _connect
+        """Answer for backends that are gone, with the fate of the transaction that each was last seen in."""
+        xids = sorted({stop.xid for stop in gone if stop.xid is not None})
+        fates: dict[int, backends.Fate | None] = {}
+        if xids:
+            with suppress(asyncpg.PostgresError):  # a standby, or a fate that is not to be had: None, then
+                fates = dict(zip(xids, await backends.fates(connection, xids, timeout_s=STATEMENT_S), strict=True))
+        for stop in gone:
+            if not stop.answer.done():
+                fate = fates.get(stop.xid) if stop.xid is not None else ("none" if stop.seen else None)
+                stop.answer.set_result(Gone(gone_at=stop.gone_at, transaction=fate))
+
+
+def _future() -> asyncio.Future[Any]:
+    """A future whose failure may go unseen, because nobody may wait for it any more."""
+    future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+    future.add_done_callback(lambda done: None if done.cancelled() else done.exception())
+    return future
+
+
+def _fail(ask: _Look | _Stop, text: str) -> None:
+    if not ask.answer.done():
+        ask.answer.set_exception(KeeperError(text))

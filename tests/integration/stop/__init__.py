@@ -1,0 +1,1 @@
+"""The verified stop against a real PostgreSQL."""
