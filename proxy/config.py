@@ -213,7 +213,9 @@ def _run(command: list[str]) -> bytes:
         assert process.stdout is not None
         try:
             output = _read_until(process.stdout, time.monotonic() + SECRET_COMMAND_S)
-            status = 0 if len(output) > SECRET_BYTES else process.wait(SECRET_COMMAND_S)
+            if len(output) > SECRET_BYTES:
+                raise SecretError(f"the command {command[0]} prints more than {SECRET_BYTES} bytes: that is no secret")
+            status = process.wait(SECRET_COMMAND_S)
         except (TimeoutError, subprocess.TimeoutExpired) as error:
             raise SecretError(f"the command {command[0]} took longer than {SECRET_COMMAND_S:g} s") from error
         finally:
