@@ -1,0 +1,128 @@
+"""Sessions' summaries: what is known of a session as a whole, kept up to date record by record."""
+
+import enum
+from dataclasses import dataclass, replace
+from typing import assert_never
+
+from proxy.contract.record import (
+    GENESIS,
+    AnyRecord,
+    AuthRefused,
+    Cancel,
+    Copy,
+    GrantExtended,
+    Notice,
+    SessionEnd,
+    SessionStart,
+    StatementEnd,
+    StatementStart,
+)
+
+REFUSED = "refused"
+LARGEST = 2**63 - 1
+"""What a counter stops at: every number of a record fits, but a hostile proxy's sum of them might not."""
+
+
+class State(enum.StrEnum):
+    """Where a session stands. `refused` is a connection that was not admitted: one record, and never a session."""
+
+    OPEN = "open"
+    ENDED = "ended"
+    REFUSED = "refused"
+
+
+LARGEST = 2**63 - 1
+"""What a counter stops at: every number of a record fits, but a hostile proxy's sum of them might not."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Session:
+    """A session's summary. `records` and `head` are where its chain goes on."""
+
+    id: str
+    proxy: str
+    person: str | None = None
+    grant: str | None = None
+    target: str | None = None
+    database: str
+    profile: str | None = None
+    address: str | None = None
+    application_name: str | None = None
+    state: State = State.OPEN
+    started_at: int
+    ended_at: int | None = None
+    end_reason: str | None = None
+    outcome: str | None = None
+    statements: int = 0
+    bytes_in: int = 0
+    bytes_out: int = 0
+    stop_ns: int | None = None
+    """From the decision to end the session to its backend being gone."""
+    records: int = 0
+    head: str = GENESIS
+    faults: int = 0
+
+
+def begin(record: SessionStart | AuthRefused, proxy: str) -> Session:
+    """The summary that a session's first record makes. It does not count that record yet (see `advance`).
+
+    A refused connection has no `person`: its user name is only what it said.
+    """
+    if isinstance(record, SessionStart):
+        return Session(
+            id=record.session,
+            proxy=proxy,
+            person=record.person,
+            grant=record.grant,
+            target=record.target,
+            database=record.database,
+            profile=record.profile,
+            address=record.address,
+            application_name=record.application_name,
+            started_at=record.at,
+        )
+    return Session(
+        id=record.session,
+        proxy=proxy,
+        grant=record.grant,
+        database=record.database,
+        address=record.address,
+        started_at=record.at,
+    )
+
+
+def advance(session: Session, record: AnyRecord, head: str) -> Session:
+    """The summary with `record`, whose line's hash is `head`, taken in."""
+    session = replace(session, records=session.records + 1, head=head)
+    match record:
+        case StatementStart():
+            return replace(session, statements=session.statements + 1)
+        case StatementEnd():
+            return replace(
+                session,
+                bytes_in=min(session.bytes_in + record.bytes_in, LARGEST),
+                bytes_out=min(session.bytes_out + record.bytes_out, LARGEST),
+            )
+        case SessionEnd():
+            return _ended(session, record)
+        case AuthRefused():
+            return replace(session, state=State.REFUSED, ended_at=record.at, end_reason=REFUSED)
+        case SessionStart() | Copy() | Cancel() | Notice() | GrantExtended():
+            return session
+        case _:
+            assert_never(record)
+
+
+def _ended(session: Session, record: SessionEnd) -> Session:
+    gone = record.gone_at
+    return replace(
+        session,
+        state=State.ENDED,
+        ended_at=record.at,
+        end_reason=record.reason,
+        outcome=record.outcome,
+        statements=record.statements,
+        bytes_in=record.bytes_in,
+        bytes_out=record.bytes_out,
+        stop_ns=None if gone is None else max(0, gone - record.decided_at),
+    )
