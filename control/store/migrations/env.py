@@ -1,0 +1,13 @@
+"""Alembic's entry: run the migrations on the connection that `control.store.migrate` hands over."""
+
+from alembic import context
+
+from control.store.tables import metadata
+
+context.configure(
+    connection=context.config.attributes["connection"],
+    target_metadata=metadata,
+    render_as_batch=True,  # SQLite alters a table by copying it
+)
+with context.begin_transaction():
+    context.run_migrations()

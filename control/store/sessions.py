@@ -1,0 +1,79 @@
+"""Queries: sessions' summaries."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+
+import sqlalchemy as sa
+
+from control.domain.sessions import Session, State
+from control.store.engine import Transaction
+from control.store.records import IN_ONE_QUERY
+from control.store.tables import sessions
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Filter:
+    """Which sessions are wanted. None does not narrow; without a state, refused connections are left out."""
+
+    person: str | None = None
+    target: str | None = None
+    grant: str | None = None
+    state: State | None = None
+
+
+def _session(row: sa.Row[tuple[object, ...]]) -> Session:
+    values = dict(row._mapping)  # noqa: SLF001 SQLAlchemy's public name for it (a row's own names could clash)
+    del values["number"]
+    return Session(**values | {"state": State(row.state)})
+
+
+async def find(tx: Transaction, session_id: str) -> tuple[int, Session] | None:
+    """The session with this id, and its number."""
+    row = (await tx.connection.execute(sa.select(sessions).where(sessions.c.id == session_id))).first()
+    return None if row is None else (row.number, _session(row))
+
+
+async def find_all(tx: Transaction, session_ids: Iterable[str]) -> Mapping[str, tuple[int, Session]]:
+    """Those of the sessions that are known, by id, with their numbers."""
+    wanted, found = list(session_ids), {}
+    for start in range(0, len(wanted), IN_ONE_QUERY):
+        query = sa.select(sessions).where(sessions.c.id.in_(wanted[start : start + IN_ONE_QUERY]))
+        for row in await tx.connection.execute(query):
+            found[row.id] = (row.number, _session(row))
+    return found
+
+
+async def add(tx: Transaction, session: Session) -> int:
+    """A new session; its number."""
+    result = await tx.connection.execute(sa.insert(sessions).values(asdict(session)))
+    return int(result.inserted_primary_key[0])  # type: ignore[index] # an insert of one row has it
+
+
+async def change(tx: Transaction, changed: Sequence[tuple[int, Session]]) -> None:
+    """What is known of these sessions now."""
+    if changed:
+        statement = sa.update(sessions).where(sessions.c.number == sa.bindparam("key"))
+        await tx.connection.execute(statement, [{"key": number} | asdict(session) for number, session in changed])
+
+
+async def page(
+    tx: Transaction, wanted: Filter, *, after: int | None, limit: int
+) -> tuple[Sequence[Session], int | None]:
+    """Sessions, newest first, and where the next page starts."""
+    query = sa.select(sessions).order_by(sessions.c.number.desc()).limit(limit + 1)
+    for column, value in (("person", wanted.person), ("target", wanted.target), ("grant", wanted.grant)):
+        if value is not None:
+            query = query.where(sessions.c[column] == value)
+    state = sessions.c.state
+    query = query.where(state != State.REFUSED if wanted.state is None else state == wanted.state)
+    if after is not None:
+        query = query.where(sessions.c.number < after)
+    rows = (await tx.connection.execute(query)).all()
+    following = rows[limit - 1].number if len(rows) > limit else None
+    return [_session(row) for row in rows[:limit]], following
+
+
+async def count_fault(tx: Transaction, session_id: str, proxy: str) -> None:
+    """One more fault was found in what its proxy sent for this session."""
+    own = (sessions.c.id == session_id) & (sessions.c.proxy == proxy)
+    await tx.connection.execute(sa.update(sessions).where(own).values(faults=sessions.c.faults + 1))
