@@ -1,0 +1,40 @@
+"""Logging: structlog to stderr, as JSON or for a terminal; the libraries' own loggers go the same way.
+
+Never logged: tokens, keys, join tokens, request bodies, query strings.
+"""
+
+import logging
+import sys
+from typing import Literal
+
+import structlog
+
+
+def configure(*, level: Literal["debug", "info", "warning", "error"], form: Literal["json", "console"]) -> None:
+    """Set up logging for the process."""
+    shared: list[structlog.typing.Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    threshold = logging.getLevelNamesMapping()[level.upper()]
+    renderer: list[structlog.typing.Processor] = (
+        [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer()]
+        if form == "json"
+        else [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+    )
+    structlog.configure(
+        processors=[*shared, *renderer],
+        wrapper_class=structlog.make_filtering_bound_logger(threshold),
+        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
+        cache_logger_on_first_use=False,
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *renderer],
+        )
+    )
+    # uvicorn's and SQLAlchemy's own words are of interest only where something is wrong.
+    logging.basicConfig(handlers=[handler], level=max(threshold, logging.WARNING), force=True)

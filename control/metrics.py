@@ -1,0 +1,43 @@
+"""control's metrics, in a registry of their own so that several services can live in one process (the tests')."""
+
+from dataclasses import dataclass
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+
+@dataclass(frozen=True, slots=True)
+class Metrics:
+    """What `/metrics` shows."""
+
+    registry: CollectorRegistry
+    requests: Counter
+    durations: Histogram
+    authentication_failures: Counter
+    records: Counter
+    faults: Counter
+    tokens: Counter
+    revocations: Counter
+    streams: Gauge
+
+    def exposition(self) -> bytes:
+        """The text that a Prometheus scrapes."""
+        return generate_latest(self.registry)
+
+
+def create() -> Metrics:
+    """A fresh set."""
+    registry = CollectorRegistry()
+    name = "curfew_control"
+    return Metrics(
+        registry=registry,
+        requests=Counter(f"{name}_http_requests", "HTTP requests", ["method", "route", "status"], registry=registry),
+        durations=Histogram(f"{name}_http_request_seconds", "HTTP requests' time", ["route"], registry=registry),
+        authentication_failures=Counter(
+            f"{name}_authentication_failures", "Requests that were not authenticated", registry=registry
+        ),
+        records=Counter(f"{name}_records", "Records taken in", registry=registry),
+        faults=Counter(f"{name}_record_faults", "Records that were not what they should be", registry=registry),
+        tokens=Counter(f"{name}_tokens", "Tokens issued", registry=registry),
+        revocations=Counter(f"{name}_revocations", "Grants revoked", registry=registry),
+        streams=Gauge(f"{name}_directive_streams", "Proxies that follow the directives now", registry=registry),
+    )

@@ -1,0 +1,26 @@
+"""Spawning tasks: the one place in control that does (the twin of `proxy.tasks`, which control may not import)."""
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+import structlog
+
+Result = TypeVar("Result")
+
+log = structlog.get_logger(__name__)
+_running: set[asyncio.Task[Any]] = set()
+
+
+def spawn(name: str, coroutine: Coroutine[Any, Any, Result]) -> asyncio.Task[Result]:
+    """Run `coroutine` as a task named `name`. A failure that nobody awaits is logged, with its traceback."""
+    task = asyncio.get_running_loop().create_task(coroutine, name=name)
+    _running.add(task)
+    task.add_done_callback(_ended)
+    return task
+
+
+def _ended(task: asyncio.Task[Any]) -> None:
+    _running.discard(task)
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.error("task failed", task=task.get_name(), exc_info=error)
