@@ -1,0 +1,1 @@
+"""Evidence: taking records in, checking their chains, and telling what happened in a session."""
