@@ -1,0 +1,101 @@
+"""What the operations work with, put together once at start."""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from control.config import Configuration, ControlSettings
+from control.keys import KeyRing, Signer
+from control.metrics import Metrics, create
+from control.store.engine import Store, open_store
+from proxy.contract.proof import PROOF_S
+from proxy.contract.settings import Target
+
+REPLAYS = 20_000
+"""Proofs remembered for each proxy. It makes a few in a second, and each is remembered for two minutes."""
+
+
+class ReplayGuard:
+    """The proofs seen lately: one that comes again is a replay (RFC 9449 section 11.1). Bounded by time and number."""
+
+    def __init__(self) -> None:
+        self._seen: dict[str, set[str]] = {}
+        self._order: dict[str, deque[tuple[float, str]]] = {}
+
+    def admit(self, proxy: str, jti: str, now: float) -> bool:
+        """Whether the proof is new. A proxy that makes too many is refused: forgetting one would let it be replayed."""
+        seen, order = self._seen.setdefault(proxy, set()), self._order.setdefault(proxy, deque())
+        # A proof is good from PROOF_S before its time to PROOF_S after it, as seen from here.
+        while order and order[0][0] <= now - 2 * PROOF_S:
+            seen.discard(order.popleft()[1])
+        if jti in seen or len(seen) >= REPLAYS:
+            return False
+        seen.add(jti)
+        order.append((now, jti))
+        return True
+
+
+class Presence:
+    """Which proxies follow the directives right now, and when each was last heard of. In memory: it changes always."""
+
+    def __init__(self) -> None:
+        self._streams: dict[str, int] = {}
+        self._seen: dict[str, int] = {}
+
+    def seen(self, proxy: str, now: int) -> None:
+        """The proxy was heard of."""
+        self._seen[proxy] = now
+
+    def opened(self, proxy: str) -> None:
+        """A stream was opened."""
+        self._streams[proxy] = self._streams.get(proxy, 0) + 1
+
+    def closed(self, proxy: str) -> None:
+        """A stream has ended."""
+        self._streams[proxy] -= 1
+
+    def connected(self, proxy: str) -> bool:
+        """Whether a stream is open."""
+        return self._streams.get(proxy, 0) > 0
+
+    def last_seen(self, proxy: str) -> int:
+        """When the proxy was last heard of by this process, 0 for never."""
+        return self._seen.get(proxy, 0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Services:
+    """The parts of one control service."""
+
+    settings: ControlSettings
+    targets: Mapping[str, Target]
+    store: Store
+    ring: KeyRing
+    signer: Signer
+    clock: Callable[[], int]
+    """Nanoseconds since the epoch."""
+    metrics: Metrics = field(default_factory=create)
+    replays: ReplayGuard = field(default_factory=ReplayGuard)
+    presence: Presence = field(default_factory=Presence)
+    stopping: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when the service is to stop: what has no end of its own ends then."""
+
+    def stop(self) -> None:
+        """Have streams and waiting requests end."""
+        self.stopping.set()
+        self.store.signals.wake_everybody()
+
+
+def assemble(configuration: Configuration, clock: Callable[[], int]) -> Services:
+    """The services for a configuration. The database exists and is up to date (see `store.migrate`)."""
+    settings = configuration.control
+    ring = KeyRing(settings.keys)
+    return Services(
+        settings=settings,
+        targets=configuration.targets,
+        store=open_store(settings.database),
+        ring=ring,
+        signer=Signer(ring, issuer=settings.issuer, audience=settings.audience),
+        clock=clock,
+    )
