@@ -1,0 +1,120 @@
+"""`/v1/proxies`, `/v1/directives` and `/v1/records`: what proxies ask and send, and joining."""
+
+from collections.abc import AsyncIterator
+from typing import Annotated, Any
+
+import msgspec
+from fastapi import APIRouter, Query, Request, Response
+
+from control.api.callers import Admin, Office, ProxyCaller, unauthenticated
+from control.api.people import Limit
+from control.api.problems import ProblemError, unwrap
+from control.api.shapes import JoinTokenOut, NewJoinToken, Page, ProxyOut
+from control.api.streams import NDJSON, Stream
+from control.domain.results import Failure, Reason
+from control.evidence.chain import Kind
+from control.evidence.ingest import Taken, ingest
+from control.operations import proxies
+from control.services import Services
+from proxy.contract.directive import Acknowledged, Joining, encode
+from proxy.contract.proof import SCHEME
+
+BATCH_BYTES = 4 * 1024 * 1024
+RECORD_BYTES = 1024 * 1024 * 1024
+"""One record alone may be as large as a statement can be (PostgreSQL takes 1 GiB, and JSON's escapes add to it)."""
+
+router = APIRouter(prefix="/v1", tags=["proxies"])
+
+
+@router.post("/proxies/join", openapi_extra={"requestBody": {"content": {"application/json": {}}, "required": True}})
+async def join_proxy(request: Request, services: Office) -> Response:
+    """Register a proxy's public key with a join token."""
+    try:
+        joining = msgspec.json.decode(await request.body(), type=Joining)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise ProblemError(422, Reason.INVALID, str(error)) from error
+    joined = await proxies.join(services, joining)
+    if isinstance(joined, Failure) and joined.reason is Reason.BAD_JOIN_TOKEN:
+        refused = unauthenticated(request, services, "Join", joined.detail)
+        if refused.status == 429:  # noqa: PLR2004 too many requests
+            raise refused
+    return _json(unwrap(joined))
+
+
+@router.post("/proxies/join-tokens", status_code=201)
+async def create_join_token(services: Office, caller: Admin, new: NewJoinToken | None = None) -> JoinTokenOut:
+    """A token that one proxy can join with, once, within an hour. It is shown this once."""
+    text, expires_at = await proxies.new_token(services, proxy=None if new is None else new.proxy, by=caller.name)
+    return JoinTokenOut.model_validate({"join_token": text, "expires_at": expires_at})
+
+
+@router.get("/proxies")
+async def list_proxies(services: Office, _: Admin, after: str | None = None, limit: Limit = 100) -> Page[ProxyOut]:
+    """The proxies that have joined, by name."""
+    found, following = await proxies.page(services, after=after, limit=limit)
+    items = [
+        ProxyOut.model_validate(
+            {
+                "name": proxy.name,
+                "public_key": proxy.keys[0],
+                "public_keys": proxy.keys,
+                "joined_at": proxy.joined_at,
+                "last_seen_at": max(proxy.last_seen_at, services.presence.last_seen(proxy.name)),
+                "connected": services.presence.connected(proxy.name),
+            }
+        )
+        for proxy in found
+    ]
+    return Page(items=items, next=following)
+
+
+@router.get("/directives", response_class=Response)
+async def follow_directives(
+    services: Office, caller: ProxyCaller, after: Annotated[int, Query(ge=0, lt=2**63)] = 0
+) -> Stream:
+    """The stream of directives behind the cursor `after`, NDJSON, without an end."""
+    if not caller.covers(b""):
+        raise ProblemError(401, "unauthenticated", "the proof is for a body", headers={"www-authenticate": SCHEME})
+    return Stream(_directives(services, caller.proxy.name, after), media_type=NDJSON)
+
+
+@router.post("/records", openapi_extra={"requestBody": {"content": {NDJSON: {}}, "required": True}})
+async def take_records(request: Request, services: Office, caller: ProxyCaller) -> Response:
+    """Take in journal lines, NDJSON. What is known already is passed over; what does not fit its chain is a problem."""
+    body = await request.body()
+    if not caller.covers(body):
+        raise unauthenticated(request, services, SCHEME, "the proof is for another body")
+    if len(body) > BATCH_BYTES and body.count(b"\n", 0, -1):
+        raise ProblemError(413, "content-too-large", f"several records at once may have {BATCH_BYTES} bytes")
+    taken = await ingest(services.store, proxy=caller.proxy, body=body, now=services.clock())
+    services.metrics.records.inc(taken.stored)
+    services.metrics.faults.inc(len(taken.flaws))
+    if taken.flaws:
+        raise _faulty(taken)
+    return _json(Acknowledged(stored=taken.stored, known=taken.known))
+
+
+async def _directives(services: Services, proxy: str, after: int) -> AsyncIterator[bytes]:
+    with services.metrics.streams.track_inprogress():
+        async for directive in proxies.follow(services, proxy, after):
+            yield encode(directive)
+
+
+def _faulty(taken: Taken) -> ProblemError:
+    """What was good is stored all the same. The status is the gravest flaw's."""
+    kinds = {flaw.kind for flaw in taken.flaws}
+    status = 403 if Kind.FOREIGN in kinds else 422 if Kind.MALFORMED in kinds else 409
+    first = taken.flaws[0]
+    more: dict[str, Any] = {
+        "stored": taken.stored,
+        "known": taken.known,
+        "faults": [
+            {"session": flaw.session, "seq": flaw.seq, "kind": flaw.kind, "detail": flaw.detail} for flaw in taken.flaws
+        ],
+    }
+    where = f"session {first.session}, record {first.seq}: " if first.session else ""
+    return ProblemError(status, "record-fault", f"{where}{first.kind}: {first.detail}", more=more)
+
+
+def _json(answer: msgspec.Struct) -> Response:
+    return Response(msgspec.json.encode(answer), media_type="application/json")

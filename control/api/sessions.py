@@ -1,0 +1,101 @@
+"""`/v1/sessions` and `/v1/faults`: what was done."""
+
+from collections.abc import AsyncIterator
+from typing import Annotated
+
+import msgspec
+from fastapi import APIRouter, Query, Response
+
+from control.api.access import After
+from control.api.callers import Auditor, Caller, Office
+from control.api.people import Limit
+from control.api.problems import unwrap
+from control.api.shapes import FaultOut, Page, SessionOut, Why
+from control.api.streams import NDJSON, Stream
+from control.domain.sessions import State
+from control.evidence.timeline import Item
+from control.operations import faults, sessions
+from control.store.sessions import Filter
+
+router = APIRouter(prefix="/v1", tags=["evidence"])
+PIECE = 64 * 1024
+
+
+@router.get("/sessions")
+async def list_sessions(
+    services: Office,
+    caller: Caller,
+    *,
+    person: str | None = None,
+    target: str | None = None,
+    grant: str | None = None,
+    state: State | None = None,
+    after: After = None,
+    limit: Limit = 100,
+) -> Page[SessionOut]:
+    """The sessions that you may see, newest first. Refused connections are listed with `state=refused` only."""
+    wanted = Filter(person=person, target=target, grant=grant, state=state)
+    found, following = await sessions.page(services, wanted, asker=caller, after=after, limit=limit)
+    items = [SessionOut.model_validate(session) for session in found]
+    return Page(items=items, next=None if following is None else str(following))
+
+
+@router.get("/sessions/{session_id}")
+async def get_session(services: Office, caller: Caller, session_id: str) -> SessionOut:
+    """One session."""
+    return SessionOut.model_validate(unwrap(await sessions.get(services, session_id, asker=caller)))
+
+
+@router.get("/sessions/{session_id}/records", response_class=Response)
+async def get_records(
+    services: Office,
+    caller: Caller,
+    session_id: str,
+    after: Annotated[int, Query(ge=-1, lt=2**63)] = -1,
+) -> Stream:
+    """A session's records behind `after`, NDJSON, byte for byte as the proxy wrote and chained them."""
+    _, lines = unwrap(await sessions.lines(services, session_id, asker=caller, after=after))
+    return Stream(_gathered(lines), media_type=NDJSON)
+
+
+@router.get("/sessions/{session_id}/timeline", response_class=Response)
+async def get_timeline(services: Office, caller: Caller, session_id: str) -> Stream:
+    """A session told in order: `{"session": ..., "items": [...]}`."""
+    session, items = unwrap(await sessions.timeline(services, session_id, asker=caller))
+    shown = SessionOut.model_validate(session).model_dump_json().encode()
+    return Stream(_gathered(_timeline(shown, items)), media_type="application/json")
+
+
+@router.post("/sessions/{session_id}/kill", status_code=202)
+async def kill_session(services: Office, caller: Caller, session_id: str, why: Why) -> SessionOut:
+    """End a session. The order is on its way to the proxy when this returns; the summary says when it is done."""
+    return SessionOut.model_validate(unwrap(await sessions.kill(services, session_id, by=caller, reason=why.reason)))
+
+
+@router.get("/faults")
+async def list_faults(services: Office, _: Auditor, after: After = None, limit: Limit = 100) -> Page[FaultOut]:
+    """Lines that proxies sent and that are not what they should be, newest first."""
+    found, following = await faults.page(services, after=after, limit=limit)
+    items = [FaultOut.model_validate(fault) for fault in found]
+    return Page(items=items, next=None if following is None else str(following))
+
+
+async def _timeline(session: bytes, items: AsyncIterator[Item]) -> AsyncIterator[bytes]:
+    encode = msgspec.json.Encoder().encode
+    yield b'{"session":' + session + b',"items":['
+    mark = b""
+    async for item in items:
+        yield mark + encode(item)
+        mark = b","
+    yield b"]}"
+
+
+async def _gathered(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """The same bytes in fewer pieces: each piece is a write to a TLS socket."""
+    gathered = bytearray()
+    async for piece in pieces:
+        gathered += piece
+        if len(gathered) >= PIECE:
+            yield bytes(gathered)
+            gathered.clear()
+    yield bytes(gathered)

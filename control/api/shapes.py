@@ -1,0 +1,264 @@
+"""The JSON of the API: what goes in (an unknown key is an error) and what comes out."""
+
+from dataclasses import asdict
+from typing import Annotated, Generic, TypeVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, StrictInt
+
+from control.domain import grants, keyring, requests, sessions
+from control.domain.people import Role
+from control.times import SECOND, rfc3339
+
+
+def _seconds(nanoseconds: int | None) -> float | None:
+    return None if nanoseconds is None else nanoseconds / SECOND
+
+
+def _is_set(value: object) -> bool:
+    return value is not None
+
+
+Shown = TypeVar("Shown")
+Time = Annotated[str, BeforeValidator(rfc3339), Field(json_schema_extra={"format": "date-time"})]
+"""Nanoseconds since the epoch in, RFC 3339 out."""
+Whole = Annotated[StrictInt, Field(ge=1, le=2**31 - 1)]
+Names = Annotated[tuple[str, ...], Field(max_length=64)]
+
+
+class _In(BaseModel):
+    """Read from a caller."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class _Out(BaseModel):
+    """Made from what the domain has under the same names."""
+
+    model_config = ConfigDict(frozen=True, from_attributes=True)
+
+
+class Page(_Out, Generic[Shown]):
+    """A part of a list. `next` is the `after` of the next part."""
+
+    items: list[Shown]
+    next: str | None = None
+
+
+class NewPerson(_In):
+    """Somebody to add."""
+
+    name: str = Field(examples=["dba1"], description="Also their PostgreSQL user name at the proxy.")
+    full_name: str = ""
+    roles: frozenset[Role]
+
+
+class PersonChange(_In):
+    """What is to change; what is left out stays."""
+
+    roles: frozenset[Role] | None = None
+    disabled: StrictBool | None = None
+
+
+class NewRequest(_In):
+    """What is asked for. Without `databases`, the target's default one; without `duration_s`, the default."""
+
+    target: str
+    profile: str
+    reason: str
+    databases: Names | None = None
+    duration_s: Whole | None = None
+    max_sessions: Whole | None = None
+    addresses: Names = Field(default=(), description="CIDRs that the person connects from.")
+
+
+class Approval(_In):
+    """How a request is approved. `duration_s` may only be shorter than what was asked for."""
+
+    comment: str | None = None
+    duration_s: Whole | None = None
+
+
+class Comment(_In):
+    """What is said along with a decision."""
+
+    comment: str | None = None
+
+
+class Why(_In):
+    """The reason for ending something."""
+
+    reason: str
+
+
+class NewJoinToken(_In):
+    """With `proxy`, only the proxy of this name can use the token, and it may replace its key with it."""
+
+    proxy: str | None = None
+
+
+class Rotation(_In):
+    """Whether the keys until now are compromised: then they, and all tokens signed by them, are gone at once."""
+
+    compromised: StrictBool = False
+
+
+class PersonOut(_Out):
+    """Somebody who uses Curfew."""
+
+    name: str
+    full_name: str
+    roles: Annotated[list[Role], BeforeValidator(sorted)]
+    disabled: Annotated[bool, Field(validation_alias="disabled_at"), BeforeValidator(_is_set)]
+    created_at: Time
+
+
+class AddedPerson(PersonOut):
+    """A new person, with the API key that is shown this once."""
+
+    api_key: str
+
+
+class ApiKeyOut(_Out):
+    """A new API key, shown this once."""
+
+    id: str
+    api_key: str
+
+
+class RequestOut(_Out):
+    """A request as it stands."""
+
+    id: str
+    person: str
+    target: str
+    profile: str
+    databases: list[str]
+    duration_s: int
+    reason: str
+    max_sessions: int | None
+    addresses: list[str]
+    state: requests.State
+    created_at: Time
+    decided_at: Time | None
+    decided_by: str | None
+    comment: str | None
+    grant: str | None
+
+
+class GrantOut(_Out):
+    """A grant as it stands."""
+
+    id: str
+    request: str
+    person: str
+    target: str
+    profile: str
+    databases: list[str]
+    starts_at: Time
+    expires_at: Time
+    state: grants.State
+    approved_by: str
+    reason: str
+    max_sessions: int | None
+    addresses: list[str]
+    revoked_at: Time | None
+    revoked_by: str | None
+    revoke_reason: str | None
+
+    @classmethod
+    def of(cls, grant: grants.Grant, now: int) -> "GrantOut":
+        """The grant as it stands at `now`."""
+        return cls.model_validate(asdict(grant) | {"state": grant.state(now)})
+
+
+class TokenOut(_Out):
+    """A grant's token, and what to connect with."""
+
+    token: str
+    grant: str
+    expires_at: Time
+    user: str
+    dbname: str
+    host: str
+    port: int
+
+
+class SessionOut(_Out):
+    """A session's summary. `stop_s` is from the decision to end it to its backend being gone."""
+
+    id: str
+    person: str | None
+    grant: str | None
+    target: str | None
+    database: str
+    profile: str | None
+    proxy: str
+    address: str | None
+    application_name: str | None
+    state: sessions.State
+    started_at: Time
+    ended_at: Time | None
+    end_reason: str | None
+    outcome: str | None
+    statements: int
+    bytes_in: int
+    bytes_out: int
+    records: int
+    stop_s: Annotated[float | None, Field(validation_alias="stop_ns"), BeforeValidator(_seconds)]
+    faults: int
+
+
+class ProfileOut(_Out):
+    """A way in to a target."""
+
+    name: str
+    description: str
+
+
+class TargetOut(_Out):
+    """What access can be asked for. Where it is and how the proxy logs in there is nobody's business here."""
+
+    name: str
+    description: str
+    database: str
+    databases: list[str]
+    profiles: list[ProfileOut]
+
+
+class KeyOut(_Out):
+    """A signing key's public side."""
+
+    kid: str
+    state: keyring.State
+    created_at: Time
+    active_from: Time
+    signed_until: Time | None
+
+
+class ProxyOut(_Out):
+    """A proxy that has joined. `public_keys` prove its records, the one in force first."""
+
+    name: str
+    public_key: str
+    public_keys: list[str]
+    joined_at: Time
+    last_seen_at: Time
+    connected: bool
+
+
+class JoinTokenOut(_Out):
+    """A join token, shown this once."""
+
+    join_token: str
+    expires_at: Time
+
+
+class FaultOut(_Out):
+    """A line that a proxy sent and that is not what it should be."""
+
+    at: Time
+    proxy: str
+    session: str
+    seq: str
+    kind: str
+    detail: str
