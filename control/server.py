@@ -1,0 +1,120 @@
+"""Serving: one uvicorn server with TLS, from the socket to the last response.
+
+uvicorn's own `run` ends streams that have no end by waiting for them. Here the signal goes to the services first, so
+that streams and waiting requests end by themselves, and to uvicorn then.
+"""
+
+import asyncio
+import os
+import signal
+import socket
+import time
+from functools import partial
+
+import structlog
+import uvicorn
+
+from control.app import create_app
+from control.config import Configuration, ControlSettings, listen_address
+from control.operations.keys import current_key
+from control.services import Services, assemble
+
+GRACE_S = 10
+"""How long requests may take to end. What is left then is cancelled."""
+CONNECTIONS = 1_000
+BACKLOG = 256
+
+log = structlog.get_logger(__name__)
+
+
+class ServeError(Exception):
+    """The service cannot start. Says why, and what to do."""
+
+
+async def serve(configuration: Configuration) -> None:
+    """Serve until SIGTERM or SIGINT. A second signal means now."""
+    settings = configuration.control
+    listener = _listen(settings)
+    services = assemble(configuration, time.time_ns)
+    try:
+        async with services.store.read() as tx:
+            services.ring.load(await current_key(tx, services.clock()))
+        server = _server(services)
+        await _start(server, listener)
+        _announce(settings, listener)
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, partial(_stop, server, services))
+        await server.main_loop()
+        _notify("STOPPING=1")
+        await server.shutdown(sockets=[listener])
+    finally:
+        listener.close()
+        await services.store.close()
+    log.info("stopped")
+
+
+def _listen(settings: ControlSettings) -> socket.socket:
+    host, port = listen_address(settings)
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        return socket.create_server(address, family=family, backlog=BACKLOG)
+    except OSError as error:
+        raise ServeError(f"control.listen: cannot listen on {settings.listen}: {error.strerror}") from error
+
+
+def _server(services: Services) -> uvicorn.Server:
+    settings = services.settings
+    tls = not settings.plaintext
+    config = uvicorn.Config(
+        create_app(services),
+        ssl_certfile=settings.tls_certificate_file if tls else None,
+        ssl_keyfile=settings.tls_key_file if tls else None,
+        http="h11",
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        # The address that failures are counted by is the socket's: a header could say anything.
+        proxy_headers=False,
+        limit_concurrency=CONNECTIONS,
+        timeout_graceful_shutdown=GRACE_S,
+    )
+    try:
+        config.load()
+    except OSError as error:  # ssl.SSLError too
+        raise ServeError(f"control.tls_certificate_file, control.tls_key_file: cannot be used: {error}") from error
+    return uvicorn.Server(config)
+
+
+async def _start(server: uvicorn.Server, listener: socket.socket) -> None:
+    server.lifespan = server.config.lifespan_class(server.config)
+    await server.startup(sockets=[listener])
+
+
+def _stop(server: uvicorn.Server, services: Services) -> None:
+    server.force_exit = server.should_exit
+    server.should_exit = True
+    services.stop()
+
+
+def _announce(settings: ControlSettings, listener: socket.socket) -> None:
+    """Say that the service is ready: to whoever reads stdout, and to systemd."""
+    host, port = listener.getsockname()[:2]
+    scheme = "http" if settings.plaintext else "https"
+    print(f"listening on {scheme}://{f'[{host}]' if ':' in host else host}:{port}", flush=True)  # noqa: T201 for scripts
+    log.info("listening", address=host, port=port, tls=not settings.plaintext)
+    _notify("READY=1")
+
+
+def _notify(state: str) -> None:
+    """Tell systemd (sd_notify(3)), where it asked to be told."""
+    path = os.environ.get("NOTIFY_SOCKET")
+    if not path:
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notifier:
+        try:
+            notifier.sendto(state.encode(), "\0" + path[1:] if path.startswith("@") else path)
+        except OSError as error:
+            log.warning("systemd was not told", state=state, error=str(error))
