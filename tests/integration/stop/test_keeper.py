@@ -1,14 +1,17 @@
 """The keeper's own life: it comes back, it goes on alone, it knows its rights, and it never guesses."""
 
 import asyncio
+import os
+import signal
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any, Self
 
 import msgspec
 import pytest
 
+from proxy import backends
 from proxy.config import read_secret
 from proxy.contract.settings import AccessProfile
 from proxy.contract.settings import Keeper as KeeperSettings
@@ -122,6 +125,37 @@ async def test_goes_on_when_nobody_waits(
     await eventually(lambda: not late._stops)
 
 
+async def test_backend_that_lives_on(
+    postgres: Cluster, keeper: Keeper, victim: Raw, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A backend that does not act on the signal gets it again and again; the caller is told that it lives on."""
+    signals: list[bool] = []
+    original = backends.sight
+
+    async def sight(
+        connection: backends.Connection, wanted: Sequence[backends.Wanted], *, timeout_s: float
+    ) -> list[backends.Sighting | None]:
+        signals.extend(want.signal for want in wanted)
+        return await original(connection, wanted, timeout_s=timeout_s)
+
+    monkeypatch.setattr(backends, "sight", sight)
+    started = await keeper.backend_start(victim.pid)
+    os.kill(victim.pid, signal.SIGSTOP)
+    try:
+        with pytest.raises(KeeperError, match="it lives on"):
+            await keeper.stop(victim.pid, started, within_s=0.7)
+    finally:
+        os.kill(victim.pid, signal.SIGCONT)
+    assert signals[0]
+    assert 2 <= sum(signals) <= 4
+    assert len(signals) > 10
+
+    async def gone() -> bool:
+        return not await alive(postgres, victim)
+
+    await eventually(gone)
+
+
 async def test_cancelled_caller(postgres: Cluster, keeper: Keeper, victim: Raw) -> None:
     """A caller that is cancelled at once has its backend ended all the same."""
     started = await keeper.backend_start(victim.pid)
@@ -186,7 +220,7 @@ async def test_rights(postgres: Cluster, make_keeper: Callable[..., Keeper], vic
         with pytest.raises(KeeperError, match="may not be seen"):
             await lesser.stop(victim.pid, started)
         postgres.psql(f"GRANT pg_read_all_stats TO {LESSER.user}")
-        with pytest.raises(KeeperError, match="permission denied|must be a member"):
+        with pytest.raises(KeeperError, match=r"permission denied|must be a member"):
             await lesser.stop(victim.pid, started)
         assert await alive(postgres, victim)
         await lesser.close()

@@ -189,20 +189,27 @@ async def test_committed_meanwhile(postgres: Cluster, database: str, keeper: Kee
     await victim.run("SET synchronous_commit = on")
     postgres.configure(synchronous_standby_names="'nobody'")
     postgres.reload()
+    sent = 0
 
-    async def in_force() -> bool:
-        return await victim.value("SHOW synchronous_standby_names") == "nobody"
+    async def stalls() -> bool:
+        nonlocal sent
+        sent += 1
+        try:
+            async with asyncio.timeout(0.5):
+                await victim.run("INSERT INTO late VALUES (1)")
+        except TimeoutError:
+            return True
+        return False
 
     try:
-        await eventually(in_force)
-        victim.send("INSERT INTO late VALUES (1)")
+        await eventually(stalls, what="the setting in force, which another process makes it")
         await doing(postgres, victim, "wait_event = 'SyncRep'")
         gone = await keeper.stop(victim.pid, await keeper.backend_start(victim.pid))
     finally:
         postgres.configure(synchronous_standby_names="''")
         postgres.reload()
     assert gone.transaction == "committed"
-    assert (await postgres.sql("SELECT count(*) FROM late", database=database))[0][0] == 1
+    assert (await postgres.sql("SELECT count(*) FROM late", database=database))[0][0] == sent
 
 
 async def test_recycled_pid(postgres: Cluster, keeper: Keeper, victim: Raw) -> None:

@@ -139,6 +139,25 @@ async def test_password_is_read_for_each_session(own_postgres: Cluster, tmp_path
     (await log_in(dialler, profile)).close()
 
 
+async def test_odd_passwords(odd_postgres: Cluster, tmp_path: Path) -> None:
+    """Passwords are prepared as PostgreSQL prepares them when it stores them."""
+    odd_postgres.psql("CREATE ROLE curfew_odd LOGIN")
+    for password in (
+        " ",
+        "p\u00e4ss",
+        "pa\u0308ss",
+        "\u2168",
+        "\u00ad",
+        "a\u00adb",
+        "\u0627\u0031",
+        "\ue000",
+        "\U0001f511",
+    ):
+        odd_postgres.psql("ALTER ROLE curfew_odd PASSWORD :'password'", password=password)
+        login = Login(user="curfew_odd", password=password)
+        (await log_in(dialler_of(odd_postgres, tmp_path), profile_of(login, tmp_path))).close()
+
+
 # What fails
 
 
