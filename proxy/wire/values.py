@@ -6,9 +6,10 @@ that is not well formed, or of a type not known here, is kept exactly, as base64
 
 import base64
 import math
+import re
 import struct
 from collections.abc import Callable
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import TypeAlias
 from uuid import UUID
 
@@ -21,12 +22,23 @@ TEXT, BINARY = 0, 1
 """The two format codes."""
 
 _EPOCH = datetime(2000, 1, 1)  # noqa: DTZ001 PostgreSQL's epoch, without a zone as `timestamp` has none
+_FLOAT4_MOST = 3.4028235e38
 _POWERS = 4
 """Decimal digits in one of `numeric`'s."""
 _NUMERIC_SPECIAL = {0xC000: "NaN", 0xD000: "Infinity", 0xF000: "-Infinity"}
 _NUMERIC_SIGN = {0x0000: "", 0x4000: "-"}
 _NUMERIC_MOST_DIGITS = 2_000
 """A `numeric` of more base-10000 digits stays base64: its text could be far longer than its bytes."""
+_LARGEST_ARRAY = 65_536
+"""Bytes: a larger one stays base64, since it must not hold up the other sessions."""
+_MOST_DIMENSIONS = 6
+"""MAXDIM of PostgreSQL's c.h."""
+_ARRAYS = (
+    *(143, 199, 1000, 1002, 1003, 1005, 1007, 1009, 1014, 1015, 1016, 1021, 1022, 1028),
+    *(1115, 1182, 1183, 1185, 1231, 2951, 3807),
+)
+"""Arrays of the types below; what their elements are, they say themselves."""
+_QUOTED = re.compile(r'[{},"\\\s]')
 
 
 class _Malformed(Exception):  # noqa: N818 says what the value is
@@ -76,9 +88,9 @@ def _float8(raw: bytes) -> float | str:
 def _float4(raw: bytes) -> float | str:
     """The shortest decimal that is this float4, as PostgreSQL shows it: 0.1 and not 0.10000000149011612."""
     value = struct.unpack("!f", raw)[0]
-    for digits in range(6, 9):
+    for digits in range(1, 9):
         shortest = float(f"{value:.{digits}g}")
-        if abs(shortest) < 3.4e38 and struct.pack("!f", shortest) == raw:  # noqa: PLR2004 near float4's largest
+        if abs(shortest) <= _FLOAT4_MOST and struct.pack("!f", shortest) == raw:
             return _finite(shortest)
     return _finite(float(f"{value:.9g}"))
 
@@ -111,19 +123,23 @@ def _time(raw: bytes) -> str:
     microseconds = struct.unpack("!q", raw)[0]
     if not 0 <= microseconds < 86_400_000_000:  # noqa: PLR2004 a day; 24:00:00 has no form in Python
         raise _Malformed
-    return (_EPOCH + timedelta(microseconds=microseconds)).time().isoformat()
+    return _short((_EPOCH + timedelta(microseconds=microseconds)).time().isoformat())
 
 
 def _timestamp(raw: bytes) -> str:
     microseconds = struct.unpack("!q", raw)[0]
     if microseconds in (2**63 - 1, -(2**63)):
         return "infinity" if microseconds > 0 else "-infinity"
-    return (_EPOCH + timedelta(microseconds=microseconds)).isoformat(sep=" ")
+    return _short((_EPOCH + timedelta(microseconds=microseconds)).isoformat(sep=" "))
 
 
 def _timestamptz(raw: bytes) -> str:
     text = _timestamp(raw)
-    return text if "infinity" in text else datetime.fromisoformat(text).replace(tzinfo=UTC).isoformat(sep=" ")
+    return text if "infinity" in text else text + "+00:00"
+
+
+def _short(text: str) -> str:
+    return text.rstrip("0") if "." in text else text
 
 
 def _numeric(raw: bytes) -> str:
@@ -140,6 +156,45 @@ def _numeric(raw: bytes) -> str:
     behind = "0" * _POWERS * max(0, -weight - 1) + "".join(f"{digit:04}" for digit in digits[max(0, weight + 1) :])
     fraction = behind[:scale].ljust(scale, "0")
     return f"{_NUMERIC_SIGN[sign]}{before}{'.' if scale else ''}{fraction}"
+
+
+def _array(raw: bytes) -> str:
+    """The text form, `{1,NULL,"a b"}`, of an array whose subscripts start at 1."""
+    dimensions, _, element = struct.unpack_from("!iiI", raw)
+    decoder = _BINARY.get(element)
+    if decoder is None or decoder is _array or not 0 <= dimensions <= _MOST_DIMENSIONS or len(raw) > _LARGEST_ARRAY:
+        raise _Malformed
+    bounds = struct.unpack_from(f"!{2 * dimensions}i", raw, 12)
+    sizes = bounds[::2]
+    if any(size < 1 for size in sizes) or any(start != 1 for start in bounds[1::2]):
+        raise _Malformed
+    elements = _elements(raw, 12 + 8 * dimensions, decoder)
+    if math.prod(sizes) != len(elements) and dimensions:
+        raise _Malformed
+    for size in reversed(sizes):
+        elements = [f"{{{','.join(elements[at : at + size])}}}" for at in range(0, len(elements), size)]
+    return elements[0] if elements else "{}"
+
+
+def _elements(raw: bytes, at: int, decoder: _Decoder) -> list[str]:
+    elements = []
+    while at < len(raw):
+        size = struct.unpack_from("!i", raw, at)[0]
+        at += 4
+        if size < -1 or at + size > len(raw):
+            raise _Malformed
+        elements.append("NULL" if size == -1 else _element(decoder(raw[at : at + size])))
+        at += max(size, 0)
+    return elements
+
+
+def _element(value: Value) -> str:
+    if isinstance(value, bool):
+        return "t" if value else "f"
+    text = str(value)
+    if isinstance(value, str) and (_QUOTED.search(text) or text.upper() in {"", "NULL"}):
+        return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    return text
 
 
 _BINARY: dict[int, _Decoder] = {
@@ -165,5 +220,6 @@ _BINARY: dict[int, _Decoder] = {
     1700: _numeric,
     2950: _uuid,
     3802: _jsonb,
+    **dict.fromkeys(_ARRAYS, _array),
 }
 """By the OID of pg_type.dat; these never change. Not here: bytea (17), whose form is base64 anyway."""

@@ -1,0 +1,1 @@
+"""The wire part against a real PostgreSQL."""
