@@ -69,7 +69,7 @@ class Ending:
         """End the session for `cause`."""
         decided_at = cause.decided_at if isinstance(cause, Stop) else time.time_ns()
         tracker = self.relay.tracker
-        running = tracker.running
+        running, open_at_decision = tracker.running, len(tracker.open)
         state = tracker.state
         gone: Gone | None = None
         left_by_itself = cause == "client" and not tracker.busy
@@ -80,7 +80,7 @@ class Ending:
             gone = await self._stop()
         became = outcome(
             tracker,
-            statements_at_decision=len(running),
+            open_at_decision=open_at_decision,
             state_at_decision=state,
             fate=gone.transaction if gone else None,
         )

@@ -1,14 +1,20 @@
 """Fixtures that every test may use. A server is started only where a test asks for it."""
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
+from typing import Any, TypeAlias
 
+import asyncpg
 import pytest
 
 from tests.harness import roles
 from tests.harness.certs import Authority
 from tests.harness.postgres import Cluster
+from tests.harness.proxy import Proxy
+
+MakeProxy: TypeAlias = Callable[..., Proxy]
+Watcher: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
 _numbers = itertools.count(1)
 
@@ -50,3 +56,32 @@ def secret_file(tmp_path: Path) -> Path:
     path = tmp_path / "secret"
     path.touch(mode=0o600)
     return path
+
+
+@pytest.fixture(scope="session")
+def proxy(postgres: Cluster, ca: Authority, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
+    """A proxy in front of `postgres`, shared by a worker's tests, as deploy's defaults have it. Leave it running."""
+    with Proxy(cluster=postgres, ca=ca, folder=tmp_path_factory.mktemp("proxy")) as started:
+        yield started
+
+
+@pytest.fixture
+def make_proxy(ca: Authority, tmp_path: Path) -> Iterator[MakeProxy]:
+    """Makes and starts proxies of the test's own, with changed options; they are ended after it."""
+    made: list[Proxy] = []
+
+    def make(cluster: Cluster, **changed: Any) -> Proxy:  # noqa: ANN401 any field of Proxy
+        made.append(Proxy(cluster=cluster, ca=ca, folder=tmp_path / f"proxy{len(made)}", **changed))
+        return made[-1].start()
+
+    yield make
+    for one in made:
+        one.close()
+
+
+@pytest.fixture
+async def watcher(postgres: Cluster) -> AsyncIterator[Watcher]:
+    """The superuser's own connection to `postgres`, past every proxy."""
+    connection = await postgres.connect()
+    yield connection
+    await connection.close()

@@ -38,12 +38,14 @@ def may_commit_inside(sql: str) -> bool:
     return _DO.search(outside) is not None and _DO_COMMITS.search(sql) is not None
 
 
-def outcome(tracker: Tracker, *, statements_at_decision: int, state_at_decision: str, fate: Fate) -> Outcome:
-    """What became of what was open at the decision. To be asked when the backend is gone and its last words read."""
-    running = tracker.running
-    if running:
+def outcome(tracker: Tracker, *, open_at_decision: int, state_at_decision: str, fate: Fate) -> Outcome:
+    """What became of what was open at the decision. To be asked when the backend is gone and its last words read.
+
+    `open_at_decision`: how many statements `tracker.open` held then.
+    """
+    if tracker.open:
         return _cut_short(tracker, fate)
-    if statements_at_decision:
+    if open_at_decision:
         # Everything was answered between the decision and the death.
         return "committed before" if tracker.state == "I" and not tracker.failed else "rolled back"
     if state_at_decision == "I":
@@ -52,14 +54,12 @@ def outcome(tracker: Tracker, *, statements_at_decision: int, state_at_decision:
 
 
 def _cut_short(tracker: Tracker, fate: Fate) -> Outcome:
-    running = tracker.running
-    if tracker.state != "I" and len(running) == 1 and not may_commit_inside(running[0].sql):
+    cut = tracker.open
+    one_commit = tracker.one_round and not any(may_commit_inside(step.sql) for step in cut)
+    if tracker.state != "I" and one_commit:
         return "rolled back"
-    committed_some = any(tag.startswith("COMMIT") for step in running for tag in step.tags)
     if fate == "committed":
-        return "committed before" if len(running) == 1 and not running[0].tags else "partly committed"
-    if committed_some:
+        return "committed before" if one_commit or (len(cut) == 1 and not cut[0].tags) else "partly committed"
+    if any(tag.startswith("COMMIT") for step in cut for tag in step.tags):
         return "partly committed"
-    if len(running) > 1 or any(may_commit_inside(step.sql) for step in running):
-        return "unknown"
-    return "rolled back"
+    return "rolled back" if one_commit else "unknown"

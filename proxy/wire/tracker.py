@@ -88,6 +88,17 @@ class Tracker:
         """The statements that have not been answered in full, the oldest first."""
         return tuple(step for step in self._steps if step.statement)
 
+    @property
+    def open(self) -> tuple[Step, ...]:
+        """The statements of rounds that no ReadyForQuery has closed: nobody has said that their work is committed."""
+        return (*self._finished, *self.running)
+
+    @property
+    def one_round(self) -> bool:
+        """Whether what is open ends with one commit: a Sync, or a Query, ends a round."""
+        kinds = [step.kind for step in self._steps if step.statement or step.kind is Kind.SYNC]
+        return all(kind is Kind.EXECUTE for kind in kinds[:-1])
+
     # Client to PostgreSQL.
 
     def requests(self, messages: Iterable[tuple[int, bytes]], now: int) -> list[Record]:  # noqa: C901 a branch per type, hottest first
@@ -258,7 +269,7 @@ class Tracker:
         step.duration = self._now - step.started
         step.bytes_out = self._position - self._bytes_out
         self._bytes_out = self._position
-        self.failed = step.sqlstate is not None
+        self.failed = step.sqlstate is not None or step.skipped
         self._finished.append(step)
 
     def _parsed(self) -> None:
@@ -318,7 +329,10 @@ class Tracker:
             failed.sqlstate, failed.message = fields.get("C", ""), fields.get("M", "")
             if failed.copying is not None:
                 records.append(self._copy_ends(failed, failed=True))
-        if extended:
+        if self.fatal is not None:  # No ReadyForQuery follows: what is open stays open, and nothing more of it runs.
+            for step in self.running:
+                step.skipped = step is not failed
+        elif extended:
             self._skipping = True
             self._skip()
 

@@ -3,6 +3,7 @@
 It runs without a control service; `tests.harness.tokens.Signer` holds the signing key that control would hold.
 """
 
+import http.client
 import json
 import os
 import secrets
@@ -19,13 +20,14 @@ import asyncpg
 
 from proxy.contract import record
 from proxy.contract.record import AnyRecord
+from proxy.identity import load_or_create
 from tests.harness.certs import Authority
 from tests.harness.ports import free_port
 from tests.harness.postgres import Cluster
 from tests.harness.processes import Process
 from tests.harness.roles import APP, KEEPER, READONLY
 from tests.harness.tokens import AUDIENCE, ISSUER, Signer, grant
-from tests.harness.waiting import eventually_sync
+from tests.harness.waiting import eventually, eventually_sync
 
 START_S = 30.0
 
@@ -186,6 +188,37 @@ class Proxy:
     def ended(self) -> list[record.SessionEnd]:
         """Every session.end so far."""
         return [one for one in self.records() if isinstance(one, record.SessionEnd)]
+
+    async def session_of(self, grant_id: str) -> list[bytes]:
+        """The lines of the session on this grant, once it has ended, its chain and its signature checked."""
+
+        def ended() -> list[bytes]:
+            for lines in self.sessions().values():
+                first = record.decode(lines[0])
+                ended = isinstance(record.decode(lines[-1]), record.SessionEnd)
+                if ended and isinstance(first, record.SessionStart) and first.grant == grant_id:
+                    return lines
+            return []
+
+        lines = await eventually(ended, what=f"the end of the session on {grant_id}")
+        record.verify_chain(lines, load_or_create(self.state).public_key())
+        return lines
+
+    def metrics(self) -> dict[str, float]:
+        """What /metrics shows, by name with labels."""
+        answer = self.ops("/metrics")[1]
+        shown = [line.rpartition(" ") for line in answer.splitlines() if line and not line.startswith("#")]
+        return {name: float(value) for name, _, value in shown}
+
+    def ops(self, path: str) -> tuple[int, str]:
+        """Status and body of a GET on the operators' port."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.ops_port, timeout=10)
+        try:
+            connection.request("GET", path)
+            answer = connection.getresponse()
+            return answer.status, answer.read().decode()
+        finally:
+            connection.close()
 
 
 def new_grant_id() -> str:

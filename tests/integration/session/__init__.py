@@ -1,0 +1,1 @@
+"""Sessions through the real proxy process to a real PostgreSQL: how they begin, go on and end."""
