@@ -14,6 +14,7 @@ Durability: a line is the kernel's when `append` returns, so a dead process lose
 are closed. What a power cut takes from the newest segment is the one gap.
 """
 
+import asyncio
 import errno
 import fcntl
 import os
@@ -165,10 +166,10 @@ class Journal:
         elif self._buffer or self._retiring is not None or self.fault is not None:
             self._write_slowly()
 
-    def acknowledge(self, position: Position) -> None:
+    async def acknowledge(self, position: Position) -> None:
         """Control has everything before `position`. Raises OSError when that cannot be saved; it counts even so."""
         self.acknowledged = position
-        segments.save_position(self.directory, position)
+        await asyncio.to_thread(segments.save_position, self.directory, position)
 
     def close(self) -> None:
         """Write and sync what there is, and give the directory up. Raises JournalError where that fails."""

@@ -275,7 +275,7 @@ def test_line_that_is_no_record_stays_and_stops_nothing(directory: Path) -> None
     assert stored(directory)[1] == b"\x00\x00 not a record"
 
 
-def test_limit_refuses_what_is_not_acknowledged_and_heals_when_it_is(directory: Path) -> None:
+async def test_limit_refuses_what_is_not_acknowledged_and_heals_when_it_is(directory: Path) -> None:
     """At limit_bytes every append fails; control's acknowledgement makes room, and the kept lines go first."""
     journal = open_journal(directory, segment_bytes=1000, limit_bytes=10_000)
     line = b"x" * 99
@@ -287,7 +287,7 @@ def test_limit_refuses_what_is_not_acknowledged_and_heals_when_it_is(directory: 
     with pytest.raises(JournalError):
         journal.flush()
     assert "limit_bytes" in str(journal.fault)
-    journal.acknowledge(Position(4, 0))
+    await journal.acknowledge(Position(4, 0))
     journal.flush()
     assert not journal.fault
     journal.append(b"accepted")
@@ -296,25 +296,25 @@ def test_limit_refuses_what_is_not_acknowledged_and_heals_when_it_is(directory: 
     assert stored(directory)[-3:] == [b"refused", b"refused", b"accepted"]
 
 
-def test_retention_deletes_no_more_than_it_must(directory: Path) -> None:
+async def test_retention_deletes_no_more_than_it_must(directory: Path) -> None:
     """Acknowledged segments stay for as long as they fit."""
     journal = open_journal(directory, segment_bytes=1000, limit_bytes=10_000)
     for _ in range(50):
         journal.append(b"x" * 99)
-    journal.acknowledge(Position(5, 0))
+    await journal.acknowledge(Position(5, 0))
     for _ in range(60):
         journal.append(b"x" * 99)
     assert segments.numbers(directory)[0] == 2
     journal.close()
 
 
-def test_acknowledged_position_survives_a_restart(directory: Path) -> None:
+async def test_acknowledged_position_survives_a_restart(directory: Path) -> None:
     """It is what shipping goes on from."""
     journal = open_journal(directory)
     assert journal.acknowledged == Position(1, 0)
     journal.append(b"one")
     assert journal.unacknowledged_bytes == 4
-    journal.acknowledge(Position(1, 4))
+    await journal.acknowledge(Position(1, 4))
     journal.close()
     journal = open_journal(directory)
     assert journal.acknowledged == Position(1, 4)
@@ -332,11 +332,11 @@ def test_unreadable_position_means_shipping_again(directory: Path, text: bytes) 
     journal.close()
 
 
-def test_position_behind_the_end_is_pulled_back(directory: Path) -> None:
+async def test_position_behind_the_end_is_pulled_back(directory: Path) -> None:
     """A power cut may take lines that control has already."""
     journal = open_journal(directory)
     journal.append(b"one")
-    journal.acknowledge(Position(7, 99))
+    await journal.acknowledge(Position(7, 99))
     journal.close()
     journal = open_journal(directory)
     assert journal.acknowledged == Position(1, 4)
@@ -361,7 +361,7 @@ def test_failed_write_shuts_the_journal_for_good(journal: Journal, directory: Pa
     assert stored(directory) == [b"one"]
 
 
-def test_lines_kept_while_broken_are_bounded(directory: Path) -> None:
+async def test_lines_kept_while_broken_are_bounded(directory: Path) -> None:
     """More than KEPT_BYTES: memory is given back, and nothing is ever written behind the gap."""
     journal = open_journal(directory, segment_bytes=1000, limit_bytes=10_000)
     for _ in range(100):
@@ -370,7 +370,7 @@ def test_lines_kept_while_broken_are_bounded(directory: Path) -> None:
         with pytest.raises(JournalError):
             journal.append(b"y" * 100_000)
     assert len(journal._buffer) == 0
-    journal.acknowledge(Position(5, 0))
+    await journal.acknowledge(Position(5, 0))
     with pytest.raises(JournalError, match="restart"):
         journal.flush()
     with pytest.raises(JournalError, match="restart"):

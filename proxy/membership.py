@@ -1,0 +1,100 @@
+"""What a proxy knows since it joined, kept in `joined.json` so that a restart works while control is away.
+
+Owns the file and the rules of what is forgotten: a revocation is, once its grant has expired by itself, and nothing
+else. Talks to nobody (see `proxy.control_link`).
+"""
+
+from pathlib import Path
+
+import msgspec
+
+from proxy import files
+from proxy.contract.directive import AnyDirective, Heartbeat, Keys, Revocation, Revoke, Snapshot
+
+FILE = "joined.json"
+
+
+class MembershipError(Exception):
+    """What is kept cannot be used. The text names the file and what to do."""
+
+
+class Membership(msgspec.Struct, frozen=True, kw_only=True):
+    """A proxy's place in its fleet, and the newest that control has told it."""
+
+    proxy: str
+    public_key: str
+    """The proxy's own, as control knows it."""
+    issuer: str
+    audience: str
+    jwks: str
+    cursor: int = 0
+    """The last directive that was followed."""
+    revoked: tuple[Revocation, ...] = ()
+
+    def after(self, directive: AnyDirective, *, now: float) -> "Membership":
+        """What is known once `directive` was heard; this very object where nothing is new.
+
+        A snapshot adds to the revocations and takes none away: a control that has lost some of its memory (a restored
+        backup) must not give access back. Nor does it move the cursor, for what was missed comes behind it.
+        """
+        cursor = directive.cursor
+        match directive:
+            case Heartbeat() if cursor == self.cursor:
+                return self
+            case Snapshot():
+                return msgspec.structs.replace(
+                    self, jwks=directive.jwks, revoked=_merged(self.revoked, directive.revoked, now)
+                )
+            case Keys():
+                return msgspec.structs.replace(self, cursor=cursor, jwks=directive.jwks)
+            case Revoke():
+                one = Revocation(
+                    grant=directive.grant,
+                    expires_at=directive.expires_at,
+                    by=directive.by,
+                    decided_at=directive.at,
+                )
+                return msgspec.structs.replace(self, cursor=cursor, revoked=_merged(self.revoked, [one], now))
+            case _:
+                return msgspec.structs.replace(self, cursor=cursor)
+
+    def snapshot(self, *, now: float) -> Snapshot:
+        """What is known, as control would tell it."""
+        return Snapshot(
+            cursor=self.cursor,
+            at=int(now * 1e9),
+            revoked=[one for one in self.revoked if one.expires_at > now],
+            jwks=self.jwks,
+        )
+
+
+_decoder: msgspec.json.Decoder[Membership] = msgspec.json.Decoder(Membership)
+
+
+def load(state_dir: Path, *, proxy: str, public_key: str) -> Membership | None:
+    """What was kept; None before the join. Raises MembershipError where it is another proxy's, or unreadable."""
+    path = state_dir / FILE
+    again = "delete it and set proxy.control.join_token to join again"
+    try:
+        membership = _decoder.decode(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise MembershipError(f"{path}: {error.strerror}; the proxy must own its state directory") from error
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise MembershipError(f"{path}: cannot be read ({error}); {again}") from error
+    if membership.proxy != proxy:
+        raise MembershipError(f"{path}: joined as {membership.proxy!r}, but proxy.name is {proxy!r}; {again}")
+    if membership.public_key != public_key:
+        raise MembershipError(f"{path}: joined with another key than this proxy has now; {again}")
+    return membership
+
+
+def save(state_dir: Path, membership: Membership) -> None:
+    """Keep it. Raises OSError."""
+    files.replace(state_dir / FILE, msgspec.json.encode(membership), durable=True)
+
+
+def _merged(old: tuple[Revocation, ...], new: list[Revocation], now: float) -> tuple[Revocation, ...]:
+    by_grant = {one.grant: one for one in (*new, *old)}  # the first decision about a grant is the one that counts
+    return tuple(one for one in by_grant.values() if one.expires_at > now)

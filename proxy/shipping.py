@@ -1,0 +1,170 @@
+"""Shipping the journal to control: at least once, in order, and never at the price of the sessions' own work.
+
+Owns the way from the acknowledged position to the journal's end. Never deletes and never changes a record: a line that
+control calls a fault (409: control keeps it as one) is also kept in `faults.ndjson` beside the journal's segments, and
+so one broken chain does not hold up the evidence of all other sessions.
+"""
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import structlog
+
+from proxy import files, segments
+from proxy.backoff import Backoff
+from proxy.contract.directive import Acknowledged
+from proxy.control_client import ControlError
+from proxy.journal import Journal
+from proxy.segments import Batch
+
+BATCH_BYTES = 1_048_576
+BATCH_LINES = 2_000
+POLL_S = 0.2
+"""How often an idle shipper looks for new lines: two attribute reads, so that `append` has nobody to wake."""
+PAUSE_S = 0.01
+"""Between batches while more than BEHIND_BYTES wait; it leaves the sessions their time."""
+BEHIND_BYTES = 262_144
+FIRST_WAIT_S = 0.5
+LAST_WAIT_S = 30.0
+REFUSED_WAIT_S = 60.0
+FAULTS_FILE = "faults.ndjson"
+
+FAULT = 409
+DIVISIBLE = frozenset({400, 413, 422})
+"""Control may dislike one line of many: halves show which."""
+PASSING = frozenset({401, 408, 425, 429})
+"""What control may see otherwise in a moment, like everything from 500 on."""
+
+log = structlog.get_logger(__name__)
+
+
+class Shipper:
+    """Ships one journal for as long as `run` runs. The attributes are for metrics."""
+
+    def __init__(
+        self,
+        journal: Journal,
+        post: Callable[[bytes], Awaitable[Acknowledged]],
+        *,
+        poll_s: float = POLL_S,
+        first_wait_s: float = FIRST_WAIT_S,
+        refused_wait_s: float = REFUSED_WAIT_S,
+    ) -> None:
+        """`post` sends a body of lines and raises ControlError where control did not take it."""
+        self._journal = journal
+        self._post = post
+        self._poll_s = poll_s
+        self._backoff = Backoff(first_wait_s, LAST_WAIT_S)
+        self._refused_wait_s = refused_wait_s
+        self._most_lines = BATCH_LINES
+        self.shipped_lines = 0
+        """Lines that control has taken since the start."""
+        self.faults = 0
+        """Lines that control called a fault in their session's chain."""
+        self.refusals = 0
+        """Batches that control refused for good reason or bad: shipping stands until it takes them."""
+        self.failures = 0
+        """Batches that could not be delivered, or that control could not take at the moment."""
+        self.stuck: str | None = None
+        """Why the newest attempt failed; None after one that went well."""
+
+    async def run(self) -> None:
+        """Ship until cancelled."""
+        while True:
+            try:
+                wait_s = await self._step()
+            except Exception:
+                # The task's edge: whatever it is, the next attempt starts from the acknowledged position.
+                log.exception("shipping the journal failed")
+                wait_s = self._backoff.next_s()
+            await asyncio.sleep(wait_s)
+
+    async def _step(self) -> float:
+        """Ship one batch, and say how long to wait before the next."""
+        journal = self._journal
+        end = journal.position
+        if journal.acknowledged >= end:
+            return self._poll_s
+        batch = await asyncio.to_thread(
+            segments.read_batch,
+            journal.directory,
+            journal.acknowledged,
+            end,
+            max_bytes=BATCH_BYTES,
+            max_lines=self._most_lines,
+        )
+        if batch is None:
+            # Nothing but a new segment's beginning: there is the position now, so that retention may take the old one.
+            await journal.acknowledge(end)
+            return self._poll_s
+        try:
+            answer = await self._post(batch.body)
+        except ControlError as error:
+            return await self._failed(batch, error)
+        if answer.stored + answer.known != batch.lines:
+            return self._refused(f"control acknowledged {answer.stored + answer.known} of {batch.lines} records")
+        return await self._taken(batch)
+
+    async def _taken(self, batch: Batch) -> float:
+        self.shipped_lines += batch.lines
+        self._most_lines = min(BATCH_LINES, 2 * self._most_lines)
+        self._backoff.reset()
+        if self.stuck is not None:
+            log.info("shipping the journal works again")
+            self.stuck = None
+        await self._journal.acknowledge(batch.after)
+        return PAUSE_S if self._journal.unacknowledged_bytes > BEHIND_BYTES else self._poll_s
+
+    async def _failed(self, batch: Batch, error: ControlError) -> float:
+        status = error.status
+        if status == FAULT:
+            return await self._fault(batch, error)
+        if status is None or status in PASSING or status >= 500:  # noqa: PLR2004 HTTP's server errors
+            self.failures += 1
+            wait_s = self._backoff.next_s()
+            log.warning("the journal cannot be shipped now", error=str(error), again_in_s=round(wait_s, 1))
+            self.stuck = str(error)
+            return wait_s
+        if status in DIVISIBLE and batch.lines > 1:
+            return self._halve(batch)
+        return self._refused(str(error))
+
+    def _refused(self, text: str) -> float:
+        """Control does not take what it is sent: somebody has to look. The position stays, and so does the journal."""
+        self.refusals += 1
+        self.stuck = text
+        log.error(
+            "CONTROL REFUSES RECORDS: nothing more is shipped until it takes them; the journal keeps everything",
+            error=text,
+            segment=self._journal.acknowledged.segment,
+            offset=self._journal.acknowledged.offset,
+            again_in_s=self._refused_wait_s,
+        )
+        return self._refused_wait_s
+
+    def _halve(self, batch: Batch) -> float:
+        self._most_lines = batch.lines // 2
+        return PAUSE_S
+
+    async def _fault(self, batch: Batch, error: ControlError) -> float:
+        if batch.lines > 1:
+            return self._halve(batch)
+        self.faults += 1
+        log.error(
+            "CONTROL CALLS A RECORD A FAULT: its session's chain does not hold; the record is kept at both ends",
+            error=str(error),
+            segment=self._journal.acknowledged.segment,
+            offset=self._journal.acknowledged.offset,
+        )
+        await asyncio.to_thread(_keep, self._journal.directory / FAULTS_FILE, batch.body)
+        return await self._taken(batch)
+
+
+def _keep(path: Path, line: bytes) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, files.PRIVATE)
+    with os.fdopen(descriptor, "ab") as file:
+        file.write(line)
+        file.flush()
+        os.fsync(descriptor)

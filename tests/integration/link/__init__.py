@@ -1,0 +1,1 @@
+"""The proxy's link to control, over real TLS."""
