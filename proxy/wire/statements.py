@@ -7,7 +7,8 @@ Definitions are taken when they are sent, as a pipeline relies on them, and undo
 
 import base64
 import struct
-from dataclasses import dataclass
+
+import msgspec
 
 from proxy.contract.record import Parameter
 from proxy.contract.settings import Parameters
@@ -18,8 +19,7 @@ _UINT16 = struct.Struct("!H")
 _INT32 = struct.Struct("!i")
 
 
-@dataclass(frozen=True, slots=True)
-class Text:
+class Text(msgspec.Struct, frozen=True, gc=False):
     """A statement's SQL as it is recorded."""
 
     sql: str
@@ -37,8 +37,7 @@ def read_text(raw: bytes) -> Text:
     return Text(sql, None, masked)
 
 
-@dataclass(frozen=True, slots=True)
-class Prepared:
+class Prepared(msgspec.Struct, frozen=True):
     """A prepared statement: its name, its text and the parameter types that Parse declared."""
 
     name: bytes
@@ -46,8 +45,7 @@ class Prepared:
     types: tuple[int, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Portal:
+class Portal(msgspec.Struct, frozen=True):
     """A bound statement."""
 
     name: bytes

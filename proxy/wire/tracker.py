@@ -15,6 +15,7 @@ from typing import Literal, cast
 
 from proxy.contract.record import Copy, Record, StatementEnd, StatementStart, TransactionState
 from proxy.contract.settings import Parameters
+from proxy.wire import steps
 from proxy.wire.messages import parse_error
 from proxy.wire.statements import Portal, PreparedStatements, read_bind, read_parse, read_text, read_types
 from proxy.wire.steps import Kind, Step
@@ -116,7 +117,7 @@ class Tracker:
             elif kind == SYNC:
                 self._in_round = False
                 self._prepared.round += 1
-                self._steps.append(Step(Kind.SYNC))
+                self._steps.append(steps.SYNC)
             elif kind == PARSE:
                 self._parse(body)
             elif kind == FUNCTION:
@@ -125,28 +126,28 @@ class Tracker:
                 self._describe_or_close(kind, body)
             elif kind in (COPY_DONE, COPY_FAIL):
                 if self._steps:
-                    self._steps.append(Step(Kind.COPY_END))
+                    self._steps.append(steps.COPY_END)
             elif kind == TERMINATE:
                 self.terminated = True
         return records
 
-    def _start(self, step: Step) -> None:
+    def _start(self, kind: Kind, now: int, size: int, sql: str) -> Step:
         """Number the statement and its transaction.
 
         Where requests are pipelined the state between them is not known yet: each round then counts as a transaction
         of its own if the last known state was idle.
         """
         self.statements += 1
-        step.statement = self.statements
         if self.state == "I" and not self._in_round:
             self.transaction += 1
-        self._in_round = step.kind is Kind.EXECUTE
+        self._in_round = kind is Kind.EXECUTE
+        step = Step(kind, self.statements, now, size, sql)
         self._steps.append(step)
+        return step
 
     def _query(self, body: bytes, now: int) -> StatementStart:
         text = read_text(body[:-1] if body[-1:] == b"\0" else body)
-        step = Step(Kind.QUERY, started=now, bytes_in=len(body) + 5, sql=text.sql)
-        self._start(step)
+        step = self._start(Kind.QUERY, now, len(body) + 5, text.sql)
         return StatementStart(
             statement=step.statement,
             kind="query",
@@ -177,18 +178,18 @@ class Tracker:
     def _mark_extended(self) -> None:
         """Note that an extended message is under way, so that an error before its Sync is known to skip."""
         if not self._steps or self._steps[-1].kind is not Kind.EXTENDED:
-            self._steps.append(Step(Kind.EXTENDED))
+            self._steps.append(steps.EXTENDED)
 
     def _execute(self, body: bytes, now: int) -> StatementStart:
         portal = self._prepared.portal(body[: body.find(b"\0")]) or Portal.unknown(body)
-        step = Step(Kind.EXECUTE, started=now, bytes_in=len(body) + 5 + portal.size, sql=portal.text.sql)
-        self._start(step)
+        text = portal.text
+        step = self._start(Kind.EXECUTE, now, len(body) + 5 + portal.size, text.sql)
         return StatementStart(
             statement=step.statement,
             kind="execute",
-            sql=portal.text.sql,
-            sql_base64=portal.text.sql_base64,
-            masked=portal.text.masked,
+            sql=text.sql,
+            sql_base64=text.sql_base64,
+            masked=text.masked,
             parameters=portal.parameters,
             name=portal.statement or None,
             state=self.state,
@@ -197,8 +198,7 @@ class Tracker:
 
     def _function(self, body: bytes, now: int) -> StatementStart:
         oid = int.from_bytes(body[:4])
-        step = Step(Kind.FUNCTION, started=now, bytes_in=len(body) + 5)
-        self._start(step)
+        step = self._start(Kind.FUNCTION, now, len(body) + 5, "")
         return StatementStart(
             statement=step.statement,
             kind="function",
@@ -236,10 +236,10 @@ class Tracker:
 
     def _front(self, *kinds: Kind) -> Step | None:
         """The oldest step if it is of these kinds, once the markers before it are dropped."""
-        steps = self._steps
-        while steps and steps[0].kind in (Kind.EXTENDED, Kind.COPY_END):
-            steps.popleft()
-        return steps[0] if steps and steps[0].kind in kinds else None
+        queue = self._steps
+        while queue and queue[0].kind in (Kind.EXTENDED, Kind.COPY_END):
+            queue.popleft()
+        return queue[0] if queue and queue[0].kind in kinds else None
 
     def _command_complete(self, body: bytes, records: list[Record]) -> None:
         step = self._front(Kind.EXECUTE, Kind.QUERY)
@@ -318,13 +318,13 @@ class Tracker:
         fields = parse_error(body)
         if fields.get("V", fields.get("S", "")) in ("FATAL", "PANIC"):
             self.fatal = fields
-        steps = self._steps
-        while steps and steps[0].kind is Kind.COPY_END:
-            steps.popleft()
-        if not steps:
+        queue = self._steps
+        while queue and queue[0].kind is Kind.COPY_END:
+            queue.popleft()
+        if not queue:
             return
-        extended = steps[0].kind not in (Kind.QUERY, Kind.FUNCTION)
-        failed = next((step for step in steps if step.statement or step.kind is Kind.SYNC), None)
+        extended = queue[0].kind not in (Kind.QUERY, Kind.FUNCTION)
+        failed = next((step for step in queue if step.statement or step.kind is Kind.SYNC), None)
         if failed is not None and failed.statement:
             failed.sqlstate, failed.message = fields.get("C", ""), fields.get("M", "")
             if failed.copying is not None:
@@ -338,9 +338,9 @@ class Tracker:
 
     def _skip(self) -> None:
         """Take the steps that PostgreSQL skips off the queue, up to the Sync where it goes on."""
-        steps = self._steps
-        while steps and steps[0].kind is not Kind.SYNC:
-            step = steps.popleft()
+        queue = self._steps
+        while queue and queue[0].kind is not Kind.SYNC:
+            step = queue.popleft()
             if step.undo is not None:
                 self._prepared.undo(step.undo)
             if step.statement:
