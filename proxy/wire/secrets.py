@@ -2,12 +2,13 @@
 
 Owns the question which parts of a statement are secrets: the literal behind the word PASSWORD (CREATE and ALTER ROLE
 or USER, the options of a user mapping), and the password in a literal that is a connection string (CREATE
-SUBSCRIPTION, dblink). It reads tokens as PostgreSQL's scan.l does, so that comments, strings and quoted names neither
-hide a password nor make one up, and looks into what strings and comments hold, as in `DO $$ ... $$`.
+SUBSCRIPTION, dblink). It looks into what strings and comments hold, too, as in `DO $$ ... $$`.
 
-In doubt it masks more, but never more than one literal: code that PostgreSQL runs stays in the record. Plain strings
-are read with standard_conforming_strings on, the default. Work is bounded (`_MOST_TOKENS`, `_DEEPEST`): what lies
-beyond, in a statement no person writes, is left as it is.
+A mask must not become a place to hide code in. So tokens are read exactly as PostgreSQL's scan.l reads them, and where
+the reading hangs on standard_conforming_strings, only what is a secret both ways is masked. Where a literal could
+still be run as code (anywhere but in CREATE and ALTER ROLE and their like, at the top), it is masked only if it has
+no white space, parentheses or semicolons. Work is bounded (`_MOST_TOKENS`, `_DEEPEST`): what lies beyond, in a
+statement that no person writes, is left as it is.
 
 Never parses SQL, and never raises.
 """
@@ -21,47 +22,52 @@ _DEEPEST = 8
 _MOST_TOKENS = 200_000
 """Tokens of interest in one statement: a statement of 100 MB must not hold up the other sessions."""
 
-# All patterns are for text in lower case, and linear: repeats of groups are bounded, since each repeat costs memory.
-_START = "a-z_\x80-\U0010ffff"
+
+# All patterns are linear, and repeats of groups are bounded, since each repeat costs memory.
+_START = "A-Za-z_\x80-\U0010ffff"
 _PART = _START + "0-9$"
+_MARKS = ("password", "create", "alter", "://")
+"""What matters begins with one of these, in lower case."""
 _SUSPECT = re.compile(r"""password"?+\s*+(?:=(?!\s*\$\d)|--|/\*|\\|[a-z&]{0,2}['"$])|://[^\s/@]*+@""")
-_SPACE = re.compile(r"[\s\0]+")
+"""Searched in lower case. An ordinary statement on a column of that name has no match."""
+_SPACE = re.compile(r"[ \t\n\r\f\v\0]+")
 _BORING = re.compile(
     rf"""(?:
       [^{_START}'"$/;-]+
-    | (?!e'|(?:create|alter)[\s/-]|[{_PART}]*password)[{_START}][{_PART}]*
-    | '(?:[^'p:]++|''|p(?!assword)|:(?!//)){{0,500}}'(?!')
-    | "(?:[^"p]++|p(?!assword)){{0,500}}"(?!")
+    | (?![eE]')[{_START}][{_PART}]*
+    | '[^'\\]*(?:''[^'\\]*){{0,50}}'(?!')
+    | "[^"]*"(?!")
     | \$\d+ | /(?!\*) | -(?!-)
     ){{1,1000}}""",
     re.VERBOSE,
 )
-"""Nothing that matters here, many tokens at once."""
+"""Many tokens at once, for where no mark is."""
 _TOKEN = re.compile(
     rf"""
-      (?P<account>(?:create|alter)\s+(?:role|user|group|server|subscription)(?![{_PART}]))
+      (?P<account>(?<![{_PART}])(?i:create|alter)\s+(?i:role|user|group|server|subscription)(?![{_PART}]))
     | (?P<line>--)
     | (?P<block>/\*)
-    | (?P<escape>e')
-    | (?P<plain>(?:u&|[bxn])?')
-    | (?P<name>(?:u&)?")
+    | (?P<escape>[eE]')
+    | (?P<quoted>[nN]?')
+    | (?P<exact>(?:[uU]&|[bBxX])')
+    | (?P<name>(?:[uU]&)?")
     | (?P<dollar>\$(?:[{_START}][{_START}0-9]*)?\$)
     | (?P<word>[{_START}][{_PART}]*)
     | (?P<other>.)
     """,
     re.VERBOSE | re.DOTALL,
 )
-_REST = {
-    "line": re.compile(r"[^\n\r]*"),
-    "plain": re.compile(r"[^']*(?:''[^']*){0,1000}"),
-    "escape": re.compile(r"[^'\\]*(?:(?:\\(?:.|\Z)|'')[^'\\]*){0,1000}", re.DOTALL),
-    "name": re.compile(r'[^"]*(?:""[^"]*){0,1000}'),
-}
-_GOES_ON = {"line": (), "plain": ("''",), "escape": ("''", "\\"), "name": ('""',)}
-"""What stands where a rest's pattern has met its bound, and not the end."""
-_PAIRS = {"plain": re.compile(r"(?:''){1,1000}"), "escape": re.compile(r"(?:''|\\.){1,1000}", re.DOTALL)}
-_ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "f": "\f", "b": " "}
+_PLAIN = re.compile(r"[^']*(?:''[^']*){0,1000}")
+_ESCAPE = re.compile(r"[^'\\]*(?:(?:\\(?:.|\Z)|'')[^'\\]*){0,1000}", re.DOTALL)
+_NAME = re.compile(r'[^"]*(?:""[^"]*){0,1000}')
+_LINE_END = re.compile(r"[\n\r]|\Z")
 _BLOCK_EDGE = re.compile(r"/\*|\*/")
+_CONTINUED = re.compile(r"(?:[ \t\f\v]|--[^\n\r]*+){0,500}[\n\r](?:[ \t\n\r\f\v]|--[^\n\r]*+[\n\r]){0,500}'")
+"""`quotecontinue`: over a line's end, a string goes on in the next one, in the same way of escaping."""
+
+_PAIRS = re.compile(r"(?:''){1,1000}")
+_ESCAPED_PAIRS = re.compile(r"(?:''|\\.){1,1000}", re.DOTALL)
+_ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "f": "\f", "b": " "}
 
 _CONNECTION = re.compile(
     r"(?:[\s\0]*+\w++[\s\0]*+=[\s\0]*+(?:'(?:[^'\\]|\\.){0,500}'|[^\s\0']*+)){1,100}[\s\0]*", re.DOTALL
@@ -70,11 +76,12 @@ _CONNECTION = re.compile(
 _CONNECTION_PASSWORD = re.compile(
     r"password[\s\0]*+=[\s\0]*+(?:'(?P<quoted>(?:[^'\\]|\\.){1,500})'|(?P<bare>[^\s\0']++))", re.DOTALL
 )
-_URI = re.compile(r"[\s\0]*+[a-z][a-z0-9+.-]*+://")
+_URI = re.compile(r"[\s\0]*+[A-Za-z][A-Za-z0-9+.-]*+://")
 _URI_PASSWORD = re.compile(r"://[^\s/:@]*+:(?P<quoted>[^\s/@]++)@|[?&](?:ssl)?password=(?P<bare>[^\s&]++)")
+_NO_CODE = re.compile(r"[^\s();]+")
 
 _Span = tuple[int, int]
-_LITERALS = frozenset({"plain", "escape", "dollar"})
+_LITERALS = frozenset({"quoted", "exact", "escape", "dollar"})
 
 
 def mask(sql: str) -> tuple[str, bool]:
@@ -82,80 +89,144 @@ def mask(sql: str) -> tuple[str, bool]:
     lower = sql.lower()
     if ("password" not in lower and "://" not in lower) or not _SUSPECT.search(lower):
         return sql, False
-    if len(lower) != len(sql):  # as some capitals have a longer small letter
-        lower = "".join(char.lower() if char.isascii() else char for char in sql)
+    lower = _lower(sql)
     parts, at = [], 0
-    for start, end in sorted(_Search().spans(lower, 0)):
+    for start, end in sorted(_secrets(sql, lower)):
         if start >= at:
             parts += [sql[at:start], MASK]
             at = end
     return "".join([*parts, sql[at:]]), bool(parts)
 
 
+def _lower(text: str) -> str:
+    """`text` in lower case, each character at its place: some capitals have a longer small letter."""
+    lower = text.lower()
+    return lower if len(lower) == len(text) else "".join(char.lower() if char.isascii() else char for char in text)
+
+
+def _secrets(sql: str, lower: str) -> set[_Span]:
+    standard = _Search(backslashes=False)
+    spans = set(standard.spans(sql, lower, 0))
+    if not spans or "\\'" not in sql:
+        return spans
+    other = _Search(backslashes=True)
+    other_spans = set(other.spans(sql, lower, 0))
+    if not other.whole:
+        return spans  # PostgreSQL would run nothing of it
+    return spans & other_spans if standard.whole else other_spans
+
+
+class _Marks:
+    """Where the next mark of a text is."""
+
+    __slots__ = ("_lower", "_next")
+
+    def __init__(self, lower: str) -> None:
+        self._lower = lower
+        self._next = [-1] * len(_MARKS)
+
+    def after(self, at: int) -> int:
+        """The first mark's place from `at` on, or the text's end. `at` may only grow."""
+        for index, mark in enumerate(_MARKS):
+            if self._next[index] < at:
+                found = self._lower.find(mark, at)
+                self._next[index] = found if found >= 0 else len(self._lower)
+        return min(self._next)
+
+
 class _Search:
-    """One statement's search for spans that are secrets."""
+    """One search for the spans that are secrets. `backslashes`: they escape in plain strings, too."""
 
-    __slots__ = ("_left",)
+    __slots__ = ("_backslashes", "_left", "whole")
 
-    def __init__(self) -> None:
+    def __init__(self, *, backslashes: bool) -> None:
+        self._backslashes = backslashes
         self._left = _MOST_TOKENS
+        self.whole = True
+        """No string or comment was left open."""
 
-    def spans(self, text: str, depth: int) -> list[_Span]:
-        """The secrets' spans. `text` is in lower case."""
+    def spans(self, text: str, lower: str, depth: int) -> list[_Span]:
+        """The secrets in `text`, which is `depth` strings deep."""
         found: list[_Span] = []
+        marks = _Marks(lower)
         expecting = account = False
+        first = True  # of its statement
         at = 0
-        while at < len(text) and self._left:
-            skipped = (_SPACE if expecting else _BORING).match(text, at)
+        while at < len(text) and self._left > 0:
+            skipped = _SPACE.match(text, at) if expecting else _BORING.match(text, at, marks.after(at))
             if skipped is not None:
-                at = skipped.end()
+                at, first = skipped.end(), first and skipped[0].isspace()
                 continue
             self._left -= 1
-            kind, start, end, at = _token(text, at)
-            if kind in _LITERALS and expecting:
-                found.append((start, end))
+            kind, start, end, at = self._token(text, at)
+            self.whole = self.whole and (depth > 0 or at <= len(text))
+            if (kind in _LITERALS and expecting) or (kind == "name" and expecting and account):
+                found += _secret(text, start, end, free=account and depth == 0)
             elif kind in _LITERALS or kind in {"line", "block"}:
-                found += self._within(kind, text, start, end, depth)
-            elif kind == "name" and expecting and account:
-                found.append((start, end))  # PASSWORD "secret": an error in PostgreSQL, and a frequent one
+                found += self._within(kind, text[start:end], start, depth, free=account and depth == 0)
             elif kind in {"word", "name"}:
-                expecting = text.endswith("password", start, end)
-            elif kind == "account":
-                account = True
+                expecting = start <= end - 8 and lower.startswith("password", end - 8)
             else:
+                account = (account or first) if kind == "account" else account and text[start] != ";"
                 expecting = expecting and account and text[start] == "="
-                account = account and text[start] != ";"
-        return [(start, _trimmed(text, start, end)) for start, end in found if start < end]
+            first = text[start] == ";" if kind == "other" else first and kind in {"line", "block"}
+        return found
 
-    def _within(self, kind: str, text: str, start: int, end: int, depth: int) -> list[_Span]:
+    def _within(self, kind: str, inner: str, start: int, depth: int, *, free: bool) -> list[_Span]:
         # Secrets in what a literal or comment holds.
-        inner = text[start:end]
-        if depth == _DEEPEST or ("password" not in inner and "://" not in inner):
+        if depth == _DEEPEST:
             return []
-        if kind in _PAIRS:
-            inner = _PAIRS[kind].sub(_unescaped, inner)
-        spans = _in_connection_string(inner) or self.spans(inner, depth + 1)
+        if kind in {"quoted", "escape", "exact"}:
+            pairs = _ESCAPED_PAIRS if kind == "escape" or (kind == "quoted" and self._backslashes) else _PAIRS
+            inner = pairs.sub(_unescaped, inner)
+        lower = _lower(inner)
+        if "password" not in lower and "://" not in inner:
+            return []
+        spans = _in_connection_string(inner, free=free) or self.spans(inner, lower, depth + 1)
         return [(start + one, start + other) for one, other in spans]
 
-
-def _token(text: str, at: int) -> tuple[str, int, int, int]:
-    # The token at `at`: its kind, where its content starts and ends, and where the next one starts.
-    found = _TOKEN.match(text, at)
-    assert found is not None  # its last branch takes any character
-    kind, opened = str(found.lastgroup), found.end()
-    if kind == "dollar":
-        closed = text.find(found[0], opened)
-        return (kind, opened, closed, closed + len(found[0])) if closed >= 0 else (kind, opened, len(text), len(text))
-    if kind == "block":
-        return (kind, opened, *_block_end(text, opened))
-    if kind not in _REST:
+    def _token(self, text: str, at: int) -> tuple[str, int, int, int]:
+        # The token at `at`: its kind, where its content starts and ends, and where the next one starts (beyond the
+        # text's end for one that is left open).
+        found = _TOKEN.match(text, at)
+        assert found is not None  # its last branch takes any character
+        kind, opened = str(found.lastgroup), found.end()
+        if kind in {"quoted", "exact", "escape"}:
+            backslashes = kind == "escape" or (kind == "quoted" and self._backslashes)
+            return kind, opened, *self._string_end(text, opened, backslashes=backslashes)
+        if kind == "dollar":
+            closed = text.find(found[0], opened)
+            return (kind, opened, *((closed, closed + len(found[0])) if closed >= 0 else _open(text)))
+        if kind == "name":
+            return kind, opened, *_rest_end(_NAME, text, opened, ('""',))
+        if kind == "line":
+            end = _LINE_END.search(text, opened)
+            return kind, opened, *((end.start(), end.start()) if end else _open(text))
+        if kind == "block":
+            return kind, opened, *_block_end(text, opened)
         return kind, at, opened, opened
-    closed = opened
+
+    def _string_end(self, text: str, at: int, *, backslashes: bool) -> tuple[int, int]:
+        pattern, goes_on = (_ESCAPE, ("''", "\\")) if backslashes else (_PLAIN, ("''",))
+        while True:
+            closed, end = _rest_end(pattern, text, at, goes_on)
+            continued = _CONTINUED.match(text, end)
+            if continued is None or self._left <= 0:
+                return closed, end
+            self._left -= 1
+            at = continued.end()
+
+
+def _open(text: str) -> tuple[int, int]:
+    return len(text), len(text) + 1
+
+
+def _rest_end(pattern: re.Pattern[str], text: str, at: int, goes_on: tuple[str, ...]) -> tuple[int, int]:
+    # Where `pattern` ends, and behind the quote there. It has met its own bound where what `goes_on` stands there.
     while True:
-        closed = _REST[kind].match(text, closed).end()  # type: ignore[union-attr]  # it matches nothing too
-        if not text.startswith(_GOES_ON[kind], closed):
-            break
-    return kind, opened, closed, closed + (kind != "line")
+        at = pattern.match(text, at).end()  # type: ignore[union-attr]  # it matches nothing too
+        if not text.startswith(goes_on, at):
+            return at, at + 1
 
 
 def _block_end(text: str, at: int) -> tuple[int, int]:
@@ -165,7 +236,7 @@ def _block_end(text: str, at: int) -> tuple[int, int]:
         depth += 1 if edge[0] == "/*" else -1
         if not depth:
             return edge.start(), edge.end()
-    return len(text), len(text)
+    return _open(text)
 
 
 def _unescaped(run: re.Match[str]) -> str:
@@ -175,7 +246,7 @@ def _unescaped(run: re.Match[str]) -> str:
     return "\0" * len(chars) + "".join(chars)
 
 
-def _in_connection_string(text: str) -> list[_Span]:
+def _in_connection_string(text: str, *, free: bool) -> list[_Span]:
     # The passwords in a literal that is a connection string as a whole.
     if _URI.match(text):
         passwords = _URI_PASSWORD
@@ -184,9 +255,13 @@ def _in_connection_string(text: str) -> list[_Span]:
     else:
         return []
     spans = [found.span(str(found.lastgroup)) for found in passwords.finditer(text)]
-    return [(start, _trimmed(text, start, end)) for start, end in spans]
+    return [span for start, end in spans for span in _secret(text, start, end, free=free)]
 
 
-def _trimmed(text: str, start: int, end: int) -> int:
-    # Where content ends that the NULs of `_unescaped` follow: they stand for the first halves of its closing quotes.
-    return start + len(text[start:end].rstrip("\0"))
+def _secret(text: str, start: int, end: int, *, free: bool) -> list[_Span]:
+    # The span of a literal's content, if it may be masked. The NULs at its end are not its own: they stand for the
+    # first halves of its closing quotes (see `_unescaped`).
+    content = text[start:end].rstrip("\0")
+    if not content or not (free or _NO_CODE.fullmatch(content)):
+        return []
+    return [(start, start + len(content))]

@@ -1,0 +1,208 @@
+"""Masking: what must go, what must stay, and that a mask is no place to hide code in."""
+
+import re
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from proxy.wire.secrets import MASK, mask
+
+GONE = [  # what goes stands between « and »
+    "ALTER ROLE bob PASSWORD '«hunter 2»' VALID UNTIL 'x'",
+    "create user x with encrypted password E'«a\\'b»' login",
+    "create role a Password $x$«se'cret»$x$;",
+    "alter user x password U&'«s\\0065c»' uescape '!'",
+    "alter user x password N'«it''s»'",
+    "alter user x password /* a /* b */ */ -- d\n '«p1'\n-- c\n 'p2»'",
+    "alter user x password='«abc»'",
+    'alter user x password "«a b»"',
+    "create role x password '«unterminated»",
+    "alter user x password '«ab\\»'",
+    "alter user x password '«a\\'b c»'",
+    "select 'C:\\'; alter user x password '«ab c»'",
+    "select 1; alter user x password '«a b»'; select 2",
+    "İ ALTER USER u PASSWORD '«sEc»'",
+    " -- c\n /* d */ alter user x password '«a b»'",
+    "create group g user u password '«x»'",
+    # Options of foreign servers and user mappings.
+    "create user mapping for a server s options (user 'u', password '«p w»')",
+    "alter user mapping for a server s options (set \"password\" '«s»')",
+    "create server s foreign data wrapper w options (sslpassword '«x»')",
+    # Connection strings.
+    "create subscription s connection 'host=h password=«sec» user=u' publication p",
+    "create subscription s connection 'host=h password=''«my sec»'' user=u'",
+    "select dblink('postgresql://u:«sec»@h/db','x')",
+    "select dblink('postgresql://h/db?user=u&password=«sec»&x=y','x')",
+    # Within strings and comments.
+    "do $$begin alter role x password '«sec»'; end$$",
+    "do $$begin execute 'alter role x password ''«sec»'''; end$$",
+    "do 'begin execute ''alter role x password ''''«sec»''''''; end'",
+    "select f(E'alter role x password\\n\\'«sec»\\'')",
+    "-- alter role x password '«old»'\nselect 1",
+    "/* alter role x password '«old»' */ select 1",
+]
+
+STAYS = [
+    "select 1",
+    "",
+    "select password from users where password = $1",
+    "update users set password = 'x'",
+    "select 'forgot password', 'drop table t'",
+    "select 'it''s my password', ' and more '",
+    "alter role x password null",
+    "alter role x password ''",
+    "CREATE ROLE password SUPERUSER",
+    "create table t (password text default 'x')",
+    "insert into t (a, password) values ('x', 'y')",
+    "comment on column t.password is 'text'",
+    "select \"a'password 'x\", 'b'",
+    "select $1, password $2",
+    "select 'see http://example.org/a@b'",
+    "alter role x set search_path = 'password'",
+]
+
+HIDING = [
+    # Each is code that PostgreSQL would run, within what a careless reader would take for a password.
+    "SELECT query_to_xml(password 'delete from t')",
+    "DO $$ begin execute password 'drop table t'; end $$",
+    "DO $A$ /* $a$ password $z$ */ perform evil(); /* $z$ */ $A$",
+    "SELECT '\\' ; create user x password ', evil(), ' '",
+    "SELECT e''\n'\\'; create user x password ', evil(), ' '",
+    "SELECT e'' -- c\n'\\'; create user x password ', evil(), ' '",
+    "SELECT 'select ''' || ' password '' , evil() , '' ' ",
+    "create function f() returns int language plpython3u as $$ # ' password '\nevil()\n# ' $$",
+    "DO $$ begin password := 'drop table t'; execute password; end $$",
+    "/* /* */ alter user x password ' */ select evil() -- '",
+    "select t.create role, query_to_xml(password 'delete from t') from t",
+    "create user x password$b$; select evil(); -- $b$",
+    'select """; create user x password \'", evil(), \'"\' ',
+    "alter user x password 'x'; ; select password 'y' , evil() , 'z'",
+]
+
+
+@pytest.mark.parametrize("marked", GONE)
+def test_secrets_go(marked: str) -> None:
+    """Each way of writing a password, masked, and only it."""
+    expected = re.sub("«.*»", "***", marked, flags=re.DOTALL)
+    assert mask(marked.replace("«", "").replace("»", "")) == (expected, True)
+
+
+@pytest.mark.parametrize("sql", STAYS)
+def test_the_rest_stays(sql: str) -> None:
+    """The word alone makes no secret."""
+    assert mask(sql) == (sql, False)
+
+
+@pytest.mark.parametrize("sql", HIDING)
+def test_code_cannot_hide(sql: str) -> None:
+    """What PostgreSQL would run is in the record."""
+    masked, _ = mask(sql)
+    for code in ("evil()", "drop table t", "delete from t"):
+        assert (code in sql) == (code in masked)
+
+
+words = st.sampled_from(
+    ["select", "password", "PassWord", "e", "u&", "x", "create", "user", "a$b$c", "ünï", "://", "role"]
+)
+contents = st.text(alphabet="a'\\\"$ \n-/*;,()e:@=", max_size=12) | st.sampled_from(
+    ["password", "password 'x'", "a password "]
+)
+
+
+def plain(content: str) -> str:
+    """A literal; without backslashes, so that it reads alike in either mode of strings."""
+    return "'" + content.replace("\\", "").replace("'", "''") + "'"
+
+
+def escaped(content: str) -> str:
+    """An E'' literal."""
+    return "E'" + content.replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
+def dollar(content: str) -> str:
+    """A dollar-quoted literal."""
+    return "$Q$" + content.replace("$", "") + "$Q$"
+
+
+def name(content: str) -> str:
+    """A quoted name."""
+    return '"' + content.replace('"', '""') + '"'
+
+
+def block(content: str) -> str:
+    """A comment that may nest."""
+    return "/* /*" + content.replace("*", "").replace("/", "") + "*/ */"
+
+
+def line(content: str) -> str:
+    """A comment to the line's end."""
+    return "-- " + content.replace("\n", "") + "\n"
+
+
+def pieces() -> st.SearchStrategy[str]:
+    """SQL tokens of all kinds, with hostile contents."""
+    made = [st.builds(make, contents) for make in (plain, escaped, dollar, name, block, line)]
+    return st.one_of(*made, words, st.sampled_from([*",()+-*/=<>.", "$1", "1e5", "\n"]))
+
+
+@given(st.lists(pieces(), max_size=12), st.lists(pieces(), max_size=6), st.sampled_from([plain, escaped, dollar]))
+def test_a_password_goes_whatever_stands_around(before: list[str], after: list[str], style: object) -> None:
+    """Tokens of any kind before and behind: the password's literal is found, and nothing that could be code goes."""
+    assert callable(style)
+    secret = style("Zy x(Qw);w")
+    head, tail = " ".join([*before, "; "]), " ".join(["", ";", *after])
+    masked, was = mask(f"{head}ALTER ROLE r PASSWORD {secret}{tail}")
+    assert was
+    assert "Zy x(Qw);w" not in masked
+    assert f"ALTER ROLE r PASSWORD {secret.replace('Zy x(Qw);w', MASK)}" in masked
+    assert only_literals_went(f"{head}ALTER ROLE r PASSWORD {secret}{tail}", masked)
+
+
+@given(st.text(alphabet="passwordPASSWORD '\"\\$eE/*-;=()\n\0:@xu&", max_size=60))
+def test_takes_anything(text: str) -> None:
+    """Any text: never an exception, never a change outside a mask."""
+    for sql in (text, f"password {text}", f"alter user x password '{text}", f"do $$ {text} password 'x' $$"):
+        masked, was = mask(sql)
+        assert (masked != sql) <= was
+        assert only_literals_went(sql, masked)
+
+
+def only_literals_went(sql: str, masked: str) -> bool:
+    """Whether all that is not a mask stands in `sql`, in order."""
+    at = 0
+    for part in masked.split(MASK):
+        found = sql.find(part, at)
+        if found < 0:
+            return False
+        at = found + len(part)
+    return True
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "password '" + "''" * 500_000,
+        "password 'a' " * 100_000,
+        "password 'x'; insert into t values " + "('a',12,'b''cd')," * 60_000,
+        "password e'" + "\\'" * 500_000,
+        "password 'x' " + "/* " * 300_000,
+        "password 'x' " + "$a$ $b$ " * 120_000,
+        "password 'x' '" + "a= " * 300_000 + "'",
+        "password 'x' 'a=" + " " * 1_000_000 + "'",
+        "password 'x'" + "--password\n" * 80_000,
+        "password 'x'" + "://a" * 250_000,
+        "password " + "''\n" * 300_000,
+        "password 'x'\n" + "--\n" * 300_000,
+        "password 'x\\'" + "'\\'" * 300_000,
+        "password 'x' " + "create" + " " * 1_000_000,
+        "alter user x password " + "'x'\n--\n" * 100_000,
+    ],
+    ids=lambda sql: f"{sql[:24]!r}",
+)
+def test_time_is_bounded(sql: str) -> None:
+    """A megabyte made to be slow takes no longer than a bounded part of a second."""
+    started = time.process_time()
+    mask(sql)
+    assert time.process_time() - started < 2
