@@ -1,0 +1,109 @@
+"""What a bench runs against: one PostgreSQL with its data, and every way to it, all ready at the same time.
+
+Plain and encrypted clients share the same processes; the way from a proxy to PostgreSQL is never encrypted, for both
+proxies alike, so that a case over TLS tells what TLS to the client costs.
+"""
+
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from tests.bench import pgbouncer
+from tests.bench.cases import Amount, load_data
+from tests.bench.ways import CURFEW, DIRECT, HOST, PGBOUNCER, Way
+from tests.harness import roles
+from tests.harness.certs import Authority
+from tests.harness.postgres import Cluster
+from tests.harness.processes import Process
+from tests.harness.proxy import Proxy
+from tests.harness.waiting import eventually_sync
+
+DATABASE = "bench"
+TOKEN_LASTS_S = 86_400
+_HBA = f"host all all {HOST}/32 scram-sha-256"
+_SETTINGS = {"shared_buffers": "'256MB'", "max_wal_size": "'4GB'"}
+
+
+@contextmanager
+def ready(amount: Amount, *, profile: Path | None = None) -> Iterator[list[Way]]:
+    """The ways in the order in which they take turns; PgBouncer's only where it is installed.
+
+    With `profile`, the proxy runs under cProfile and writes its statistics there when it ends.
+    """
+    with ExitStack() as stack:
+        folder = Path(tempfile.mkdtemp(prefix="curfew-bench-"))
+        stack.callback(shutil.rmtree, folder, ignore_errors=True)
+        authority = Authority(folder)
+        cluster = stack.enter_context(Cluster(authority, hba=[_HBA], settings=_SETTINGS))
+        roles.install(cluster)
+        roles.create_database(cluster, DATABASE)
+        direct = Way(
+            name=DIRECT,
+            port=cluster.port,
+            user=roles.APP.user,
+            password=roles.APP.password,
+            database=DATABASE,
+            authority=authority.file,
+        )
+        load_data(direct, amount)
+        ways = [direct]
+        if program := pgbouncer.find():
+            ways.append(stack.enter_context(_through_pgbouncer(program, cluster, direct)))
+        ways.append(stack.enter_context(_through_curfew(folder / "proxy", cluster, profile)))
+        yield ways
+
+
+@contextmanager
+def _through_pgbouncer(program: Path, cluster: Cluster, direct: Way) -> Iterator[Way]:
+    started = pgbouncer.running(program, cluster, cluster.authority, user=direct.user, database=direct.database)
+    with started as (port, pid):
+        yield Way(
+            name=PGBOUNCER,
+            port=port,
+            user=direct.user,
+            password=direct.password,
+            database=direct.database,
+            authority=direct.authority,
+            pid=pid,
+        )
+
+
+@contextmanager
+def _through_curfew(folder: Path, cluster: Cluster, profile: Path | None) -> Iterator[Way]:
+    proxy = Proxy(
+        cluster=cluster,
+        ca=cluster.authority,
+        folder=folder,
+        options={"plaintext": "loopback"},
+        target={"host": HOST, "sslmode": "disable"},
+        database=DATABASE,
+    )
+    try:
+        if profile is None:
+            proxy.start()
+        else:
+            _start_profiled(proxy, profile)
+        assert proxy.process is not None
+        yield Way(
+            name=CURFEW,
+            port=proxy.port,
+            user="dba1",
+            password=proxy.token(lasts_s=TOKEN_LASTS_S),
+            database="orders",
+            authority=cluster.authority.file,
+            pid=proxy.process.pid,
+        )
+    finally:
+        proxy.close()
+
+
+def _start_profiled(proxy: Proxy, profile: Path) -> None:
+    """As Proxy.start, but by way of `tests.bench.launcher`."""
+    config = proxy.write_config()
+    environment: Mapping[str, str] = {"CURFEW_BENCH_PROFILE": str(profile)}
+    command = [sys.executable, "-m", "tests.bench.launcher", "--config", str(config), "serve"]
+    proxy.process = Process(command, environment=environment)
+    eventually_sync(lambda: proxy._accepts() or proxy._died(), within=30.0, what="the proxy's start")
