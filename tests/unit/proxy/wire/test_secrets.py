@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from proxy.wire import secrets
 from proxy.wire.secrets import MASK, mask
 
 GONE = [  # what goes stands between « and »
@@ -69,6 +70,7 @@ HIDING = [
     "DO $$ begin execute password 'drop table t'; end $$",
     "DO $A$ /* $a$ password $z$ */ perform evil(); /* $z$ */ $A$",
     "SELECT '\\' ; create user x password ', evil(), ' '",
+    "SELECT '\\' ; create user x password ', evil(), '\\' '",
     "SELECT e''\n'\\'; create user x password ', evil(), ' '",
     "SELECT e'' -- c\n'\\'; create user x password ', evil(), ' '",
     "SELECT 'select ''' || ' password '' , evil() , '' ' ",
@@ -167,6 +169,13 @@ def test_takes_anything(text: str) -> None:
         masked, was = mask(sql)
         assert (masked != sql) <= was
         assert only_literals_went(sql, masked)
+
+
+def test_work_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beyond the tokens that it looks at, strings that go on over lines too, a statement is left as it is."""
+    monkeypatch.setattr(secrets, "_MOST_TOKENS", 10)
+    assert mask("password 'x' " * 6)[0] == "password '***' " * 5 + "password 'x' "
+    assert mask("alter user u password 'x" + "'\n'y" * 20 + "'")[0].count("y") == 13
 
 
 def only_literals_went(sql: str, masked: str) -> bool:

@@ -116,7 +116,7 @@ def test_binary_format(oid: int, raw: bytes, value: object) -> None:
         (1007, array(23, [1] * 7, [b"\0\0\0\1"])),
         (1007, array(23, [-1], [])),
         (1007, array(23, [1], [b"\0\0\0\1"])[:-1]),
-        (1007, array(23, [1], []) + b"\xff\xff\xff\xf0"),
+        (1009, array(25, [1], []) + b"\xff\xff\xff\xf0"),
         (1007, array(23, [20_000], [b"\0\0\0\1"] * 20_000)),
     ],
 )
