@@ -51,9 +51,20 @@ class Negotiation:
         self._plaintext_allowed = plaintext_allowed or on_unix
         self._on_unix = on_unix
         self._gss_asked = False
+        self._made: Leg | None = None
 
     async def run(self) -> Started | CancelAsked:
         """Negotiate. Raises ClientGone (close silently), Refused (say why) or OSError."""
+        try:
+            return await self._run()
+        except Refused:
+            raise
+        except BaseException:  # A timeout too: nobody else knows of the leg yet.
+            if self._made is not None:
+                self._made.transport.abort()
+            raise
+
+    async def _run(self) -> Started | CancelAsked:
         if await self._peek() == startup.TLS_FIRST_BYTE and not self._on_unix:
             return await self._within_tls(await self._start_tls(direct=True))
         while True:
@@ -92,7 +103,6 @@ class Negotiation:
             first = startup.classify(await leg.read_bytes(startup.FIRST_BYTES))
         except startup.StartupError as error:
             if error.silent:
-                leg.transport.abort()
                 raise ClientGone from error
             raise Refused(leg, _startup_error(error)) from error
         if isinstance(first, startup.CancelRequest):
@@ -109,14 +119,15 @@ class Negotiation:
         await loop.connect_accepted_socket(
             lambda: leg, self._sock, ssl=self._context, ssl_handshake_timeout=60, ssl_shutdown_timeout=LINGER_S
         )
+        self._made = leg
         if direct and leg.transport.get_extra_info("ssl_object").selected_alpn_protocol() != ALPN:
-            leg.transport.abort()
             raise ClientGone
         return leg
 
     async def _leg(self) -> Leg:
         leg = Leg()
         await asyncio.get_running_loop().connect_accepted_socket(lambda: leg, self._sock)
+        self._made = leg
         return leg
 
     # The raw socket.

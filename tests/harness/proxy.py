@@ -204,6 +204,16 @@ class Proxy:
         record.verify_chain(lines, load_or_create(self.state).public_key())
         return lines
 
+    def descriptors(self) -> int:
+        """How many file descriptors the process has."""
+        assert self.process is not None
+        return len(list(Path(f"/proc/{self.process.pid}/fd").iterdir()))
+
+    def resident_bytes(self) -> int:
+        """How much memory it has."""
+        assert self.process is not None
+        return int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
     def metrics(self) -> dict[str, float]:
         """What /metrics shows, by name with labels."""
         answer = self.ops("/metrics")[1]

@@ -8,10 +8,13 @@ import asyncio
 import socket
 import ssl
 import struct
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
+
+from tests.harness.waiting import TooLateError
 
 SSL_REQUEST = struct.pack("!ii", 8, 80_877_103)
 GSSENC_REQUEST = struct.pack("!ii", 8, 80_877_104)
@@ -165,7 +168,7 @@ class Wire:
 
     async def read(self, within: float = WITHIN_S) -> Message:
         """The next message. EOFError (IncompleteReadError) or ConnectionError at the end."""
-        async with asyncio.timeout(within):
+        async with answered(within):
             header = await self._reader.readexactly(5)
             return Message(chr(header[0]), await self._reader.readexactly(int.from_bytes(header[1:]) - 4))
 
@@ -209,7 +212,7 @@ class Wire:
     async def bytes_left(self, within: float = WITHIN_S) -> bytes:
         """Every byte until the other side closes or resets."""
         try:
-            async with asyncio.timeout(within):
+            async with answered(within):
                 return await self._reader.read()
         except (ConnectionError, ssl.SSLError):
             return b""
@@ -227,6 +230,16 @@ class Wire:
         self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
     ) -> None:
         self.cut()
+
+
+@asynccontextmanager
+async def answered(within: float) -> AsyncIterator[None]:
+    """Fail where the other side is silent for so long; a TimeoutError would be taken for a closed socket (OSError)."""
+    try:
+        async with asyncio.timeout(within):
+            yield
+    except TimeoutError as error:
+        raise TooLateError(f"no answer within {within} s") from error
 
 
 async def connected(port: int) -> socket.socket:
