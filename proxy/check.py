@@ -50,10 +50,10 @@ async def everything(configuration: Configuration, environment: Mapping[str, str
     """The faults `on_disk`, and where there are none, those that each target's PostgreSQL shows, at the same time."""
     if faults := await asyncio.to_thread(on_disk, configuration, environment):
         return faults
-    found = await asyncio.gather(
-        *(_target_faults(name, one, environment) for name, one in configuration.targets.items())
-    )
-    return [fault for faults in found for fault in faults]
+    targets = configuration.targets.items()
+    found = await asyncio.gather(*(_target_faults(name, target, environment) for name, target in targets))
+    expired = _expiry_faults(Path(configuration.proxy.tls_certificate_file))
+    return [*expired, *(fault for faults in found for fault in faults)]
 
 
 def secrets_of(configuration: Configuration) -> Iterator[tuple[str, Secret]]:
@@ -154,7 +154,8 @@ async def _target_faults(name: str, target: Target, environment: Mapping[str, st
     try:
         dialler = Dialler(name, target, read_secret=lambda secret: read_secret(secret, environment))
         async with asyncio.timeout(target.connect_timeout_s) as deadline:
-            (await dial(target, dialler.tls, deadline)).transport.abort()
+            leg = await dial(target, dialler.tls, deadline)
+        await leg.close()
     except SettingsError as error:
         return list(error.faults)
     except TimeoutError:
@@ -177,7 +178,7 @@ async def _login_faults(path: str, dialler: Dialler, login: AccessProfile, datab
         advice = f"see that {login.user} may log in to {database} with this password (deploy/keeper.sql, pg_hba.conf)"
         return [f"{path}: {error}; {advice}"]
     connected.leg.write(messages.TERMINATE)
-    connected.leg.transport.close()
+    await connected.leg.close()
     if _SUPERUSER in connected.announcement:
         return [f"{path}.user: {login.user} is a superuser, whose backends the keeper may not end; name another role"]
     return []

@@ -9,6 +9,7 @@ from pathlib import Path
 from proxy import check, config, logs
 from proxy.config import Configuration
 from proxy.contract.settings import SettingsError
+from proxy.identity import IdentityError
 from proxy.journal import JournalError
 from proxy.server import Server
 
@@ -27,13 +28,14 @@ def main(arguments: list[str] | None = None) -> int:
         path = config.find(chosen.config, os.environ)
         configuration = config.load(path)
         return _check(configuration) if chosen.command == "check" else _serve(path, configuration)
-    except (SettingsError, JournalError, OSError) as error:
+    except (SettingsError, JournalError, IdentityError, OSError) as error:
         for line in str(error).splitlines():
             print(f"curfew-proxy: {line}", file=sys.stderr)  # noqa: T201 a command speaks to its caller
         return 1
 
 
 def _check(configuration: Configuration) -> int:
+    logs.configure("warning", "console")  # what is in force goes to standard output, everything else must not
     sys.stdout.write(config.describe(configuration))
     if faults := asyncio.run(check.everything(configuration)):
         raise SettingsError(*faults)

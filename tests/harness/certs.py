@@ -2,6 +2,7 @@
 
 import ssl
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 import trustme
@@ -26,9 +27,11 @@ class Authority:
         self.file = folder / "ca.pem"
         self._authority.cert_pem.write_to_path(self.file)
 
-    def server(self, *names: str, stem: str = "server", folder: Path | None = None) -> CertificateFiles:
-        """A server certificate for `names`, else for localhost and its addresses."""
-        return self._write(self._authority.issue_cert(*(names or SERVER_NAMES)), stem, folder)
+    def server(
+        self, *names: str, stem: str = "server", folder: Path | None = None, until: datetime | None = None
+    ) -> CertificateFiles:
+        """A server certificate for `names`, else for localhost and its addresses, which ends at `until`."""
+        return self._write(self._authority.issue_cert(*(names or SERVER_NAMES), not_after=until), stem, folder)
 
     def client(self, common_name: str, *, stem: str = "client", folder: Path | None = None) -> CertificateFiles:
         """A client certificate with the given common name (what PostgreSQL's `cert` method compares with the role)."""

@@ -1,0 +1,1 @@
+"""The configuration against what it names: files, folders, PostgreSQL."""
