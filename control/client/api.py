@@ -21,6 +21,8 @@ from control.client.errors import ClientError, UnreachableError, from_problem
 CONNECT_S = 10.0
 READ_S = 60.0
 PAGE = 100
+LARGEST_PAGE = 1_000
+"""The service gives no more at once."""
 PROBLEM_BYTES = 64 * 1024
 LINE_BYTES = 512 * 1024 * 1024
 """No record is longer: PostgreSQL's own longest statement is below 1 GiB, the proxy's limit below this."""
@@ -65,7 +67,8 @@ class Api:
         items: list[Any] = []
         after: str | int | None = None
         while True:
-            part = read(Page, self._call("GET", path, query=query | {"limit": limit - len(items), "after": after}))
+            asked = query | {"limit": min(LARGEST_PAGE, limit - len(items)), "after": after}
+            part = read(Page, self._call("GET", path, query=asked))
             items += part.items
             if part.next is None or part.next == after or not part.items or len(items) >= limit:
                 return Page(items=items[:limit], next=part.next)

@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Iterator
 from enum import StrEnum
+from http import HTTPStatus
 from pathlib import Path
 from typing import Annotated
 
@@ -13,12 +14,13 @@ from control.client.account import Json
 from control.client.answers import Proxy, Session, read
 from control.client.api import PAGE, Api, from_environment, segment
 from control.client.asking import INTERRUPTED, Limit
-from control.client.errors import ClientError
+from control.client.errors import AnsweredError, ClientError
 from control.client.playback import Timeline
 from control.client.times import local_now, show_duration, show_time
 
 FAILED = 1
 PROXIES = 10_000
+GIVE_KEY = "ask an administrator for the proxy's key, and give it with --public-key"
 SessionId = Annotated[str, typer.Argument(metavar="SESSION", help="The session, or the beginning of its id.")]
 
 
@@ -156,10 +158,15 @@ def _verify_session(text: str, public_key: str | None) -> checking.Checked:
 
 
 def _proxy_keys(api: Api, session: Session) -> list[str]:
-    known = read(list[Proxy], api.page("/v1/proxies", limit=PROXIES).items)
+    try:
+        known = read(list[Proxy], api.page("/v1/proxies", limit=PROXIES).items)
+    except AnsweredError as error:
+        if error.status != HTTPStatus.FORBIDDEN:
+            raise
+        raise ClientError("the service does not show you its proxies' public keys", hint=GIVE_KEY) from error
     keys = [key for one in known if one.name == session.proxy for key in one.public_keys or [one.public_key]]
     if not keys:
-        raise ClientError(f"the service has no key of proxy {session.proxy}", hint="give it with --public-key")
+        raise ClientError(f"the service has no key of proxy {session.proxy}", hint=GIVE_KEY)
     return keys
 
 

@@ -15,7 +15,7 @@ from proxy.contract import proof
 from proxy.contract.record import AuthRefused, Chain, SessionEnd, StatementEnd, StatementStart
 from tests.harness.certs import Authority
 from tests.harness.ports import free_port
-from tests.integration.client.conftest import Person
+from tests.integration.client.person import Person
 
 KEY = "cfk_one_secret"
 NASTY = "a:b\\c'd e:\\\\:"
