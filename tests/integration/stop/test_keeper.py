@@ -10,6 +10,7 @@ from typing import Any, Self
 
 import msgspec
 import pytest
+import uvloop
 
 from proxy import backends
 from proxy.config import read_secret
@@ -242,6 +243,24 @@ async def test_server_that_is_not_trusted(make_keeper: Callable[..., Keeper]) ->
     assert not keeper.ready
     with pytest.raises(KeeperError, match="CERTIFICATE_VERIFY_FAILED"):
         await keeper.backend_start(1, within_s=0.1)
+
+
+def test_on_uvloop(postgres: Cluster, tmp_path: Path) -> None:
+    """The loop that production runs on: a start looked up, a backend ended, over TLS and over a unix socket."""
+
+    async def story() -> None:
+        for host in (postgres.host, str(postgres.folder)):
+            keeper = Keeper("orders", target_of(postgres, tmp_path, host=host), read_secret=read_secret)
+            await keeper.start()
+            victim = await log_in(dialler_of(postgres, tmp_path), profile_of(roles.APP, tmp_path))
+            gone = await keeper.stop(victim.pid, await keeper.backend_start(victim.pid))
+            assert gone.transaction == "none"
+            assert not await alive(postgres, victim)
+            victim.close()
+            await keeper.close()
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(story())
 
 
 class DeafRelay:

@@ -95,7 +95,7 @@ async def test_keys_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     assert all(other is first for other in others)
     assert len(threads) == 1
     assert threads[0] != threading.main_thread().name
-    different = [(b"passwor", b"dsalt", 4096), (b"password", b"salt", 4097), (b"salt", b"password", 4096)]
+    different = [(b"tpassword", b"sal", 4096), (b"password", b"salt", 4097), (b"salt", b"password", 4096)]
     assert len({(await cache.keys(*question)).client for question in different} | {first.client}) == 4
     assert len(threads) == 4
 
