@@ -89,8 +89,8 @@ class _Stop:
 class Keeper:
     """The connection to one target, kept warm and made anew when it breaks.
 
-    It must lead to the very server that sessions lead to. Where the target's name leads to several, a start is not found
-    and the session refused; after a failover to another one, backends count as gone that the old one may still have.
+    It must lead to the very server that sessions lead to. Where the target's name leads to several, a start is not
+    found and the session refused; after a failover, backends count as gone that the old server may still have.
     """
 
     def __init__(self, name: str, target: Target, *, read_secret: Callable[[Secret | None], str | None]) -> None:
