@@ -20,6 +20,8 @@ from proxy.contract.directive import Acknowledged, Joined, Joining
 
 CONNECT_S = 5.0
 EXCHANGE_S = 60.0
+SLOWEST_BYTES_PER_S = 1_048_576
+"""A body gets this much more time: one record can be as long as a statement, and its JSON longer."""
 ANSWER_BYTES = 1_048_576
 LINE_BYTES = 16_777_216
 """The longest directive: a snapshot takes some 150 bytes for each grant that is revoked and not yet expired."""
@@ -121,7 +123,7 @@ class ControlClient:
 
     async def _exchange(self, request: httpx2.Request) -> bytes:
         try:
-            async with asyncio.timeout(EXCHANGE_S):
+            async with asyncio.timeout(EXCHANGE_S + len(request.content) / SLOWEST_BYTES_PER_S):
                 response = await self._open(request)
                 try:
                     return await _body(response)

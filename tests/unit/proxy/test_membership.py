@@ -1,0 +1,90 @@
+"""What a proxy remembers of control's directives, and what it forgets."""
+
+import time
+
+import pytest
+
+from proxy.contract.directive import AnyDirective, Heartbeat, Keys, Kill, Revocation, Revoke, Snapshot
+from proxy.membership import Membership
+
+NOW = 1_000_000.0
+
+
+def member(*grants: str, cursor: int = 5) -> Membership:
+    """A member that knows these revocations, each good for a minute from NOW."""
+    revoked = tuple(revocation(grant) for grant in grants)
+    return Membership(proxy="p1", public_key="k", issuer="i", audience="a", jwks="old", cursor=cursor, revoked=revoked)
+
+
+def revocation(grant: str, *, expires_at: float = NOW + 60, decided_at: int = 1) -> Revocation:
+    """One revocation."""
+    return Revocation(grant=grant, expires_at=expires_at, by="eve", decided_at=decided_at)
+
+
+def grants(membership: Membership) -> set[str]:
+    """Which grants it knows to be revoked."""
+    return {one.grant for one in membership.revoked}
+
+
+def test_revocation_is_remembered_once() -> None:
+    """Told twice is known once, with the time of the first decision."""
+    told = Revoke(cursor=6, at=7, grant="grt_1", expires_at=NOW + 60, by="eve")
+    again = Revoke(cursor=7, at=9, grant="grt_1", expires_at=NOW + 60, by="eve")
+    known = member().after(told, now=NOW).after(again, now=NOW)
+    assert [(one.grant, one.decided_at) for one in known.revoked] == [("grt_1", 7)]
+    assert known.cursor == 7
+
+
+def test_revocation_is_forgotten_with_its_grant() -> None:
+    """Once the grant has expired by itself, it need not be remembered."""
+    told = Revoke(cursor=6, at=7, grant="grt_2", expires_at=NOW + 600, by="eve")
+    assert grants(member("grt_1").after(told, now=NOW + 61)) == {"grt_2"}
+
+
+def test_snapshot_adds_and_takes_nothing_away() -> None:
+    """Whatever control forgot, this proxy does not; and what was missed comes behind the snapshot."""
+    told = Snapshot(cursor=9, at=1, revoked=[revocation("grt_2")], jwks="new")
+    known = member("grt_1").after(told, now=NOW)
+    assert grants(known) == {"grt_1", "grt_2"}
+    assert (known.cursor, known.jwks) == (5, "new")
+
+
+@pytest.mark.parametrize(
+    "directive",
+    [
+        Keys(cursor=8, at=1, jwks="new"),
+        Kill(cursor=8, at=1, session="ses_1", by="eve"),
+        Heartbeat(cursor=8, at=1),
+        Revoke(cursor=8, at=1, grant="grt_1", expires_at=NOW, by="eve"),
+    ],
+)
+def test_cursor_follows(directive: AnyDirective) -> None:
+    """Each directive but the snapshot moves it."""
+    assert member().after(directive, now=NOW).cursor == 8
+
+
+def test_heartbeat_without_news_changes_nothing() -> None:
+    """The very same object: there is nothing to write to disk every two seconds."""
+    known = member("grt_1")
+    assert known.after(Heartbeat(cursor=5, at=1), now=NOW) is known
+
+
+def test_control_may_go_back_to_an_older_copy_of_its_books() -> None:
+    """Its cursor is then smaller, and following goes on from there."""
+    assert member(cursor=50).after(Heartbeat(cursor=3, at=1), now=NOW).cursor == 3
+
+
+def test_own_snapshot_leaves_out_what_has_expired() -> None:
+    """What a restart tells the server."""
+    now = time.time()
+    known = Membership(
+        proxy="p1",
+        public_key="k",
+        issuer="i",
+        audience="a",
+        jwks="keys",
+        revoked=(revocation("past", expires_at=now - 1), revocation("grt_1", expires_at=now + 60)),
+    )
+    told = known.snapshot(now=now)
+    assert [one.grant for one in told.revoked] == ["grt_1"]
+    assert told.jwks == "keys"
