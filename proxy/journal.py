@@ -5,9 +5,10 @@ here: its chain and signature are the caller's (`contract.record.Chain`), shippi
 segments is `proxy.segments`'s. Never deletes a line that control has not acknowledged.
 
 How it fails: closed. When a write fails, the segment is cut back to its last whole line, and every append raises. No
-line is thrown away, not even the refused one: a chain that was sealed and not written would have a gap. The lines wait
-in memory, and where the cause can pass (a full disk, the size limit) `flush` tries again; the first success heals the
-journal. A refused statement.start may so appear later, followed by the end of its session, which is what happened.
+line is thrown away, not even the refused one: a chain that was sealed and not written would have a gap. (A refused
+`session.start` alone is, since nothing follows it.) So the end of a session is to be handed over even now. The lines
+wait in memory, and where the cause can pass (a full disk, the size limit) `flush` tries again; the first success heals
+the journal. A refused statement.start may so appear later, followed by its session's end, which is what happened.
 Where the cause cannot pass (an I/O error, KEPT_BYTES exceeded) the journal stays shut until it is opened anew.
 
 Durability: a line is the kernel's when `append` returns, so a dead process loses nothing; segments are synced as they
@@ -149,10 +150,15 @@ class Journal:
         """As `append`, for a `session.start` that `chain` sealed: the journal knows the session as open from now on.
 
         Every line of the chain must be handed over before anything else runs (no await between sealing and here).
-        Lines that follow the start at once may come along, each after a newline.
+        Where this raises, the session never was: its start is not kept either, and nothing else of it may follow.
         """
-        self._open[chain.session] = OpenSession(chain=chain, start=line.partition(b"\n")[0])
-        self.append(line)
+        self._open[chain.session] = OpenSession(chain=chain, start=line)
+        try:
+            self.append(line)
+        except JournalError:
+            del self._open[chain.session]
+            del self._buffer[-len(line) - 1 :]  # it is the newest, if anything is kept at all
+            raise
 
     def append_end(self, chain: Chain, line: bytes) -> None:
         """As `append`, for the chain's `session.end`."""

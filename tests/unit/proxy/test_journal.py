@@ -1,7 +1,5 @@
 """The journal: lines in order, rotation, limits, failures and what a restart finds. On real files."""
 
-import errno
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,58 +7,10 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from proxy import segments
-from proxy.contract.record import Chain, Notice, SessionEnd, SessionStart, verify_chain
-from proxy.journal import KEPT_BYTES, LAZY_BYTES, Journal, JournalError
+from proxy.contract.record import verify_chain
+from proxy.journal import LAZY_BYTES, Journal, JournalError
 from proxy.segments import Position
-
-SEGMENT_BYTES = 1 << 20
-LIMIT_BYTES = 1 << 24
-
-
-def open_journal(
-    directory: Path, *, segment_bytes: int = SEGMENT_BYTES, limit_bytes: int = LIMIT_BYTES, retry_s: float = 0
-) -> Journal:
-    """A journal that retries at every flush."""
-    return Journal.open(directory, segment_bytes=segment_bytes, limit_bytes=limit_bytes, retry_s=retry_s)
-
-
-def stored(directory: Path) -> list[bytes]:
-    """Every line on disk, segment by segment."""
-    files = [segments.path_of(directory, number) for number in segments.numbers(directory)]
-    return b"".join(path.read_bytes() for path in files).splitlines()
-
-
-def start_record() -> SessionStart:
-    """The first record of a session."""
-    return SessionStart(
-        grant="grt_1",
-        person="ada",
-        expires_at=1,
-        target="orders",
-        database="orders",
-        profile="dba",
-        upstream_user="app",
-        backend_pid=1,
-        backend_start="2026-01-01T00:00:00.000000+00:00",
-        proxy="p1",
-    )
-
-
-def end_record() -> SessionEnd:
-    """The last one of a crashed session."""
-    return SessionEnd(reason="crashed", decided_at=1, outcome="unknown", statements=0, bytes_in=0, bytes_out=0)
-
-
-def notice(text: str = "soon") -> Notice:
-    """A small record for the middle."""
-    return Notice(severity="NOTICE", sqlstate="00000", message=text)
-
-
-def begin(journal: Journal, session: str) -> Chain:
-    """Write a session's start."""
-    chain = Chain(session)
-    journal.append_start(chain, chain.seal(start_record()))
-    return chain
+from tests.unit.proxy.journals import begin, end_record, notice, open_journal, stored
 
 
 @pytest.fixture
@@ -275,27 +225,6 @@ def test_line_that_is_no_record_stays_and_stops_nothing(directory: Path) -> None
     assert stored(directory)[1] == b"\x00\x00 not a record"
 
 
-async def test_limit_refuses_what_is_not_acknowledged_and_heals_when_it_is(directory: Path) -> None:
-    """At limit_bytes every append fails; control's acknowledgement makes room, and the kept lines go first."""
-    journal = open_journal(directory, segment_bytes=1000, limit_bytes=10_000)
-    line = b"x" * 99
-    for _ in range(100):
-        journal.append(line)
-    for _ in range(2):
-        with pytest.raises(JournalError, match="limit_bytes"):
-            journal.append(b"refused")
-    with pytest.raises(JournalError):
-        journal.flush()
-    assert "limit_bytes" in str(journal.fault)
-    await journal.acknowledge(Position(4, 0))
-    journal.flush()
-    assert not journal.fault
-    journal.append(b"accepted")
-    journal.close()
-    assert segments.numbers(directory)[0] == 2
-    assert stored(directory)[-3:] == [b"refused", b"refused", b"accepted"]
-
-
 async def test_retention_deletes_no_more_than_it_must(directory: Path) -> None:
     """Acknowledged segments stay for as long as they fit."""
     journal = open_journal(directory, segment_bytes=1000, limit_bytes=10_000)
@@ -340,99 +269,4 @@ async def test_position_behind_the_end_is_pulled_back(directory: Path) -> None:
     journal.close()
     journal = open_journal(directory)
     assert journal.acknowledged == Position(1, 4)
-    journal.close()
-
-
-def test_failed_write_shuts_the_journal_for_good(journal: Journal, directory: Path) -> None:
-    """An I/O error is not retried: every append raises until the journal is opened anew. Here: a closed descriptor."""
-    journal.append(b"one")
-    os.close(journal._file)
-    for _ in range(3):
-        with pytest.raises(JournalError, match="restart the proxy"):
-            journal.append(b"refused")
-        with pytest.raises(JournalError):
-            journal.append_lazily(b"refused")
-        with pytest.raises(JournalError):
-            journal.flush()
-    assert stored(directory) == [b"one"]
-    journal._file = os.open(segments.path_of(directory, 1), os.O_WRONLY | os.O_APPEND)  # for the fixture to close
-    with pytest.raises(JournalError):
-        journal.append(b"refused, though the descriptor is good again")
-    assert stored(directory) == [b"one"]
-
-
-async def test_lines_kept_while_broken_are_bounded(directory: Path) -> None:
-    """More than KEPT_BYTES: memory is given back, and nothing is ever written behind the gap."""
-    journal = open_journal(directory, segment_bytes=1000, limit_bytes=10_000)
-    for _ in range(100):
-        journal.append(b"x" * 99)
-    for _ in range(KEPT_BYTES // 100_000 + 2):
-        with pytest.raises(JournalError):
-            journal.append(b"y" * 100_000)
-    assert len(journal._buffer) == 0
-    await journal.acknowledge(Position(5, 0))
-    with pytest.raises(JournalError, match="restart"):
-        journal.flush()
-    with pytest.raises(JournalError, match="restart"):
-        journal.append(b"behind a gap")
-    journal.close()
-    assert stored(directory)[-1] == b"x" * 99
-
-
-def test_short_write_is_completed(journal: Journal, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """write(2) may take a part; the rest follows in the same append."""
-    write = os.write
-
-    def write_a_little(file: int, data: bytes | memoryview) -> int:
-        return write(file, bytes(data[:7]))
-
-    monkeypatch.setattr(os, "write", write_a_little)
-    journal.append(b"a line of more than seven bytes")
-    monkeypatch.undo()
-    assert stored(directory) == [b"a line of more than seven bytes"]
-    assert journal.position.offset == segments.path_of(directory, 1).stat().st_size
-
-
-def test_write_that_fails_half_way_leaves_no_half_line(
-    journal: Journal, directory: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The part that was written is cut off again, and after healing the line is there once."""
-    write = os.write
-    calls = iter([7])
-
-    def fill_the_disk(file: int, data: bytes | memoryview) -> int:
-        if (length := next(calls, None)) is None:
-            del data  # os.write leaves no frame that holds it, and so must this not
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        return write(file, bytes(data[:length]))
-
-    journal.append(b"one")
-    monkeypatch.setattr(os, "write", fill_the_disk)
-    with pytest.raises(JournalError, match="make room"):
-        journal.append(b"a line of more than seven bytes")
-    assert segments.path_of(directory, 1).read_bytes() == b"one\n"
-    monkeypatch.undo()
-    journal.flush()
-    journal.append(b"two")
-    assert stored(directory) == [b"one", b"a line of more than seven bytes", b"two"]
-
-
-def test_failed_sync_of_a_full_segment_shuts_the_journal(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """After a failed fdatasync nobody knows what is on disk."""
-    journal = open_journal(directory, segment_bytes=1000)
-
-    def fail(_file: int) -> None:
-        raise OSError(errno.EIO, os.strerror(errno.EIO))
-
-    monkeypatch.setattr(os, "fdatasync", fail)
-
-    def append_until_it_fails() -> None:
-        for _ in range(100):
-            journal.append(b"x" * 99)
-
-    with pytest.raises(JournalError, match="restart the proxy"):
-        append_until_it_fails()
-    monkeypatch.undo()
-    with pytest.raises(JournalError, match="restart the proxy"):
-        journal.append(b"refused")
     journal.close()
