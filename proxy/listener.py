@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import resource
 import socket
 from collections.abc import Callable
 
@@ -9,6 +10,8 @@ import structlog
 
 BACKLOG = 4096
 PAUSE_S = 0.05
+RESERVED_DESCRIPTORS = 32
+"""For what is no connection: the journal, the ops port, a password's file, a name being looked up."""
 EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 log = structlog.get_logger(__name__)
@@ -57,8 +60,23 @@ async def accept(
         welcome(accepted, address[:2])
 
 
+def raise_descriptor_limit() -> None:
+    """Use all the descriptors that the machine's administrator allows (the hard limit)."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def descriptors_for_guests(*, sessions: int, targets: int) -> int:
+    """How many unauthenticated connections leave enough descriptors for the sessions, and for the next login."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return max(1, soft - RESERVED_DESCRIPTORS - 2 * sessions - targets)
+
+
 def tune(accepted: socket.socket) -> None:
-    """No waiting for more to send; a peer that is gone is noticed within about 90 s."""
+    """No waiting for more to send; an idle peer that is gone is noticed within about 90 s.
+
+    No TCP_USER_TIMEOUT: Linux applies it to a peer that lives and only does not read (a person in a pager), too.
+    """
     accepted.setblocking(False)  # noqa: FBT003 the socket module takes it by position
     for level, option, value in (
         (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
@@ -66,6 +84,5 @@ def tune(accepted: socket.socket) -> None:
         (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 60),
         (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 10),
         (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3),
-        (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 90_000),
     ):
         accepted.setsockopt(level, option, value)

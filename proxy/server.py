@@ -147,6 +147,7 @@ class Server:
                 log.warning("the keeper lacks a right", target=link.name, warning=warning)
 
     def _listen(self, proxy: config.ProxySettings) -> None:
+        listener.raise_descriptor_limit()
         for text in proxy.listen:
             self._listening += listener.bind(*config.parse_listen(text))
         self._accepting = [
@@ -201,10 +202,11 @@ class Server:
         task = spawn(f"session {session.id}", session.run())
         self._sessions.add(task)
         task.add_done_callback(self._sessions.discard)
+        room = listener.descriptors_for_guests(sessions=len(self._shared.registry), targets=len(self._shared.targets))
         self._lobby.enter(
             task,
             str(parsed),
-            limit=proxy.max_unauthenticated,
+            limit=min(proxy.max_unauthenticated, room),
             limit_per_address=proxy.max_unauthenticated_per_address,
         )
 

@@ -19,7 +19,8 @@ async def begin_sleep(wire: Wire, watcher: Watcher) -> None:
     wire.send(query(SLEEP))
 
     async def sleeps() -> bool:
-        return await watcher.fetchval("SELECT wait_event FROM pg_stat_activity WHERE pid = $1", wire.pid) == "PgSleep"
+        waits: str | None = await watcher.fetchval("SELECT wait_event FROM pg_stat_activity WHERE pid = $1", wire.pid)
+        return waits == "PgSleep"
 
     await eventually(sleeps)
 

@@ -158,6 +158,11 @@ class Wire:
         """Send bytes."""
         self._writer.write(data)
 
+    @property
+    def closing(self) -> bool:
+        """Whether the connection is known to be lost."""
+        return self._writer.is_closing()
+
     async def drain(self) -> None:
         """Wait until the kernel has taken what was sent."""
         await self._writer.drain()
