@@ -30,11 +30,14 @@ def login(
 ) -> None:
     """Store who you are: the service's address and your API key (asked for, or from $CURFEW_API_KEY)."""
     kept = _kept()
-    address = url or os.environ.get("CURFEW_URL") or (kept.url if kept else "")
-    if not address:
+    given = url or os.environ.get("CURFEW_URL") or (kept.url if kept else "")
+    if not given:
         raise ClientError("which service?", hint="curfew login --url https://CONTROL")
+    address = config.check_url(given)
+    if kept is not None and kept.url != address:
+        kept = None  # another service has other authorities
     wanted = config.Login(
-        url=config.check_url(address),
+        url=address,
         api_key=config.check_key(os.environ.get("CURFEW_API_KEY") or _ask_key()),
         ca_file=_file(str(ca_file) if ca_file else os.environ.get("CURFEW_CA_FILE"))
         or (kept.ca_file if kept else None),

@@ -44,7 +44,7 @@ def connect(
 
     What stands behind `--` goes to psql as it is: `curfew connect orders readonly -- -c 'select 1'`.
     """
-    root = granted.authority(sslrootcert)
+    program, root = psql.find(os.environ), granted.authority(sslrootcert)
     wanted = Wanted(target=target, profile=profile, database=database, reason=reason, duration_s=duration)
     with from_environment() as api:
         chosen = _named(api, grant, target) if grant is not None else _mine(api, wanted) or _asked(api, wanted)
@@ -54,7 +54,7 @@ def connect(
     psql.check_authority(values, os.environ)
     until = show_time(issued.expires_at or chosen.expires_at, now=local_now())
     screen.note(f"{chosen.target} as {chosen.profile} on grant {chosen.id}, until {until}")
-    psql.run(context.meta.get(PSQL_ARGUMENTS, []), psql.environment(os.environ, values))
+    psql.run(program, context.meta.get(PSQL_ARGUMENTS, []), psql.environment(os.environ, values))
 
 
 def choose(candidates: list[Grant], wanted: Wanted, *, person: str, now: datetime) -> Grant | None:

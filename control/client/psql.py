@@ -43,14 +43,19 @@ def check_authority(values: Mapping[str, str], variables: Mapping[str, str]) -> 
         )
 
 
-def run(arguments: Sequence[str], variables: Mapping[str, str]) -> NoReturn:
-    """Replace this process by psql. Raises ClientError where there is none."""
+def find(variables: Mapping[str, str]) -> str:
+    """Where psql is. Raises ClientError where it is not."""
     program = shutil.which("psql", path=variables.get("PATH"))
     if program is None:
         raise ClientError(
             "psql is not installed, or not in PATH",
             hint="install PostgreSQL's client, or use `curfew token` with another one",
         )
+    return program
+
+
+def run(program: str, arguments: Sequence[str], variables: Mapping[str, str]) -> NoReturn:
+    """Replace this process by psql. Raises ClientError where that fails."""
     try:
         os.execve(program, ["psql", *arguments], dict(variables))  # noqa: S606 no shell is wanted
     except OSError as error:

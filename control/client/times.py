@@ -47,9 +47,9 @@ def show_time(text: str | None, *, now: datetime) -> str:
         return ""
     try:
         instant = parse_time(text)
-    except ValueError:
+        local = instant.astimezone(now.tzinfo)
+    except (ValueError, OverflowError):
         return text
-    local = instant.astimezone(now.tzinfo)
     form = "%H:%M:%S" if local.date() == now.date() else "%Y-%m-%d %H:%M:%S"
     return f"{local.strftime(form)} ({_distance(instant - now)})"
 

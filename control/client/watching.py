@@ -54,7 +54,7 @@ def sessions(
             one.id,
             one.state or ("ended" if one.ended_at else "open"),
             one.person,
-            f"{one.target}/{one.database}",
+            _place(one),
             one.profile,
             show_time(one.started_at, now=now),
             show_time(one.ended_at, now=now),
@@ -77,7 +77,8 @@ def kill(
     with from_environment() as api:
         found = read(Session, naming.find(api, "sessions", session_id))
         api.post(f"/v1/sessions/{segment(found.id)}/kill", {"reason": reason})
-    screen.say(f"killed {found.id}: {found.person} on {found.target}/{found.database}")
+    screen.say(f"ordered the end of {found.id}: {found.person} on {_place(found)}")
+    screen.note("`curfew sessions` shows when it is gone")
 
 
 def replay(
@@ -194,9 +195,15 @@ def _count(number: int, noun: str) -> str:
 
 def _head(one: Session) -> None:
     client = f", {one.application_name}" if one.application_name else ""
-    screen.say(f"session {one.id}: {one.person} on {one.target}/{one.database} as {one.profile}")
-    screen.say(f"grant {one.grant}, from {one.address or 'a unix socket'}{client}, through proxy {one.proxy}")
+    who = f"{one.person} on {_place(one)} as {one.profile}" if one.person else f"a refused connection to {_place(one)}"
+    grant = f"grant {one.grant}" if one.grant else "no grant"
+    screen.say(f"session {one.id}: {who}")
+    screen.say(f"{grant}, from {one.address or 'a unix socket'}{client}, through proxy {one.proxy}")
     screen.say(f"started {show_time(one.started_at, now=local_now())}")
+
+
+def _place(one: Session) -> str:
+    return "/".join(part for part in (one.target, one.database) if part)
 
 
 def _ending(one: Session) -> str:

@@ -161,12 +161,25 @@ def test_sessions_are_listed_with_how_they_ended(somebody: Somebody, edge: Edge,
     assert session not in own
 
 
+def test_refused_connections_can_be_listed_and_replayed(somebody: Somebody, edge: Edge) -> None:
+    """Nobody is named for them: the user name is only what the connection said."""
+    name = new_session()
+    edge.send(name, AuthRefused(refusal="expired", user="x", database="orders", address="10.6.6.6"))
+    eve = somebody("eve")
+    row = next(line for line in eve.ok("sessions", "--state", "refused").splitlines() if line.startswith(name))
+    assert row.split()[1:4] == ["refused", "-", "orders"]
+    shown = eve.ok("replay", name)
+    assert f"session {name}: a refused connection to orders\n" in shown
+    assert "REFUSED a connection as x to orders was refused: expired" in shown
+    assert "None" not in shown
+
+
 def test_killing_takes_the_right_to(somebody: Somebody, edge: Edge, session: str) -> None:
     """An approver may, an auditor may not, and what has ended stays ended."""
     running = new_session()
     edge.send(running, start())
     assert somebody("eve").refused("kill", running).startswith("curfew: Forbidden: ")
-    assert somebody("carol").ok("kill", running) == f"killed {running}: dba1 on orders/shop\n"
+    assert somebody("carol").ok("kill", running) == f"ordered the end of {running}: dba1 on orders/shop\n"
     assert somebody("carol").refused("kill", session).startswith("curfew: ")
 
 

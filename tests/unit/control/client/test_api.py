@@ -1,5 +1,6 @@
 """The HTTP client against answers of every kind; the transport is httpx2's own in-memory one, no socket is opened."""
 
+import itertools
 import json
 import ssl
 from collections.abc import Callable
@@ -64,7 +65,10 @@ def test_a_list_is_followed_to_the_limit() -> None:
 def test_a_list_that_never_ends_does_not_hold_us() -> None:
     """A cursor that stands still, or pages without items, end the list."""
     assert api(lambda _: httpx2.Response(200, json={"items": [1], "next": "x"})).page("/v1/x", limit=50).items == [1, 1]
-    assert api(lambda _: httpx2.Response(200, json={"items": [], "next": "x"})).page("/v1/x").items == []
+    cursors = itertools.count()
+    empty = api(lambda _: httpx2.Response(200, json={"items": [], "next": str(next(cursors))})).page("/v1/x")
+    assert empty.items == []
+    assert next(cursors) == 1
 
 
 def test_lines_come_byte_for_byte() -> None:

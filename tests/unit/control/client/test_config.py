@@ -35,10 +35,11 @@ def test_the_place_follows_xdg(tmp_path: Path) -> None:
     assert config.config_path({"HOME": str(tmp_path)}) == tmp_path / ".config/curfew/config.json"
 
 
-def test_a_login_that_others_can_read_is_not_used(home: dict[str, str]) -> None:
+@pytest.mark.parametrize("mode", [0o644, 0o640, 0o604, 0o620])
+def test_a_login_that_others_can_read_is_not_used(home: dict[str, str], mode: int) -> None:
     """The key in it may be known to others; the message says what to do."""
     path = config.store(LOGIN, home)
-    path.chmod(0o644)
+    path.chmod(mode)
     with pytest.raises(ClientError, match="others can read it") as caught:
         config.current(home)
     assert caught.value.hint == f"chmod 600 {path}"

@@ -59,6 +59,8 @@ def test_times_are_shown_in_local_time_with_their_distance() -> None:
 def test_a_time_that_is_none_is_shown_as_it_came() -> None:
     """A service of another version must not break a listing."""
     assert times.show_time("soon", now=NOON) == "soon"
+    west = NOON.astimezone(timezone(timedelta(hours=-2)))
+    assert times.show_time("0001-01-01T00:00:00Z", now=west) == "0001-01-01T00:00:00Z"
     assert times.show_time(None, now=NOON) == ""
 
 
