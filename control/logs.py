@@ -18,10 +18,14 @@ def configure(*, level: Literal["debug", "info", "warning", "error"], form: Lite
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
     threshold = logging.getLevelNamesMapping()[level.upper()]
+    # Both defaults would print the locals of every frame, and there is a token in some frame.
+    tracebacks = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
     renderer: list[structlog.typing.Processor] = (
-        [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer()]
+        [structlog.processors.ExceptionRenderer(tracebacks), structlog.processors.JSONRenderer()]
         if form == "json"
-        else [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+        else [
+            structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback)
+        ]
     )
     structlog.configure(
         processors=[*shared, *renderer],

@@ -72,7 +72,11 @@ class Store:
 
 def open_store(path: Path) -> Store:
     """The store in the SQLite file `path`, whose schema is up to date (see `migrate`). Connects when first used."""
-    engine = create_async_engine(sa.URL.create("sqlite+aiosqlite", database=str(path)), pool_size=CONNECTIONS)
+    engine = create_async_engine(
+        sa.URL.create("sqlite+aiosqlite", database=str(path)),
+        pool_size=CONNECTIONS,
+        hide_parameters=True,  # a failing statement's values are no matter for the log
+    )
     event.listen(engine.sync_engine, "connect", _prepare)
     event.listen(engine.sync_engine, "begin", _begin)
     return Store(engine, Signals())
