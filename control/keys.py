@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import jwt
+import msgspec
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import (
@@ -21,7 +22,6 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
     load_pem_private_key,
 )
-from msgspec import structs
 
 from control.domain.grants import Grant
 from control.domain.keyring import SigningKey, published
@@ -107,6 +107,7 @@ class Signer:
 
     def __init__(self, ring: KeyRing, *, issuer: str, audience: str) -> None:
         self._ring = ring
+        self._jws = jwt.PyJWS()
         self._issuer = issuer
         self._audience = audience
 
@@ -115,7 +116,7 @@ class Signer:
         signed = grant.to_sign(now)
         token = self._encode(signed, key)
         if len(token) > TOKEN_BYTES:
-            token = self._encode(structs.replace(signed, reason=None), key)
+            token = self._encode(msgspec.structs.replace(signed, reason=None), key)
         if len(token) > TOKEN_BYTES:
             return Failure(
                 Reason.TOKEN_TOO_LONG,
@@ -125,9 +126,10 @@ class Signer:
         return Success(token)
 
     def _encode(self, grant: SignedGrant, key: SigningKey) -> str:
-        claims = claims_of(grant, issuer=self._issuer, audience=self._audience)
+        # `jwt.encode` would write six bytes for each character beyond ASCII, and a token has few to spare.
+        payload = msgspec.json.encode(claims_of(grant, issuer=self._issuer, audience=self._audience))
         headers = {"typ": TOKEN_TYPE, "kid": key.kid}
-        return jwt.encode(claims, self._ring.load(key), algorithm="EdDSA", headers=headers)
+        return self._jws.encode(payload, self._ring.load(key), algorithm="EdDSA", headers=headers)
 
     def check(self, token: str, key: SigningKey, now: int) -> None:
         """Read one's own token as a proxy would: what leaves here is known to open the lock.
