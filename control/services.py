@@ -78,6 +78,8 @@ class Services:
     metrics: Metrics = field(default_factory=create)
     replays: ReplayGuard = field(default_factory=ReplayGuard)
     presence: Presence = field(default_factory=Presence)
+    large: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Held while a body that takes much memory is in it."""
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when the service is to stop: what has no end of its own ends then."""
 

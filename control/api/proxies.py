@@ -1,6 +1,8 @@
 """`/v1/proxies`, `/v1/directives` and `/v1/records`: what proxies ask and send, and joining."""
 
+import asyncio
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from typing import Annotated, Any
 
 import msgspec
@@ -20,8 +22,10 @@ from proxy.contract.directive import Acknowledged, Joining, encode
 from proxy.contract.proof import SCHEME
 
 BATCH_BYTES = 4 * 1024 * 1024
-RECORD_BYTES = 1024 * 1024 * 1024
-"""One record alone may be as large as a statement can be (PostgreSQL takes 1 GiB, and JSON's escapes add to it)."""
+RECORD_BYTES = 900 * 1024 * 1024
+"""One record alone may be as large as a statement at the proxy (128 MiB, and JSON's escapes may make six of each byte);
+SQLite keeps up to 10^9 bytes. One such body is read at a time."""
+LARGE_WAIT_S = 30
 
 router = APIRouter(prefix="/v1", tags=["proxies"])
 
@@ -81,17 +85,38 @@ async def follow_directives(
 @router.post("/records", openapi_extra={"requestBody": {"content": {NDJSON: {}}, "required": True}})
 async def take_records(request: Request, services: Office, caller: ProxyCaller) -> Response:
     """Take in journal lines, NDJSON. What is known already is passed over; what does not fit its chain is a problem."""
-    body = await request.body()
-    if not caller.covers(body):
-        raise unauthenticated(request, services, SCHEME, "the proof is for another body")
-    if len(body) > BATCH_BYTES and body.count(b"\n", 0, -1):
-        raise ProblemError(413, "content-too-large", f"several records at once may have {BATCH_BYTES} bytes")
-    taken = await ingest(services.store, proxy=caller.proxy, body=body, now=services.clock())
+    async with AsyncExitStack() as stack:
+        body = await _read(request, services, stack)
+        if not caller.covers(body):
+            raise unauthenticated(request, services, SCHEME, "the proof is for another body")
+        taken = await ingest(services.store, proxy=caller.proxy, body=body, now=services.clock())
     services.metrics.records.inc(taken.stored)
     services.metrics.faults.inc(len(taken.flaws))
     if taken.flaws:
         raise _faulty(taken)
     return _json(Acknowledged(stored=taken.stored, known=taken.known))
+
+
+async def _read(request: Request, services: Services, stack: AsyncExitStack) -> bytes:
+    """The body. Over BATCH_BYTES it is to be one record, and waits for its turn, which `stack` ends."""
+    body = bytearray()
+    large, newline = False, -1
+    async for chunk in request.stream():
+        if newline < 0 and (found := chunk.find(b"\n")) >= 0:
+            newline = len(body) + found
+        body += chunk
+        if len(body) <= BATCH_BYTES:
+            continue
+        if 0 <= newline < len(body) - 1:
+            raise ProblemError(413, "content-too-large", f"several records at once may have {BATCH_BYTES} bytes")
+        if not large:
+            large = True
+            try:
+                async with asyncio.timeout(LARGE_WAIT_S):
+                    await stack.enter_async_context(services.large)
+            except TimeoutError as error:
+                raise ProblemError(503, "busy", "another large record is being taken in; try again") from error
+    return bytes(body)
 
 
 async def _directives(services: Services, proxy: str, after: int) -> AsyncIterator[bytes]:
@@ -101,9 +126,11 @@ async def _directives(services: Services, proxy: str, after: int) -> AsyncIterat
 
 
 def _faulty(taken: Taken) -> ProblemError:
-    """What was good is stored all the same. The status is the gravest flaw's."""
-    kinds = {flaw.kind for flaw in taken.flaws}
-    status = 403 if Kind.FOREIGN in kinds else 422 if Kind.MALFORMED in kinds else 409
+    """What was good is stored all the same, and what was not is kept as a fault.
+
+    409 lets the proxy go on behind it. A line that is no record may be one of a newer version: 422 has it wait.
+    """
+    status = 422 if any(flaw.kind is Kind.MALFORMED for flaw in taken.flaws) else 409
     first = taken.flaws[0]
     more: dict[str, Any] = {
         "stored": taken.stored,
