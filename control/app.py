@@ -12,6 +12,7 @@ from control.api import access, keys, ops, people, proxies, sessions
 from control.api.envelope import Envelope
 from control.api.limiter import FailureCounter
 from control.api.problems import MEDIA_TYPE, Problem, install
+from control.operations.health import Health
 from control.services import Services
 
 DESCRIPTION = """
@@ -41,6 +42,7 @@ def create_app(services: Services) -> FastAPI:
     )
     app.state.services = services
     app.state.failures = FailureCounter()
+    app.state.health = Health(services)
     install(app)
     for module in (people, access, sessions, keys, proxies, ops):
         app.include_router(module.router)

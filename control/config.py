@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from proxy.contract.settings import Name, Port, SettingsError, Target, load
+from proxy.contract.settings import Port, SettingsError, Targets, load
 
 DATABASE = "control.sqlite3"
 KEYS = "keys"
@@ -57,7 +57,7 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True):
     """All that control reads."""
 
     control: ControlSettings
-    targets: dict[Name, Target]
+    targets: Targets
 
 
 def find_path(given: str | None, environment: Mapping[str, str] = os.environ) -> Path:
@@ -74,7 +74,7 @@ def read(path: Path, environment: Mapping[str, str] = os.environ) -> Configurati
     except (OSError, UnicodeDecodeError) as error:
         why = error.strerror if isinstance(error, OSError) else "not UTF-8"
         raise SettingsError(f"{path}: cannot read the configuration: {why}") from error
-    sections = load(text, environment, {"control": ControlSettings, "targets": dict[Name, Target]})
+    sections = load(text, environment, {"control": ControlSettings, "targets": Targets})
     configuration = Configuration(**sections)
     if faults := _faults(configuration.control):
         raise SettingsError(*faults)

@@ -1,11 +1,11 @@
 """`/livez`, `/readyz` and `/metrics`: for whoever runs the service. They need no authentication and tell no secrets."""
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from control.api.callers import Office
 from control.api.problems import ProblemError
-from control.operations import health
+from control.operations.health import Health
 
 router = APIRouter(tags=["operations"])
 
@@ -17,9 +17,10 @@ async def get_livez() -> Response:
 
 
 @router.get("/readyz", response_class=Response)
-async def get_readyz(services: Office) -> Response:
+async def get_readyz(request: Request) -> Response:
     """The service can do its work: the database takes writes, and there is a key to sign with."""
-    if (obstacle := await health.obstacle(services)) is not None:
+    health: Health = request.app.state.health
+    if (obstacle := await health.obstacle()) is not None:
         raise ProblemError(503, "not-ready", obstacle)
     return Response("ok\n", media_type="text/plain")
 

@@ -1,5 +1,6 @@
 """`/v1/me` and `/v1/people`."""
 
+from dataclasses import asdict
 from typing import Annotated
 
 from fastapi import APIRouter, Query
@@ -31,7 +32,7 @@ async def add_person(services: Office, caller: Admin, new: NewPerson) -> AddedPe
     """Add somebody. Their API key is shown this once."""
     added = await people.add(services, name=new.name, full_name=new.full_name, roles=new.roles, by=caller.name)
     person, api_key = unwrap(added)
-    return AddedPerson(**PersonOut.model_validate(person).model_dump(), api_key=api_key)
+    return AddedPerson.model_validate(asdict(person) | {"api_key": api_key})
 
 
 @router.patch("/people/{name}")

@@ -30,7 +30,8 @@ async def person_of(services: Services, api_key: str) -> Person | None:
     usable = key is not None and key.revoked_at is None and person is not None and person.disabled_at is None
     if matches(secret, None if key is None else key.digest) and usable:
         return person
-    log.warning("API key refused", key_id=key_id[:16], known=key is not None, usable=usable)
+    # The id of a key that is known. An unknown one is not logged: a part of somebody's secret may stand there.
+    log.warning("API key refused", key_id=None if key is None else key.id, usable=usable)
     return None
 
 

@@ -1,6 +1,7 @@
 """Whether the service can do its work."""
 
 import asyncio
+import time
 
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
@@ -11,14 +12,32 @@ from control.services import Services
 from control.store.engine import probe
 
 PROBE_S = 5.0
+FRESH_S = 1.0
 
 log = structlog.get_logger(__name__)
 
 
-async def obstacle(services: Services) -> str | None:
-    """What keeps the service from its work, None where nothing does. The log says more than the answer."""
-    if services.stopping.is_set():
-        return "stopping"
+class Health:
+    """Looks, at most once in FRESH_S: anybody may ask, and looking writes to the disk."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._looked = float("-inf")
+        self._found: str | None = None
+        self._turn = asyncio.Lock()
+
+    async def obstacle(self) -> str | None:
+        """What keeps the service from its work, None where nothing does. The log says more than the answer."""
+        if self._services.stopping.is_set():
+            return "stopping"
+        async with self._turn:
+            if time.monotonic() - self._looked > FRESH_S:
+                self._found = await _look(self._services)
+                self._looked = time.monotonic()
+            return self._found
+
+
+async def _look(services: Services) -> str | None:
     try:
         async with asyncio.timeout(PROBE_S), services.store.write() as tx:
             await probe(tx)

@@ -40,7 +40,7 @@ async def page(
 async def get(services: Services, session_id: str, *, asker: Person) -> Result[Session]:
     """One session's summary."""
     async with services.store.read() as tx:
-        found = await _visible(tx, session_id, asker, Right.SEE_SESSIONS)
+        found = await _visible(tx, session_id, asker)
     return found if isinstance(found, Failure) else Success(found.value[1])
 
 
@@ -49,12 +49,12 @@ async def lines(
 ) -> Result[tuple[Session, AsyncIterator[bytes]]]:
     """A session and its records behind `after`, as they came, each line with its newline."""
     async with services.store.read() as tx:
-        found = await _visible(tx, session_id, asker, Right.SEE_RECORDS)
+        found = await _visible(tx, session_id, asker)
     if isinstance(found, Failure):
-        if found is NO_SUCH_SESSION and asker.has(Right.SEE_SESSIONS):
-            return Failure(Reason.FORBIDDEN, "to see what others did takes the role auditor")
         return found
     number, session = found.value
+    if session.person != asker.name and not asker.has(Right.SEE_RECORDS):
+        return Failure(Reason.FORBIDDEN, "to see what others did takes the role auditor")
     log.info("records read", session=session_id, by=asker.name)
     return Success((session, _lines(services, number, after)))
 
@@ -76,7 +76,7 @@ async def kill(services: Services, session_id: str, *, by: Person, reason: str) 
     if isinstance(said, Failure):
         return said
     async with services.store.write() as tx:
-        found = await _visible(tx, session_id, by, Right.SEE_SESSIONS)
+        found = await _visible(tx, session_id, by)
         if isinstance(found, Failure):
             return found
         _, session = found.value
@@ -90,9 +90,9 @@ async def kill(services: Services, session_id: str, *, by: Person, reason: str) 
     return Success(session)
 
 
-async def _visible(tx: Transaction, session_id: str, asker: Person, right: Right) -> Result[tuple[int, Session]]:
+async def _visible(tx: Transaction, session_id: str, asker: Person) -> Result[tuple[int, Session]]:
     found = await sessions.find(tx, session_id)
-    if found is None or not (found[1].person == asker.name or asker.has(right)):
+    if found is None or not (found[1].person == asker.name or asker.has(Right.SEE_SESSIONS)):
         return NO_SUCH_SESSION
     return Success(found)
 
