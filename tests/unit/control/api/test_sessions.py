@@ -1,0 +1,115 @@
+"""Sessions, their records and timelines: who sees what, and killing."""
+
+import pytest
+
+from proxy.contract.record import AuthRefused, Chain
+from tests.unit.control.desk import Desk, Edge
+
+
+@pytest.fixture(autouse=True)
+async def sessions(edge: Edge) -> None:
+    """Ada's ended one, Bob's open one, and a refused connection."""
+    assert (await edge.ship(*edge.session("adas", grant="grt_a"))).is_success
+    assert (await edge.ship(edge.session("bobs", person="bob", grant="grt_b")[0])).is_success
+    refused = AuthRefused(refusal="expired", user="ada", database="orders", grant="grt_a")
+    assert (await edge.ship(Chain("no").seal(refused))).is_success
+
+
+@pytest.mark.parametrize(
+    ("who", "query", "seen"),
+    [
+        ("ada", "", ["adas"]),
+        ("ada", "?person=bob", []),
+        ("ada", "?state=refused", []),
+        ("carol", "", ["bobs", "adas"]),
+        ("eve", "", ["bobs", "adas"]),
+        ("eve", "?state=open", ["bobs"]),
+        ("eve", "?state=ended", ["adas"]),
+        ("eve", "?state=refused", ["no"]),
+        ("eve", "?person=bob", ["bobs"]),
+        ("eve", "?grant=grt_a", ["adas"]),
+        ("eve", "?target=orders", ["bobs", "adas"]),
+        ("eve", "?target=other", []),
+        ("root", "", ["bobs", "adas"]),
+    ],
+)
+async def test_who_sees_which(desk: Desk, who: str, query: str, seen: list[str]) -> None:
+    """Requesters their own, approvers and auditors all; refused connections where they are asked for."""
+    listed = await desk.ok(who, "GET", f"/v1/sessions{query}")
+    assert [session["id"] for session in listed["items"]] == seen
+
+
+@pytest.mark.parametrize("part", ["records", "timeline"])
+@pytest.mark.parametrize(
+    ("who", "session", "status"),
+    [
+        ("ada", "adas", 200),
+        ("ada", "bobs", 404),
+        ("bob", "adas", 404),
+        ("carol", "adas", 403),
+        ("carol", "none", 404),
+        ("eve", "adas", 200),
+        ("eve", "no", 200),
+        ("eve", "none", 404),
+        ("root", "bobs", 200),
+        (None, "adas", 401),
+    ],
+)
+async def test_who_reads_what_was_done(desk: Desk, who: str | None, session: str, status: int, part: str) -> None:
+    """One's own, and auditors. An approver who may kill a session does not read it."""
+    assert (await desk.call(who, "GET", f"/v1/sessions/{session}/{part}")).status_code == status
+
+
+async def test_a_timeline(desk: Desk) -> None:
+    """The session's summary, and its items in order."""
+    told = await desk.ok("ada", "GET", "/v1/sessions/adas/timeline")
+    assert told["session"] == await desk.ok("ada", "GET", "/v1/sessions/adas")
+    assert [item["kind"] for item in told["items"]] == ["start", "statement", "end"]
+    assert told["items"][1]["duration_s"] == 0.0015
+    open_one = await desk.ok("bob", "GET", "/v1/sessions/bobs/timeline")
+    assert [item["kind"] for item in open_one["items"]] == ["start"]
+
+
+async def test_a_long_session_comes_in_pieces(desk: Desk, edge: Edge) -> None:
+    """More than one read's worth, all of it and once."""
+    lines = edge.session("long", statements=1_300)
+    assert (await edge.ship(*lines)).is_success
+    assert (await desk.call("eve", "GET", "/v1/sessions/long/records")).content.splitlines() == lines
+    told = await desk.ok("eve", "GET", "/v1/sessions/long/timeline")
+    assert [item["seq"] for item in told["items"]] == [0, *range(1, 2_601, 2), 2_601]
+
+
+@pytest.mark.parametrize(
+    ("who", "session", "status"),
+    [
+        ("bob", "bobs", 202),
+        ("carol", "bobs", 202),
+        ("root", "bobs", 202),
+        ("ada", "bobs", 404),
+        ("eve", "bobs", 403),
+        ("carol", "adas", 409),
+        ("carol", "none", 404),
+    ],
+)
+async def test_who_kills(desk: Desk, who: str, session: str, status: int) -> None:
+    """Its own person, approvers and admins; and only what lives."""
+    killed = await desk.call(who, "POST", f"/v1/sessions/{session}/kill", {"reason": "why not"})
+    assert killed.status_code == status
+
+
+async def test_killing_takes_a_reason(desk: Desk) -> None:
+    """It goes to the proxy, and into the session's end."""
+    for body in ({}, {"reason": ""}, {"reason": "\x1b"}):
+        assert (await desk.call("carol", "POST", "/v1/sessions/bobs/kill", body)).status_code == 422
+
+
+async def test_a_broken_reader_holds_nothing(desk: Desk) -> None:
+    """Nobody's listener is left once the answers are through."""
+    await desk.ok("ada", "GET", "/v1/sessions/adas/timeline")
+    assert not desk.services.store.signals._waiting
+
+
+async def test_faults_are_for_auditors(desk: Desk) -> None:
+    """And admins."""
+    for who, status in {"ada": 403, "carol": 403, "eve": 200, "root": 200}.items():
+        assert (await desk.call(who, "GET", "/v1/faults")).status_code == status

@@ -1,0 +1,145 @@
+"""A session told in order."""
+
+from typing import Any
+
+import pytest
+
+from control.evidence.timeline import HELD_BACK, KINDS, Teller
+from proxy.contract.record import (
+    AuthRefused,
+    Cancel,
+    Chain,
+    Copy,
+    GrantExtended,
+    Notice,
+    Parameter,
+    Record,
+    StatementEnd,
+    StatementStart,
+    decode,
+)
+from tests.unit.control.desk import end, statement
+from tests.unit.control.evidence.test_chain import start
+
+SECOND = 1_000_000_000
+
+
+def tell(*records: Record) -> list[dict[str, Any]]:
+    """The timeline of records that are a second apart."""
+    chain, teller = Chain("s1"), Teller(0)
+    items: list[dict[str, Any]] = []
+    for number, record in enumerate(records):
+        items += teller.take(decode(chain.seal(record, at=number * SECOND)))
+    return [*items, *teller.finish()]
+
+
+def test_a_statement_is_one_item() -> None:
+    """Where it started, with what its end says."""
+    items = tell(start(), *statement(1, "SELECT 'x'"), end())
+    assert [item["kind"] for item in items] == ["start", "statement", "end"]
+    one = items[1]
+    assert one == one | {
+        "seq": 1,
+        "at": "1970-01-01T00:00:01.000000Z",
+        "offset_s": 1.0,
+        "text": "SELECT 'x'",
+        "sql": "SELECT 'x'",
+        "tags": ["SELECT 1"],
+        "rows": 1,
+        "duration_s": 0.0015,
+        "finished": True,
+        "state": "I",
+        "state_before": "I",
+        "mode": "query",
+        "transaction": 1,
+        "sqlstate": None,
+        "parameters": None,
+    }
+
+
+def test_a_pipeline_keeps_its_order() -> None:
+    """Starts first, ends later, and what came between stays between."""
+    first, second = statement(1), statement(2)
+    copy = Copy(statement=2, direction="out", bytes=7)
+    items = tell(start(), first[0], second[0], copy, first[1], second[1])
+    assert [(item["kind"], item["seq"]) for item in items] == [
+        ("start", 0),
+        ("statement", 1),
+        ("statement", 2),
+        ("copy", 3),
+    ]
+
+
+def test_an_unfinished_statement_is_told() -> None:
+    """Nobody knows how it went, and the item says so."""
+    items = tell(start(), statement(1)[0], end(running=1, reason="revoked", by="carol", outcome="rolled back"))
+    one, last = items[1], items[2]
+    assert not one["finished"]
+    assert {one[name] for name in ("rows", "duration_s", "sqlstate", "state")} == {None}
+    assert (last["running"], last["by"], last["stop_s"]) == (1, "carol", 0.25)
+    assert last["text"] == "the session ended: revoked by carol; rolled back"
+    assert "signature" not in last
+
+
+def test_an_item_comes_as_soon_as_it_is_complete() -> None:
+    """A long session is not held in memory."""
+    chain, teller = Chain("s1"), Teller(0)
+    first, last = statement(1)
+    assert len(teller.take(decode(chain.seal(start())))) == 1
+    assert not teller.take(decode(chain.seal(first)))
+    assert len(teller.take(decode(chain.seal(last)))) == 1
+    assert not teller._ends
+
+
+def test_what_never_ends_does_not_hold_back_the_rest_for_ever() -> None:
+    """A hostile proxy's statement that has no end."""
+    chain, teller = Chain("s1"), Teller(0)
+    teller.take(decode(chain.seal(statement(1)[0])))
+    told: list[dict[str, Any]] = []
+    for _ in range(HELD_BACK + 5):
+        told += teller.take(decode(chain.seal(Cancel(forwarded=False))))
+    assert told[0]["kind"] == "statement"
+    assert len(told) == HELD_BACK + 6
+
+
+@pytest.mark.parametrize(
+    ("record", "kind", "text"),
+    [
+        (Copy(statement=1, direction="in", bytes=5, failed=True), "copy", "COPY in, 5 bytes, failed"),
+        (Cancel(forwarded=True, statement=1), "cancel", "cancel"),
+        (Cancel(forwarded=False), "cancel", "cancel, but nothing was running"),
+        (Notice(severity="WARNING", sqlstate="01000", message="soon"), "notice", "WARNING 01000: soon"),
+        (GrantExtended(grant="g", expires_at=0), "extended", "the grant now ends at 1970-01-01T00:00:00.000000Z"),
+        (
+            AuthRefused(refusal="expired", user="u", database="d"),
+            "refused",
+            "a connection as u to d was refused: expired",
+        ),
+    ],
+)
+def test_every_other_record_is_an_item(record: Record, kind: str, text: str) -> None:
+    """With its own fields under their own names."""
+    (item,) = tell(record)
+    assert (item["kind"], item["text"]) == (kind, text)
+    assert not {"v", "prev", "session"} & item.keys()
+
+
+def test_every_record_has_a_kind() -> None:
+    """One that is added to the contract later fails here first."""
+    subclasses = set(Record.__subclasses__())
+    assert subclasses - set(KINDS) == {StatementEnd}
+
+
+def test_parameters_are_told_with_their_nulls() -> None:
+    """As the record has them."""
+    record = StatementStart(
+        statement=1,
+        kind="execute",
+        sql="SELECT $1",
+        parameters=[Parameter(type=25, value=None), Parameter(type=23, value=5)],
+        state="T",
+        transaction=3,
+    )
+    (item,) = tell(record)
+    assert item["parameters"] == [Parameter(type=25, value=None), Parameter(type=23, value=5)]
+    assert item["mode"] == "execute"

@@ -1,0 +1,183 @@
+"""Transactions: whole or not at all, in turn, and heard of after the commit only."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from sqlalchemy.exc import IntegrityError
+
+from control.domain.people import ApiKey, Person
+from control.store import people
+from control.store.engine import Store, open_store, probe
+from control.store.migrate import migrate
+from control.store.signals import Signals, wait
+from control.tasks import spawn
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[Store]:
+    """An empty one."""
+    migrate(tmp_path / "db")
+    store = open_store(tmp_path / "db")
+    yield store
+    await store.close()
+
+
+def person(name: str) -> Person:
+    """Somebody."""
+    return Person(name=name, full_name="", roles=frozenset(), created_at=0)
+
+
+class BrokenError(Exception):
+    """Something goes wrong half-way."""
+
+
+async def break_off(store: Store) -> None:
+    """Write something, and fail then."""
+    async with store.write() as tx:
+        await people.add(tx, person("ada"))
+        tx.touch("topic")
+        raise BrokenError
+
+
+async def test_what_raises_leaves_nothing(store: Store) -> None:
+    """And wakes nobody."""
+    with store.signals.listen("topic") as event:
+        with pytest.raises(BrokenError):
+            await break_off(store)
+        assert not event.is_set()
+    async with store.read() as tx:
+        assert await people.find(tx, "ada") is None
+
+
+async def test_a_commit_wakes_after_it_is_visible(store: Store) -> None:
+    """Who listens first and reads then misses nothing."""
+    seen: list[Person | None] = []
+
+    async def watch() -> None:
+        with store.signals.listen("topic") as event:
+            listening.set()
+            assert await wait(event, 10)
+            async with store.read() as tx:
+                seen.append(await people.find(tx, "ada"))
+
+    listening = asyncio.Event()
+    watcher = spawn("watch", watch())
+    await listening.wait()
+    async with store.write() as tx:
+        await people.add(tx, person("ada"))
+        tx.touch("topic")
+    await watcher
+    assert seen == [person("ada")]
+
+
+async def test_a_reader_sees_one_state(store: Store) -> None:
+    """Also while somebody writes, which does not wait for it."""
+    async with store.read() as tx:
+        assert not await people.any_at_all(tx)
+        async with store.write() as writer:
+            await people.add(writer, person("ada"))
+        assert not await people.any_at_all(tx)
+    async with store.read() as tx:
+        assert await people.any_at_all(tx)
+
+
+async def test_writers_take_turns(store: Store) -> None:
+    """A read-modify-write by many at once loses nothing."""
+
+    async def add_letter(letter: str) -> None:
+        async with store.write() as tx:
+            found = await people.find(tx, "ada")
+            assert found is not None
+            await asyncio.sleep(0)
+            await people.change(
+                tx, Person(name="ada", full_name=found.full_name + letter, roles=frozenset(), created_at=0)
+            )
+
+    async with store.write() as tx:
+        await people.add(tx, person("ada"))
+    await asyncio.gather(*(add_letter(letter) for letter in "abcdefghijklmnopqrst"))
+    async with store.read() as tx:
+        found = await people.find(tx, "ada")
+    assert found is not None
+    assert sorted(found.full_name) == list("abcdefghijklmnopqrst")
+
+
+async def test_another_process_is_waited_for(store: Store, tmp_path: Path) -> None:
+    """Two writers of one file: the second waits for the first."""
+    other = open_store(tmp_path / "db")
+    async with other.write() as tx:
+        await people.add(tx, person("ada"))
+        writing = spawn("write", add(store, "bob"))
+        done, _ = await asyncio.wait([writing], timeout=0.2)
+        assert not done
+    await writing
+    await other.close()
+    async with store.read() as tx:
+        assert await people.find(tx, "bob") is not None
+
+
+async def add(store: Store, name: str) -> None:
+    """Add somebody."""
+    async with store.write() as tx:
+        await people.add(tx, person(name))
+
+
+async def test_a_cancelled_writer_leaves_the_store_usable(store: Store) -> None:
+    """Its turn is over, and what it wrote is gone."""
+
+    async def dawdle() -> None:
+        async with store.write() as tx:
+            await people.add(tx, person("ada"))
+            writing.set()
+            await asyncio.Event().wait()
+
+    writing = asyncio.Event()
+    task = spawn("dawdle", dawdle())
+    await writing.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await add(store, "bob")
+    async with store.read() as tx:
+        assert await people.find(tx, "ada") is None
+        assert await people.find(tx, "bob") is not None
+
+
+async def test_foreign_keys_hold(store: Store) -> None:
+    """SQLite has them off unless it is told."""
+    with pytest.raises(IntegrityError):
+        async with store.write() as tx:
+            await people.add_key(tx, ApiKey(id="k", person="nobody", digest="", created_at=0))
+
+
+async def test_the_file_is_safe(store: Store) -> None:
+    """A log that readers pass by, and every commit on disk."""
+    async with store.read() as tx:
+        assert (await tx.connection.execute(sa.text("PRAGMA journal_mode"))).scalar() == "wal"
+        assert (await tx.connection.execute(sa.text("PRAGMA synchronous"))).scalar() == 2
+        assert (await tx.connection.execute(sa.text("PRAGMA busy_timeout"))).scalar() == 10_000
+
+
+async def test_the_probe_writes(store: Store) -> None:
+    """It would notice a database that takes no writes."""
+    async with store.write() as tx:
+        await probe(tx)
+
+
+async def test_signals_reach_their_own_listeners_only() -> None:
+    """A wait that was in vain says so; a stop wakes everybody; nothing is left behind."""
+    signals = Signals()
+    with signals.listen("a") as a, signals.listen("b", "c") as b:
+        signals.notify(["a", "nobody's"])
+        assert a.is_set()
+        assert not b.is_set()
+        assert await wait(a, 10)
+        assert not a.is_set()
+        assert not await wait(b, 0)
+        signals.wake_everybody()
+        assert a.is_set()
+        assert b.is_set()
+    assert not signals._waiting
