@@ -117,9 +117,10 @@ class Ending:
         """The verified stop; None where the keeper cannot reach the target and closed sockets must do."""
         self.relay.close_in()
         try:
-            async with asyncio.timeout(self.shared.settings.stop_timeout_s):
-                gone = await self.keeper.stop(self.connected.pid, self.backend_start)
-        except (TimeoutError, KeeperError) as error:
+            gone = await self.keeper.stop(
+                self.connected.pid, self.backend_start, within_s=self.shared.settings.stop_timeout_s
+            )
+        except KeeperError as error:
             self.log.error("the backend's end could not be verified", pid=self.connected.pid, error=str(error))  # noqa: TRY400
             self.shared.metrics.unverified_stops += 1
             self.connected.leg.transport.abort()

@@ -17,6 +17,8 @@ from proxy.wire.values import decode
 
 _UINT16 = struct.Struct("!H")
 _INT32 = struct.Struct("!i")
+_TEXT = (0,)
+_NONE, _TYPES = Parameters.NONE, Parameters.TYPES  # an enum's member costs a microsecond to look up in Python 3.11
 
 
 class Text(msgspec.Struct, frozen=True, gc=False):
@@ -43,15 +45,16 @@ class Prepared(msgspec.Struct, frozen=True):
     name: bytes
     text: Text
     types: tuple[int, ...] = ()
+    shown: str | None = None
+    """The name as it is recorded; None for the unnamed statement."""
 
 
 class Portal(msgspec.Struct, frozen=True):
     """A bound statement."""
 
     name: bytes
-    statement: str
-    text: Text
-    parameters: list[Parameter] | None
+    statement: Prepared
+    parameters: list[Parameter] | None = None
     size: int = 0
     """Bytes of the Bind message."""
     round: int = 0
@@ -59,11 +62,16 @@ class Portal(msgspec.Struct, frozen=True):
     @classmethod
     def unknown(cls, body: bytes) -> "Portal":
         """A portal that SQL made (DECLARE CURSOR), or none at all: the record names it."""
-        name = body[: body.find(b"\0")].decode("utf-8", "backslashreplace")
-        return cls(b"", f"portal {name}", Text(""), None)
+        name = body[: body.find(b"\0")]
+        return cls(name, Prepared(name, Text(""), shown=f"portal {_shown(name)}"))
 
 
-_UNKNOWN = Prepared(b"", Text(""))
+_NO_TEXT = Text("")
+
+
+def _shown(name: bytes) -> str | None:
+    return name.decode("utf-8", "backslashreplace") or None
+
 
 Undo = tuple[bytes, Prepared | None]
 """A name, and what it meant before."""
@@ -98,12 +106,12 @@ class PreparedStatements:
 
     def get(self, name: bytes) -> Prepared:
         """The statement named `name`; one without text where only SQL's PREPARE knows it."""
-        return self._statements.get(name, _UNKNOWN)
+        return self._statements.get(name) or Prepared(name, _NO_TEXT, shown=_shown(name))
 
     def type(self, prepared: Prepared, types: tuple[int, ...]) -> None:
         """PostgreSQL has told the parameters' types of `prepared`, unless its name means another one by now."""
         if self._statements.get(prepared.name) is prepared:
-            self._statements[prepared.name] = Prepared(prepared.name, prepared.text, types)
+            self._statements[prepared.name] = Prepared(prepared.name, prepared.text, types, prepared.shown)
 
     def bind(self, portal: Portal) -> None:
         """Take a Bind."""
@@ -131,7 +139,7 @@ def read_parse(body: bytes) -> Prepared:
     """The statement that a Parse message defines."""
     name, _, rest = body.partition(b"\0")
     sql, _, types = rest.partition(b"\0")
-    return Prepared(name, read_text(sql), read_types(types))
+    return Prepared(name, read_text(sql), read_types(types), _shown(name))
 
 
 def read_types(body: bytes) -> tuple[int, ...]:
@@ -143,37 +151,42 @@ def read_types(body: bytes) -> tuple[int, ...]:
 
 def read_bind(body: bytes, prepared: PreparedStatements, policy: Parameters) -> Portal:
     """The portal that a Bind message makes. One that cannot be read has the whole message as its parameter."""
-    portal, _, rest = body.partition(b"\0")
-    name, _, rest = rest.partition(b"\0")
-    statement = prepared.get(name)
-    try:
-        parameters = None if policy is Parameters.NONE else _parameters(rest, statement.types, policy)
-    except (struct.error, ValueError):
-        parameters = [Parameter(type=0, base64=base64.b64encode(body).decode())]
-    shown = name.decode("utf-8", "backslashreplace")
-    return Portal(portal, shown, statement.text, parameters, len(body) + 5, prepared.round)
+    portal_end = body.find(b"\0")
+    name_end = body.find(b"\0", portal_end + 1)
+    statement = prepared.get(body[portal_end + 1 : name_end])
+    parameters: list[Parameter] | None = None
+    if policy is not _NONE:
+        try:
+            parameters = _parameters(body, name_end + 1, statement.types, typed_only=policy is _TYPES)
+        except (struct.error, ValueError):
+            parameters = [Parameter(0, None, base64.b64encode(body).decode())]
+    return Portal(body[:portal_end], statement, parameters, len(body) + 5, prepared.round)
 
 
-def _parameters(rest: bytes, types: tuple[int, ...], policy: Parameters) -> list[Parameter] | None:
+def _parameters(body: bytes, at: int, types: tuple[int, ...], *, typed_only: bool) -> list[Parameter] | None:
     """Decode the values of a Bind message behind its two names. Raises struct.error or ValueError."""
-    (format_count,) = _UINT16.unpack_from(rest)
-    formats = struct.unpack_from(f"!{format_count}H", rest, 2)
-    at = 2 + 2 * format_count
-    (count,) = _UINT16.unpack_from(rest, at)
+    (format_count,) = _UINT16.unpack_from(body, at)
+    formats = struct.unpack_from(f"!{format_count}H", body, at + 2) if format_count else ()
+    at += 2 + 2 * format_count
+    (count,) = _UINT16.unpack_from(body, at)
     at += 2
     if not count:
         return None
     if format_count not in (0, 1, count):
         raise ValueError("as many formats as values, one, or none")
+    if format_count != count:
+        formats = (formats or _TEXT) * count
+    if len(types) < count:
+        types += (0,) * (count - len(types))
     values = []
     for index in range(count):
-        (size,) = _INT32.unpack_from(rest, at)
+        (size,) = _INT32.unpack_from(body, at)
         at += 4
-        raw = None if size == -1 else rest[at : at + size]
-        if size < -1 or (raw is not None and len(raw) != size):
+        raw = None
+        if size >= 0:
+            raw = body[at : at + size]
+            at += size
+        if size < -1 or at > len(body):
             raise ValueError("a value's length")
-        at += max(size, 0)
-        oid = types[index] if index < len(types) else 0
-        form = 0 if not format_count else formats[index if format_count > 1 else 0]
-        values.append(Parameter(type=oid) if policy is Parameters.TYPES else decode(oid, form, raw))
+        values.append(Parameter(types[index]) if typed_only else decode(types[index], formats[index], raw))
     return values

@@ -1,7 +1,6 @@
 """The steps of a session that PostgreSQL still owes an answer for: what the tracker's queue holds."""
 
-import enum
-from typing import Literal
+from typing import Final, Literal
 
 import msgspec
 
@@ -9,19 +8,19 @@ from proxy.contract.record import StatementEnd, TransactionState
 from proxy.wire.statements import Prepared, Undo
 
 
-class Kind(enum.Enum):
-    """What was asked."""
+class Kind:
+    """What was asked. Plain numbers: looking up an enum's member costs a microsecond in Python 3.11."""
 
-    QUERY = enum.auto()
-    PARSE = enum.auto()
-    EXECUTE = enum.auto()
-    FUNCTION = enum.auto()
-    DESCRIBE = enum.auto()
+    QUERY: Final = 1
+    PARSE: Final = 2
+    EXECUTE: Final = 3
+    FUNCTION: Final = 4
+    DESCRIBE: Final = 5
     """Of a prepared statement, which is answered with its parameters' types."""
-    SYNC = enum.auto()
-    EXTENDED = enum.auto()
+    SYNC: Final = 6
+    EXTENDED: Final = 7
     """Bind, Close, or Describe of a portal: a marker, dropped when something behind it is answered."""
-    COPY_END = enum.auto()
+    COPY_END: Final = 8
     """CopyDone or CopyFail: a marker."""
 
 
@@ -31,7 +30,7 @@ class Step(msgspec.Struct, gc=False):
     A msgspec structure because one is made for every statement, and this is the fastest there is.
     """
 
-    kind: Kind
+    kind: int
     statement: int = 0
     started: int = 0
     bytes_in: int = 0

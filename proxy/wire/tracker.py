@@ -97,8 +97,8 @@ class Tracker:
     @property
     def one_round(self) -> bool:
         """Whether what is open ends with one commit: a Sync, or a Query, ends a round."""
-        kinds = [step.kind for step in self._steps if step.statement or step.kind is Kind.SYNC]
-        return all(kind is Kind.EXECUTE for kind in kinds[:-1])
+        kinds = [step.kind for step in self._steps if step.statement or step.kind == Kind.SYNC]
+        return all(kind == Kind.EXECUTE for kind in kinds[:-1])
 
     # Client to PostgreSQL.
 
@@ -113,7 +113,8 @@ class Tracker:
             elif kind == EXECUTE:
                 records.append(self._execute(body, now))
             elif kind == BIND:
-                self._bind(body)
+                self._prepared.bind(read_bind(body, self._prepared, self._policy))
+                self._mark_extended()
             elif kind == SYNC:
                 self._in_round = False
                 self._prepared.round += 1
@@ -131,7 +132,7 @@ class Tracker:
                 self.terminated = True
         return records
 
-    def _start(self, kind: Kind, now: int, size: int, sql: str) -> Step:
+    def _start(self, kind: int, now: int, size: int, sql: str) -> Step:
         """Number the statement and its transaction.
 
         Where requests are pipelined the state between them is not known yet: each round then counts as a transaction
@@ -140,7 +141,7 @@ class Tracker:
         self.statements += 1
         if self.state == "I" and not self._in_round:
             self.transaction += 1
-        self._in_round = kind is Kind.EXECUTE
+        self._in_round = kind == Kind.EXECUTE
         step = Step(kind, self.statements, now, size, sql)
         self._steps.append(step)
         return step
@@ -163,10 +164,6 @@ class Tracker:
         step.undo = self._prepared.define(read_parse(body))
         self._steps.append(step)
 
-    def _bind(self, body: bytes) -> None:
-        self._prepared.bind(read_bind(body, self._prepared, self._policy))
-        self._mark_extended()
-
     def _describe_or_close(self, kind: int, body: bytes) -> None:
         if kind == CLOSE:
             self._prepared.close(body[:1], body[1:-1])
@@ -177,12 +174,14 @@ class Tracker:
 
     def _mark_extended(self) -> None:
         """Note that an extended message is under way, so that an error before its Sync is known to skip."""
-        if not self._steps or self._steps[-1].kind is not Kind.EXTENDED:
-            self._steps.append(steps.EXTENDED)
+        queue = self._steps
+        if not queue or queue[-1] is not steps.EXTENDED:
+            queue.append(steps.EXTENDED)
 
     def _execute(self, body: bytes, now: int) -> StatementStart:
         portal = self._prepared.portal(body[: body.find(b"\0")]) or Portal.unknown(body)
-        text = portal.text
+        statement = portal.statement
+        text = statement.text
         step = self._start(Kind.EXECUTE, now, len(body) + 5 + portal.size, text.sql)
         return StatementStart(
             statement=step.statement,
@@ -191,7 +190,7 @@ class Tracker:
             sql_base64=text.sql_base64,
             masked=text.masked,
             parameters=portal.parameters,
-            name=portal.statement or None,
+            name=statement.shown,
             state=self.state,
             transaction=self.transaction,
         )
@@ -234,12 +233,17 @@ class Tracker:
                 self._copy_begins(_COPY_DIRECTIONS[kind])
         return records
 
-    def _front(self, *kinds: Kind) -> Step | None:
+    def _front(self, *kinds: int) -> Step | None:
         """The oldest step if it is of these kinds, once the markers before it are dropped."""
         queue = self._steps
-        while queue and queue[0].kind in (Kind.EXTENDED, Kind.COPY_END):
+        while queue:
+            step = queue[0]
+            if step.kind in kinds:
+                return step
+            if step is not steps.EXTENDED and step is not steps.COPY_END:
+                return None
             queue.popleft()
-        return queue[0] if queue and queue[0].kind in kinds else None
+        return None
 
     def _command_complete(self, body: bytes, records: list[Record]) -> None:
         step = self._front(Kind.EXECUTE, Kind.QUERY)
@@ -252,12 +256,12 @@ class Tracker:
             step.rows += int(count)
         if step.copying is not None:
             records.append(self._copy_ends(step, failed=False))
-        if step.kind is Kind.EXECUTE:
+        if step.kind == Kind.EXECUTE:
             self._complete(step)
 
     def _no_tag(self, *, suspended: bool) -> None:
         step = self._front(Kind.EXECUTE, Kind.QUERY)
-        if step is not None and step.kind is Kind.EXECUTE:
+        if step is not None and step.kind == Kind.EXECUTE:
             step.suspended = suspended
             self._complete(step)
 
@@ -295,7 +299,7 @@ class Tracker:
         direction = step.copying or "in"
         size = self._copy_seen - self._copy_counted
         self._copy_counted, step.copying = self._copy_seen, None
-        if direction != "out" and step.kind is Kind.EXECUTE:
+        if direction != "out" and step.kind == Kind.EXECUTE:
             self._forget_syncs_of_copy(step)
         return Copy(statement=step.statement, direction=direction, bytes=size, failed=failed)
 
@@ -305,10 +309,10 @@ class Tracker:
         libpq sends one with Execute, before it knows that a COPY begins, and another one behind CopyDone.
         """
         rest = list(self._steps)[1:]
-        ends = [index for index, one in enumerate(rest) if one.kind is Kind.COPY_END]
+        ends = [index for index, one in enumerate(rest) if one.kind == Kind.COPY_END]
         if ends:
             rest = rest[ends[0] + 1 :]
-        elif rest and rest[0].kind is Kind.SYNC:
+        elif rest and rest[0].kind == Kind.SYNC:
             rest = rest[1:]
         self._steps = deque([step, *rest])
 
@@ -319,12 +323,12 @@ class Tracker:
         if fields.get("V", fields.get("S", "")) in ("FATAL", "PANIC"):
             self.fatal = fields
         queue = self._steps
-        while queue and queue[0].kind is Kind.COPY_END:
+        while queue and queue[0].kind == Kind.COPY_END:
             queue.popleft()
         if not queue:
             return
         extended = queue[0].kind not in (Kind.QUERY, Kind.FUNCTION)
-        failed = next((step for step in queue if step.statement or step.kind is Kind.SYNC), None)
+        failed = next((step for step in queue if step.statement or step.kind == Kind.SYNC), None)
         if failed is not None and failed.statement:
             failed.sqlstate, failed.message = fields.get("C", ""), fields.get("M", "")
             if failed.copying is not None:
@@ -339,7 +343,7 @@ class Tracker:
     def _skip(self) -> None:
         """Take the steps that PostgreSQL skips off the queue, up to the Sync where it goes on."""
         queue = self._steps
-        while queue and queue[0].kind is not Kind.SYNC:
+        while queue and queue[0].kind != Kind.SYNC:
             step = queue.popleft()
             if step.undo is not None:
                 self._prepared.undo(step.undo)
