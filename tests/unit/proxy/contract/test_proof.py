@@ -111,7 +111,9 @@ def test_a_missing_claim_is_refused(claim: str) -> None:
         check(signed({name: value for name, value in CLAIMS.items() if name != claim}))
 
 
-@pytest.mark.parametrize("headers", [{"typ": "JWT"}, {"typ": "grant+jwt"}, {"typ": 5}, {"crit": ["exp"]}], ids=repr)
+@pytest.mark.parametrize(
+    "headers", [{"typ": "JWT"}, {"typ": "grant+jwt"}, {"typ": 5}, {"crit": ["exp"]}, {"kid": "x"}], ids=repr
+)
 def test_another_kind_of_token_is_refused(headers: Mapping[str, Any]) -> None:
     """A grant is no proof, and what asks to be understood is not passed over."""
     with pytest.raises(ProofError):

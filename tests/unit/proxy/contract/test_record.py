@@ -267,6 +267,15 @@ def test_a_chain_that_begins_in_the_middle_is_found() -> None:
     assert GENESIS == ""
 
 
+@pytest.mark.parametrize(("name", "seq"), [("ses_2", 1), ("ses_1", 2)], ids=["another session", "a gap"])
+def test_a_chain_is_of_one_session_without_gaps(name: str, seq: int) -> None:
+    """Hashes that fit are not enough: each line says whose it is and which one."""
+    chain = Chain("ses_1")
+    first = chain.seal(start())
+    with pytest.raises(ChainError, match="expected record 1 of session ses_1"):
+        verify_chain([first, Chain(name, next_seq=seq, head=chain.head).seal_signed(end(), KEY)], PUBLIC)
+
+
 def test_a_refusal_inside_a_session_is_found() -> None:
     """`auth.refused` stands alone: behind a start it would end the session without a signature."""
     chain = Chain("ses_1")

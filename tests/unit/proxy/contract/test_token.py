@@ -209,8 +209,11 @@ def test_a_refused_signature_names_no_grant() -> None:
         read(Signer(kid=SIGNER.kid).sign(CLAIMS))
     with pytest.raises(TokenRefusedError) as expired:
         read(SIGNER.sign(CLAIMS), now=NOW + 600)
+    with pytest.raises(TokenRefusedError) as nameless:
+        read(SIGNER.sign({**CLAIMS, "jti": "\ud800"}))
     assert forged.value.grant_id is None
     assert expired.value.grant_id == "grt_1"
+    assert nameless.value.grant_id is None  # it would go into a record, which could not be written
 
 
 # --- size
