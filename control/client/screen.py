@@ -17,6 +17,7 @@ from control.client.answers import Page
 
 UNBOUNDED = 1_000_000
 """The width where stdout is no terminal: a pipe's reader wants whole lines."""
+LAST_COLUMN = 24
 STATES = {
     "pending": "yellow",
     "approved": "green",
@@ -27,16 +28,12 @@ STATES = {
 }
 
 
-def console(*, stderr: bool = False) -> Console:
-    """A console on today's stdout or stderr."""
+def console(*, stderr: bool = False, at_least: int = 0) -> Console:
+    """A console on today's stdout or stderr, `at_least` so wide: a narrower terminal then wraps lines by itself."""
     stream = sys.stderr if stderr else sys.stdout
-    return Console(
-        file=stream,
-        markup=False,
-        highlight=False,
-        emoji=False,
-        width=None if stream.isatty() else UNBOUNDED,
-    )
+    made = Console(file=stream, markup=False, highlight=False, emoji=False)
+    made.width = max(made.width, at_least) if stream.isatty() else UNBOUNDED
+    return made
 
 
 def say(text: str) -> None:
@@ -66,17 +63,20 @@ def dump_page(page: Page) -> None:
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[str | None]], *, empty: str) -> None:
-    """A table. A cell is folded, never cut: what cannot be read in full could mislead."""
-    out = console()
-    shown = Table(box=None, pad_edge=False, header_style="bold")
-    for column in columns:
-        shown.add_column(column, overflow="fold")
-    for row in rows:
-        shown.add_row(*(_cell(column, value) for column, value in zip(columns, row, strict=True)))
-    if shown.row_count:
-        out.print(shown)
-    else:
+    """A table. Nothing is cut: the last column is folded into the room left, the others stay whole to be copied."""
+    cells = [[_cell(column, value) for column, value in zip(columns, row, strict=True)] for row in rows]
+    if not cells:
         note(empty)
+        return
+    shown = Table(box=None, pad_edge=False, header_style="bold")
+    needed = LAST_COLUMN
+    for number, column in enumerate(columns[:-1]):
+        shown.add_column(column, no_wrap=True)
+        needed += 2 + max(len(column), *(row[number].cell_len for row in cells))
+    shown.add_column(columns[-1], overflow="fold")
+    for row in cells:
+        shown.add_row(*row)
+    console(at_least=needed).print(shown)
 
 
 def more(page: Page) -> None:

@@ -22,8 +22,10 @@ def show_duration(seconds: float) -> str:
     """The two largest units of a length of time: `1h30m`, `45s`; under a second `12 ms`."""
     if seconds < 0:
         return f"-{show_duration(-seconds)}"
+    if 0 < seconds < 1e-5:  # noqa: PLR2004 nobody asks how many nanoseconds
+        return "<0.01 ms"
     if seconds < 1:
-        return f"{seconds * _MS:.3g} ms" if seconds < 1 / _MS else f"{seconds * _MS:.0f} ms"
+        return f"{seconds * _MS:.2g} ms" if seconds < 1 / _MS else f"{seconds * _MS:.0f} ms"
     if seconds < 10:  # noqa: PLR2004 below ten seconds a decimal says something
         return f"{seconds:.1f}".removesuffix(".0") + "s"
     rest = round(seconds)

@@ -87,6 +87,16 @@ def test_a_request_becomes_a_grant_and_ends(somebody: Somebody) -> None:
     assert row.rstrip().endswith("revoked by carol: enough")
 
 
+def test_ids_stay_whole_on_a_narrow_terminal(somebody: Somebody) -> None:
+    """They are there to be copied; only the last column is folded."""
+    dba = somebody("dba1")
+    request = asked(dba)
+    code, screen = dba.on_terminal("requests", columns=40, NO_COLOR="1")
+    assert code == 0
+    row = next(line for line in screen.splitlines() if line.startswith(request))
+    assert row.split()[:3] == [request, "pending", "dba1"]
+
+
 def test_denied_and_withdrawn_requests_stay_so(somebody: Somebody) -> None:
     """And what cannot be decided any more is refused in words."""
     dba, carol = somebody("dba1"), somebody("carol")
