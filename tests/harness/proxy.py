@@ -157,6 +157,7 @@ class Proxy:
         return {
             **{name: value for name, value in os.environ.items() if not name.startswith("PG")},
             "PGHOST": "localhost",
+            "PGHOSTADDR": "127.0.0.1",  # else a machine with IPv6 tries ::1 first, and psql tells of both
             "PGPORT": str(self.port),
             "PGUSER": "dba1",
             "PGDATABASE": "orders",
