@@ -257,7 +257,7 @@ class Keeper:
         self._stops = [stop for stop in self._stops if not stop.answer.done()]
 
     async def _look(self, connection: Any) -> None:  # noqa: ANN401 as _connect
-        looks = self._looks
+        looks = list(self._looks)  # who asks during the statement is served by the next one
         found = await backends.starts(connection, [look.pid for look in looks], timeout_s=STATEMENT_S)
         for look in looks:
             started = found.get(look.pid)
@@ -271,7 +271,7 @@ class Keeper:
 
     async def _stop_round(self, connection: Any) -> None:  # noqa: ANN401 as _connect
         """One look at every backend that is to end, with the signal for those whose time it is."""
-        stops = self._stops
+        stops = list(self._stops)  # as in _look
         try:
             await self._sight(connection, stops)
         except asyncpg.InsufficientPrivilegeError:
