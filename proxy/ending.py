@@ -6,6 +6,7 @@ sockets are closed.
 """
 
 import asyncio
+import contextlib
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -133,8 +134,10 @@ class Ending:
         return gone
 
     def _record(self, end: SessionEnd) -> None:
+        """Hand over the last records. A journal that is shut keeps them, within its bound, and writes them later."""
         try:
-            self.recorder.after(self.relay.tracker.close(time.monotonic_ns()))
+            with contextlib.suppress(JournalError):  # The next line says it, if it is still so.
+                self.recorder.after(self.relay.tracker.close(time.monotonic_ns()))
             self.recorder.end(end)
         except JournalError as error:
             self.log.critical("the session's end could not be recorded", error=str(error), outcome=end.outcome)

@@ -211,6 +211,9 @@ class Session:
             refusal = self._refused_here(link)
         if refusal is not None or link is None:
             raise self._unadmitted(NotAdmitted(refusal or Refusal.WRONG_TARGET, grant=self.grant.id), startup)
+        if self._shared.journal.fault is not None:
+            # Its own attempt to record would say so too, but what it seals meanwhile would fill the journal's memory.
+            raise JournalFailed(self._shared.journal.fault)
         self._link, self._profile = link, link.settings.access[self.grant.profile]
         self._refuse_replication(startup)
         try:
