@@ -90,7 +90,7 @@ def psql_says(proxy: Proxy, token: str, forgery: Forgery) -> str:
 
 def psql_text(proxy: Proxy) -> str:
     """What that is to be."""
-    where = f'connection to server at "localhost" (127.0.0.1), port {proxy.port} failed'
+    where = f'connection to server at "127.0.0.1", port {proxy.port} failed'
     return f"psql: error: {where}: FATAL:  {REFUSED['M']}\nHINT:  {REFUSED['H']}\n"
 
 
