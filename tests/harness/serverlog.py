@@ -1,14 +1,16 @@
 """Reading what PostgreSQL itself logged (csvlog), to hold it against what Curfew recorded. Never writes."""
 
 import csv
+import re
 from dataclasses import dataclass
 
 from tests.harness.postgres import Cluster
 
 # https://www.postgresql.org/docs/current/runtime-config-logging.html#RUNTIME-CONFIG-LOGGING-CSVLOG
-_USER, _DATABASE, _PID, _SEVERITY, _SQLSTATE, _MESSAGE, _APPLICATION = 1, 2, 3, 11, 12, 13, 22
+_USER, _DATABASE, _PID, _SEVERITY, _SQLSTATE, _MESSAGE, _DETAIL, _APPLICATION = 1, 2, 3, 11, 12, 13, 14, 22
 _STATEMENT = "statement: "
 _EXECUTE = "execute "
+_PARAMETER = re.compile(r"\$\d+ = (?:NULL|'((?:[^']|'')*)')")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,6 +23,7 @@ class LogLine:
     severity: str
     sqlstate: str
     message: str
+    detail: str
     application: str
 
     @property
@@ -31,6 +34,12 @@ class LogLine:
         if self.message.startswith(_EXECUTE):
             return self.message.partition(": ")[2]
         return None
+
+    @property
+    def parameters(self) -> tuple[str | None, ...]:
+        """The bound values as text, where the entry is of an Execute."""
+        found = _PARAMETER.finditer(self.detail if self.message.startswith(_EXECUTE) else "")
+        return tuple(None if one[1] is None else one[1].replace("''", "'") for one in found)
 
 
 def read_log(cluster: Cluster) -> list[LogLine]:
@@ -53,5 +62,6 @@ def _entry(row: list[str]) -> LogLine:
         severity=row[_SEVERITY],
         sqlstate=row[_SQLSTATE],
         message=row[_MESSAGE],
+        detail=row[_DETAIL],
         application=row[_APPLICATION],
     )
