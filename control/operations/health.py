@@ -4,12 +4,11 @@ import asyncio
 import time
 
 import structlog
-from sqlalchemy.exc import SQLAlchemyError
 
 from control.keys import KeyRingError
 from control.operations.keys import current_key
 from control.services import Services
-from control.store.engine import probe
+from control.store.engine import DatabaseError, probe
 
 PROBE_S = 5.0
 FRESH_S = 1.0
@@ -45,7 +44,7 @@ async def _look(services: Services) -> str | None:
     except KeyRingError as error:
         log.error("not ready", why=str(error))  # noqa: TRY400 a condition, and its text says all; no traceback
         return "the signing key cannot be used"
-    except (SQLAlchemyError, OSError, TimeoutError) as error:
+    except (DatabaseError, OSError, TimeoutError) as error:
         log.error("not ready", why=str(error))  # noqa: TRY400 as above
         return "the database cannot be written to"
     return None

@@ -15,9 +15,16 @@ from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import event
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from control.store.signals import Signals
+
+DatabaseError = SQLAlchemyError
+"""What every query raises where the database does not do its work."""
+
+StoreError = SQLAlchemyError
+"""What a query or a transaction may raise, for those who must not know SQL."""
 
 BUSY_TIMEOUT_MS = 10_000
 CONNECTIONS = 8
