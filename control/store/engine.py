@@ -23,9 +23,6 @@ from control.store.signals import Signals
 DatabaseError = SQLAlchemyError
 """What every query raises where the database does not do its work."""
 
-StoreError = SQLAlchemyError
-"""What a query or a transaction may raise, for those who must not know SQL."""
-
 BUSY_TIMEOUT_MS = 10_000
 CONNECTIONS = 8
 PRAGMAS = (
