@@ -31,27 +31,28 @@ state_dir = "{folder}/state"
 issuer = "https://localhost:{port}"
 connect_host = "localhost"
 connect_port = {proxy_port}
-
+"""
+TARGETS = """
 [targets.orders]
 description = "The shop's orders"
 host = "db.internal"
 database = "shop"
 keeper.user = "keeper"
-access.readonly = {{ user = "reader", description = "Look" }}
-access.dba = {{ user = "owner" }}
+access.readonly = { user = "reader", description = "Look" }
+access.dba = { user = "owner" }
 
 [targets.billing]
 host = "db.internal"
 database = "billing"
 keeper.user = "keeper"
-access.readonly = {{ user = "reader" }}
+access.readonly = { user = "reader" }
 """
 
 
 class Service:
     """`curfew-control serve`, set up by its own commands. A context manager."""
 
-    def __init__(self, folder: Path, ca: Authority) -> None:
+    def __init__(self, folder: Path, ca: Authority, *, targets: str = TARGETS) -> None:
         self.port, self.proxy_port = free_port(), free_port()
         self.url = f"https://localhost:{self.port}"
         self.ca_file, self.trust = ca.file, ca.client_context()
@@ -65,6 +66,7 @@ class Service:
                 key=files.key,
                 folder=folder,
             )
+            + targets
         )
         self.keys = {"root": self._control("init", "--admin", "root")}
         self._process = Process([*self._command("serve"), "--config", self._config], environment=ENVIRONMENT)

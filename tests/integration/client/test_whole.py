@@ -1,0 +1,159 @@
+"""The command with everything real behind it: control, a proxy, PostgreSQL, and PostgreSQL's own psql."""
+
+import json
+import shlex
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.harness.binaries import postgresql_bin
+from tests.harness.certs import Authority
+from tests.harness.ports import free_port
+from tests.harness.postgres import Cluster
+from tests.harness.processes import Process
+from tests.harness.roles import APP, KEEPER
+from tests.harness.waiting import eventually_sync
+from tests.integration.client.person import PYTHON, Person
+from tests.integration.client.service import ENVIRONMENT, Service
+from tests.integration.client.test_access import granted
+
+TARGETS = """
+[targets.orders]
+host = "localhost"
+port = {port}
+database = "postgres"
+ca_file = "{ca}"
+keeper = {{ user = "{keeper.user}", password = {{ file = "{folder}/keeper" }} }}
+access.readonly = {{ user = "{app.user}", password = {{ file = "{folder}/app" }} }}
+"""
+PROXY = """
+[proxy]
+name = "edge"
+listen = ["127.0.0.1:{service.proxy_port}"]
+ops_listen = "127.0.0.1:{ops_port}"
+state_dir = "{folder}/proxy"
+tls_certificate_file = "{files.certificate}"
+tls_key_file = "{files.key}"
+issuer = "{service.url}"
+audience = "curfew"
+
+[proxy.control]
+url = "{service.url}"
+ca_file = "{ca}"
+join_token = {{ file = "{folder}/join" }}
+"""
+
+
+def secret(path: Path, text: str) -> None:
+    """A file with a secret, for its owner alone."""
+    path.touch(mode=0o600)
+    path.write_text(text)
+
+
+@pytest.fixture(scope="module")
+def whole(postgres: Cluster, ca: Authority, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """Control and a joined proxy in front of `postgres`."""
+    folder = tmp_path_factory.mktemp("whole")
+    secret(folder / "keeper", KEEPER.password)
+    secret(folder / "app", APP.password)
+    targets = TARGETS.format(port=postgres.port, ca=ca.file, keeper=KEEPER, app=APP, folder=folder)
+    with Service(folder, ca, targets=targets) as service:
+        secret(folder / "join", service.join_token())
+        files = ca.server(stem="proxy", folder=folder)
+        text = PROXY.format(service=service, ops_port=free_port(), folder=folder, files=files, ca=ca.file) + targets
+        (folder / "proxy.toml").write_text(text)
+        command = [PYTHON, "-m", "proxy.cli", "--config", str(folder / "proxy.toml"), "serve"]
+        with Process(command, environment=ENVIRONMENT) as proxy:
+            proxy.wait_for_output("following control's directives")
+            yield service
+
+
+@pytest.fixture
+def people(whole: Service, tmp_path: Path) -> dict[str, Person]:
+    """Everybody, each with a home of their own, psql in PATH and the proxy's authority named."""
+    made = {}
+    for name in ("dba1", "carol", "eve", "root"):
+        made[name] = Person(home=tmp_path / name, variables=whole.variables(name))
+        made[name].home.mkdir()
+        made[name].variables["PATH"] = f"{postgresql_bin()}:{made[name].environment['PATH']}"
+        made[name].variables["PGSSLROOTCERT"] = str(whole.ca_file)
+    return made
+
+
+def psql(person: Person, *arguments: str, **variables: str) -> str:
+    """What psql says to `SELECT current_setting('curfew.person')`, with nothing but these to connect by."""
+    query = ("-XAtw", "-c", "SELECT current_setting('curfew.person')")
+    environment = person.environment | variables
+    done = subprocess.run(
+        ["psql", *query, *arguments], env=environment, capture_output=True, text=True, timeout=30, check=False
+    )
+    return done.stdout.strip() or done.stderr
+
+
+def test_psql_connects_by_every_form_of_a_token(people: dict[str, Person]) -> None:
+    """Password file, service file, URI, environment and the line for the shell: each is enough by itself."""
+    dba = people["dba1"]
+    grant = granted(dba, people["carol"])
+
+    def written(form: str) -> str:
+        return dba.ok("token", grant, "--format", form, "--sslrootcert", dba.variables["PGSSLROOTCERT"]).strip()
+
+    secret(dba.home / "pgpass", written("pgpass"))
+    host, port, database = written("pgpass").split(":")[:3]
+    place = f"host={host} port={port} dbname={database} user=dba1 sslmode=verify-full"
+    assert psql(dba, place, PGPASSFILE=str(dba.home / "pgpass")) == "dba1"
+    secret(dba.home / "service", written("service"))
+    assert psql(dba, "service=orders", PGSERVICEFILE=str(dba.home / "service")) == "dba1"
+    assert psql(dba, written("uri")) == "dba1"
+    exported = (shlex.split(line)[1].partition("=") for line in written("env").splitlines())
+    assert psql(dba, **{name: value for name, _, value in exported}) == "dba1"
+    assignment, _, conninfo = shlex.split(written("psql"))
+    name, _, value = assignment.partition("=")
+    assert psql(dba, conninfo, **{name: value}) == "dba1"
+
+
+def test_a_session_is_connected_replayed_and_verified(people: dict[str, Person]) -> None:
+    """From `connect` to the proof, each by the person whose part it is."""
+    dba, eve = people["dba1"], people["eve"]
+    grant = granted(dba, people["carol"], "--for", "10m")
+    done = dba.run(
+        "connect", "orders", "--grant", grant, "--", "-Xc", "SELECT 'a\x1b[2J'", "-c", "SELECT * FROM nowhere"
+    )
+    assert done.returncode == 1
+    assert 'relation "nowhere" does not exist' in done.stderr
+
+    def ended() -> str:
+        listed = json.loads(eve.ok("sessions", "--grant", grant, "--state", "ended", "--json"))["items"]
+        return str(listed[0]["id"]) if listed else ""
+
+    session = eventually_sync(ended, within=30)
+    shown = eve.ok("replay", session)
+    assert "> SELECT 'a\\x1b[2J'\n" in shown
+    assert "SUCCESS (1 row, " in shown
+    assert 'ERROR 42P01 relation "nowhere" does not exist (' in shown
+    assert "END closed; open work: nothing open" in shown
+    proxies = people["root"].run("verify", session)
+    assert f"ok: session {session}: " in proxies.stdout
+    assert "2 statements, chain whole, signed by proxy edge" in proxies.stdout
+
+
+def test_a_revoked_grant_ends_its_session(people: dict[str, Person]) -> None:
+    """The client is told why, and the listing says how soon the backend was gone."""
+    dba, carol = people["dba1"], people["carol"]
+    grant = granted(dba, carol, "--for", "10m")
+    line = [PYTHON, "-m", "control.client.cli", "connect", "orders", "--grant", grant]
+    query = "UPDATE pg_temp.t SET i = 1 WHERE pg_sleep(60) IS NULL"
+    with Process(
+        [*line, "--", "-Xc", f"CREATE TEMP TABLE t AS SELECT 1 AS i; {query}"], environment=dba.environment
+    ) as run:
+        eventually_sync(lambda: grant in carol.ok("sessions", "--state", "open", "--json"), within=30)
+        carol.ok("revoke", grant, "--reason", "enough")
+        run.wait(within=30)
+        assert "FATAL" in run.output
+        assert "revoked by carol" in run.output
+    eventually_sync(
+        lambda: "revoked, rolled back, gone in " in carol.ok("sessions", "--grant", grant, "--state", "ended"),
+        within=30,
+    )
