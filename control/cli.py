@@ -21,6 +21,7 @@ from control.domain.results import Failure
 from control.keys import KeyRingError
 from control.operations import keys, people, proxies
 from control.services import Services, assemble
+from control.store.engine import DatabaseError
 from control.store.migrate import migrate, newest, revision
 from proxy.contract.settings import SettingsError
 
@@ -175,6 +176,9 @@ def _faults_told() -> Iterator[None]:
     except SettingsError as error:
         for fault in error.faults:
             typer.echo(fault, err=True)
+        raise typer.Exit(1) from error
+    except DatabaseError as error:
+        typer.echo(f"the database in control.state_dir cannot be used: {error}", err=True)
         raise typer.Exit(1) from error
     except (CommandError, KeyRingError, server.ServeError, OSError) as error:
         typer.echo(str(error), err=True)
