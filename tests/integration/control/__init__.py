@@ -1,0 +1,1 @@
+"""The control service as a process, over TLS."""
