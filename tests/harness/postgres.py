@@ -85,12 +85,12 @@ class Cluster:
         """
         self.authority = authority
         self.account = unprivileged()
+        self.password, template = _template(self.account)
         self.folder = _reachable_folder("curfew-pg-", self.account)
         self.data = self.folder / "data"
         self.host = "127.0.0.1"
         self.port = 0
         self.superuser = SUPERUSER
-        self.password, template = _template(self.account)
         self._process: Process | None = None
         run(["cp", "-R", template, self.data], account=self.account)
         self.data.chmod(0o700)
