@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from tests.harness.waiting import TooLateError
 
@@ -151,6 +151,12 @@ class Wire:
         key = next(one for one in said if one.kind == "K")
         self.pid, self.secret = int.from_bytes(key.body[:4]), key.body[4:]
         return said
+
+    @property
+    def certificate(self) -> dict[str, Any]:
+        """What the other side showed in the TLS handshake."""
+        shown: dict[str, Any] = self._writer.get_extra_info("peercert")
+        return shown
 
     # Talking.
 
