@@ -8,48 +8,12 @@
 set -eu
 cd "$(dirname "$0")/.."
 
-say() { printf '%s\n' "tests/run.sh: $*" >&2; }
-
-# A Python of 3.11 or newer that can make environments.
-find_python() {
-    for candidate in ${PYTHON:+"$PYTHON"} python3 python3.14 python3.13 python3.12 python3.11 python; do
-        if "$candidate" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
-            command -v "$candidate"
-            return
-        fi
-    done
-    say "no Python >= 3.11 with venv found; install python3-venv, or name one in \$PYTHON"
-    return 1
-}
-
-# What the environment was made from: it is renewed when any of this changes.
-stamp() {
-    { "$1" -VV; pwd; cat pyproject.toml proxy/wire/*.py[xi]; } | cksum
-}
-
-make_environment() {
-    python=$(find_python)
-    wanted=$(stamp "$python")
-    if [ -x .venv/bin/python ] && [ "$(cat .venv/stamp 2>/dev/null)" = "$wanted" ]; then
-        return
-    fi
-    say "making .venv with $python"
-    # Without --clear: an environment that somebody added to keeps its additions. Another version's does not fit.
-    if ! [ -x .venv/bin/python ] || [ "$(.venv/bin/python -VV 2>/dev/null)" != "$("$python" -VV)" ]; then
-        "$python" -m venv --clear .venv
-    fi
-    .venv/bin/python -m pip install --quiet --upgrade 'pip>=25.1'    # the first that knows --group
-    .venv/bin/python -m pip install --quiet --editable . --group test --group lint
-    printf '%s\n' "$wanted" >.venv/stamp
-}
+. deploy/environment.sh
 
 failed=''
 check() {
     "$@" || failed="$failed '$(basename "$1")${2:+ $2}'"
 }
-
-make_environment
-export PATH="$PWD/.venv/bin:$PATH"
 
 check ruff check .
 check ruff format --check .
