@@ -1,1 +1,37 @@
-"""SANS-IO: bytes in, events out. Standard library and asyncpg.pgproto only; no asyncio, no logging, no files."""
+"""SANS-IO: bytes in, events out. Standard library and asyncpg.pgproto only; no asyncio, no logging, no files.
+
+The hot modules are compiled where a C compiler was there at the build (pyproject.toml, `ext-modules`), and each has a
+Python twin under the same tests: `_framing` has `_framing_py.py`, `statements` and `tracker` have the very source that
+they are compiled from. $CURFEW_FRAMER forces one or the other: `cython` or `python`.
+"""
+
+import importlib.machinery
+import importlib.util
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import ModuleType
+
+COMPILED = ("proxy.wire.statements", "proxy.wire.tracker")
+"""The modules that are compiled from their own Python source."""
+
+
+class _FromSource:
+    """Finds the Python source of a compiled module, which Python would else pass over."""
+
+    @staticmethod
+    def find_spec(
+        name: str,
+        path: Sequence[str] | None = None,  # noqa: ARG004 importlib's signature
+        target: ModuleType | None = None,  # noqa: ARG004 importlib's signature
+    ) -> importlib.machinery.ModuleSpec | None:
+        """Look `name` up, as importlib.abc.MetaPathFinder."""
+        if name not in COMPILED:
+            return None
+        source = Path(__file__).with_name(f"{name.rpartition('.')[2]}.py")
+        return importlib.util.spec_from_file_location(name, source)
+
+
+if os.environ.get("CURFEW_FRAMER") == "python":
+    sys.meta_path.insert(0, _FromSource)

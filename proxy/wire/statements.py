@@ -1,3 +1,4 @@
+# cython: annotation_typing=False, binding=False
 """Prepared statements and portals as the client knows them, so that an Execute can be recorded with its text.
 
 PostgreSQL's rules (PostgreSQL, "Extended Query"): a named statement must be closed before its name is used again, so a

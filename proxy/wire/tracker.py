@@ -1,3 +1,4 @@
+# cython: annotation_typing=False, binding=False
 """The statement tracker: from the messages of both directions to the records of what was executed.
 
 It pairs requests with their results in the way PostgreSQL answers them (PostgreSQL, "Message Flow"): a Query and a

@@ -1,0 +1,18 @@
+# As tracker.pxd, for statements.py.
+
+cimport cython
+
+cdef class PreparedStatements:
+    cdef dict _statements, _portals
+    cdef public Py_ssize_t round
+    cdef readonly Py_ssize_t answered
+
+    cpdef object get(self, bytes name)
+    cpdef object bind(self, portal)
+    cpdef object portal(self, bytes name)
+
+@cython.locals(portal_end=Py_ssize_t, name_end=Py_ssize_t)
+cpdef object read_bind(bytes body, PreparedStatements prepared, policy)
+
+@cython.locals(count=Py_ssize_t, format_count=Py_ssize_t, index=Py_ssize_t, size=Py_ssize_t, values=list, formats=tuple)
+cdef object _parameters(bytes body, Py_ssize_t at, tuple types, bint typed_only)
