@@ -19,7 +19,7 @@ find_python() {
 
 # What the environment was made from: it is renewed when any of this changes.
 stamp() {
-    { "$1" -VV; pwd; cat pyproject.toml proxy/wire/*.py[xi]; } | cksum
+    { "$1" -VV; pwd; cat pyproject.toml proxy/wire/*.py proxy/wire/*.py[xi] proxy/wire/*.pxd; } | cksum
 }
 
 make_environment() {
