@@ -114,7 +114,7 @@ def serve(config: ConfigOption = None) -> None:
         configuration = _initialised(config)
         loop_factory = uvicorn.Config(app="", log_config=None).get_loop_factory()
         with asyncio.Runner(loop_factory=loop_factory) as runner:
-            runner.run(server.serve(configuration))
+            runner.run(server.serve(configuration, lambda: read(find_path(config))))
 
 
 @app.command()

@@ -6,24 +6,29 @@ that streams and waiting requests end by themselves, and to uvicorn then.
 
 import asyncio
 import os
+import resource
 import signal
 import socket
 import time
+from collections.abc import Callable
 from functools import partial
+from typing import cast
 
 import structlog
 import uvicorn
 
 from control.app import create_app
 from control.config import Configuration, ControlSettings, listen_address
+from control.connections import Connection, Reaper, hang_up
 from control.operations.keys import current_key
 from control.services import Services, assemble
 from control.tasks import spawn
+from proxy.contract.settings import SettingsError
 
 GRACE_S = 10
 """How long requests may take to end. What is left then is cancelled."""
-GOODBYE_S = 1.0
-CONNECTIONS = 1_000
+CONNECTIONS = 4_000
+"""Beyond so many uvicorn answers 503; silent ones go much earlier (see `connections`)."""
 BACKLOG = 256
 
 log = structlog.get_logger(__name__)
@@ -33,8 +38,9 @@ class ServeError(Exception):
     """The service cannot start. Says why, and what to do."""
 
 
-async def serve(configuration: Configuration) -> None:
-    """Serve until SIGTERM or SIGINT. A second signal means now."""
+async def serve(configuration: Configuration, reread: Callable[[], Configuration]) -> None:
+    """Serve until SIGTERM or SIGINT; a second one means now. SIGHUP takes up what `reread` gives."""
+    _raise_descriptor_limit()
     settings = configuration.control
     listener = _listen(settings)
     services = assemble(configuration, time.time_ns)
@@ -47,9 +53,13 @@ async def serve(configuration: Configuration) -> None:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, partial(_stop, server, services))
+        loop.add_signal_handler(signal.SIGHUP, partial(_reload, server, services, reread))
+        state = server.server_state
+        reaping = spawn("reap", Reaper(cast("set[Connection]", state.connections)).run())
         await server.main_loop()
+        reaping.cancel()
         _notify("STOPPING=1")
-        hanging_up = spawn("hang up", _hang_up(server))
+        hanging_up = spawn("hang up", hang_up(cast("set[Connection]", state.connections), state.tasks))
         await server.shutdown(sockets=[listener])
         hanging_up.cancel()
     finally:
@@ -97,21 +107,31 @@ async def _start(server: uvicorn.Server, listener: socket.socket) -> None:
     await server.startup(sockets=[listener])
 
 
+def _reload(server: uvicorn.Server, services: Services, reread: Callable[[], Configuration]) -> None:
+    """Take up the targets, and the certificate that is in the files now. All else needs a restart, and says so."""
+    try:
+        configuration = reread()
+        if (context := server.config.ssl) is not None:
+            settings = services.settings
+            context.load_cert_chain(str(settings.tls_certificate_file), settings.tls_key_file)
+    except (SettingsError, OSError) as error:  # ssl.SSLError too
+        log.error("not reloaded: the configuration until now stays in force", why=str(error))  # noqa: TRY400 as it says
+        return
+    services.targets.clear()
+    services.targets.update(configuration.targets)
+    log.info("reloaded", targets=sorted(services.targets), restart_needed=configuration.control != services.settings)
+
+
+def _raise_descriptor_limit() -> None:
+    """Each connection takes one, and the usual soft limit is 1,024 (getrlimit(2))."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
 def _stop(server: uvicorn.Server, services: Services) -> None:
     server.force_exit = server.should_exit
     server.should_exit = True
     services.stop()
-
-
-async def _hang_up(server: uvicorn.Server) -> None:
-    """End connections whose client does not answer TLS's goodbye, for which asyncio would wait half a minute."""
-    state = server.server_state
-    if state.tasks:
-        await asyncio.wait(set(state.tasks))
-    await asyncio.sleep(GOODBYE_S)
-    for connection in list(state.connections):
-        if connection.transport is not None:
-            connection.transport.abort()
 
 
 def _announce(settings: ControlSettings, listener: socket.socket) -> None:

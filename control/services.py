@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from control.config import Configuration, ControlSettings
@@ -69,7 +69,8 @@ class Services:
     """The parts of one control service."""
 
     settings: ControlSettings
-    targets: Mapping[str, Target]
+    targets: dict[str, Target]
+    """What access can be asked for. A reload changes it in place."""
     store: Store
     ring: KeyRing
     signer: Signer
@@ -80,6 +81,8 @@ class Services:
     presence: Presence = field(default_factory=Presence)
     large: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Held while a body that takes much memory is in it."""
+    taking: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Held while records are taken in: one batch at a time queues for the books, so that a revocation waits for one."""
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when the service is to stop: what has no end of its own ends then."""
 
@@ -95,7 +98,7 @@ def assemble(configuration: Configuration, clock: Callable[[], int]) -> Services
     ring = KeyRing(settings.keys)
     return Services(
         settings=settings,
-        targets=configuration.targets,
+        targets=dict(configuration.targets),
         store=open_store(settings.database),
         ring=ring,
         signer=Signer(ring, issuer=settings.issuer, audience=settings.audience),

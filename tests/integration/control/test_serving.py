@@ -5,11 +5,13 @@ import contextlib
 import os
 import signal
 import socket
+import ssl
 from pathlib import Path
 
 import httpx2
 import pytest
 
+from control.connections import SILENCE_S
 from control.tasks import spawn
 from proxy.contract.directive import Heartbeat, Keys, Revoke, Snapshot
 from tests.harness.waiting import eventually
@@ -182,3 +184,45 @@ async def test_a_large_body_is_refused_before_it_has_come(service: Service) -> N
             answer += chunk
     assert answer.startswith(b"HTTP/1.1 413")
     assert b"urn:curfew:problem:content-too-large" in answer
+
+
+async def test_silent_connections_are_ended(service: Service) -> None:
+    """Nothing said, half a head, a body that does not come: hung up on, while others are served."""
+    port = int(service.url.rpartition(":")[2])
+    context = service.ca.client_context()
+    words = (b"", b"GET /livez HTTP/1.1\r\nHost:", b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
+    with contextlib.ExitStack() as stack:
+        silent = []
+        for said in words:
+            raw = stack.enter_context(socket.create_connection(("127.0.0.1", port)))
+            silent.append(stack.enter_context(context.wrap_socket(raw, server_hostname="localhost")))
+            silent[-1].sendall(said)
+            silent[-1].settimeout(SILENCE_S + 5)
+        assert (await service.call("ada", "GET", "/v1/me"))["name"] == "ada"
+        for one in silent:
+            assert await asyncio.to_thread(_read_to_the_end, one)
+
+
+def _read_to_the_end(client: ssl.SSLSocket) -> bool:
+    with contextlib.suppress(ConnectionResetError, ssl.SSLEOFError):
+        while client.recv(1_000):
+            pass
+    return True
+
+
+async def test_a_reload(service: Service) -> None:
+    """SIGHUP takes up targets and the certificate's files; a broken configuration changes nothing."""
+    assert service.process is not None
+    good = service.config.read_text()
+    service.config.write_text(good.replace("[targets.orders]", "[targets.billing]"))
+    new = service.ca.server(stem="control", folder=service.config.parent).certificate.read_text()
+    service.process.signal(signal.SIGHUP)
+    service.process.wait_for_output('"event": "reloaded"')
+    assert [one["name"] for one in (await service.call("ada", "GET", "/v1/targets"))["items"]] == ["billing"]
+    port = int(service.url.rpartition(":")[2])
+    shown = await asyncio.to_thread(ssl.get_server_certificate, ("127.0.0.1", port))
+    assert shown.strip() in new
+    service.config.write_text(good.replace("state_dir", "state_dri"))
+    service.process.signal(signal.SIGHUP)
+    service.process.wait_for_output("not reloaded")
+    assert [one["name"] for one in (await service.call("ada", "GET", "/v1/targets"))["items"]] == ["billing"]
