@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, aclosing
 from typing import Annotated, Any
 
 import msgspec
@@ -89,7 +89,8 @@ async def take_records(request: Request, services: Office, caller: ProxyCaller) 
         body = await _read(request, services, stack)
         if not caller.covers(body):
             raise unauthenticated(request, services, SCHEME, "the proof is for another body")
-        taken = await ingest(services.store, proxy=caller.proxy, body=body, now=services.clock())
+        async with services.taking:
+            taken = await ingest(services.store, proxy=caller.proxy, body=body, now=services.clock())
     services.metrics.records.inc(taken.stored)
     services.metrics.faults.inc(len(taken.flaws))
     if taken.flaws:
@@ -121,8 +122,9 @@ async def _read(request: Request, services: Services, stack: AsyncExitStack) -> 
 
 async def _directives(services: Services, proxy: str, after: int) -> AsyncIterator[bytes]:
     with services.metrics.streams.track_inprogress():
-        async for directive in proxies.follow(services, proxy, after):
-            yield encode(directive)
+        async with aclosing(proxies.follow(services, proxy, after)) as followed:
+            async for directive in followed:
+                yield encode(directive)
 
 
 def _faulty(taken: Taken) -> ProblemError:

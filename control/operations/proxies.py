@@ -1,6 +1,6 @@
 """Proxies: joining, and the stream of directives that each follows."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 
 import msgspec
 import structlog
@@ -102,7 +102,7 @@ async def page(services: Services, *, after: str | None, limit: int) -> tuple[Se
     return found[:limit], found[limit - 1].name if len(found) > limit else None
 
 
-async def follow(services: Services, proxy: str, after: int) -> AsyncIterator[AnyDirective]:
+async def follow(services: Services, proxy: str, after: int) -> AsyncGenerator[AnyDirective, None]:
     """The directives behind `after`: a snapshot, what was missed, then each as it is committed, and heartbeats.
 
     It ends when the service stops. What another process has written is found at the next heartbeat.
