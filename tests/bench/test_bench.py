@@ -12,6 +12,8 @@ from tests.bench.cases import CASES, Amount
 from tests.bench.results import Result, table
 from tests.bench.runner import run_case
 from tests.bench.ways import CURFEW, DIRECT, PGBOUNCER, Way
+from tests.harness.binaries import postgresql_bin
+from tests.harness.processes import run
 
 TINY = Amount(transactions=5, scale=1, copy_megabytes=2)
 
@@ -37,11 +39,21 @@ def test_a_case_gives_positive_figures_for_every_way(ways: list[Way], name: str)
     assert len(said) == len(ways)
 
 
-def test_encrypted_cases_are_encrypted_up_to_the_proxy_and_not_behind_it(ways: list[Way]) -> None:
-    """With TLS the certificate is verified and without it, libpq is told so."""
+@pytest.mark.parametrize("tls", [True, False])
+def test_tls_is_on_the_clients_leg_and_nowhere_else(ways: list[Way], *, tls: bool) -> None:
+    """What psql says of its own connection, and what PostgreSQL says of the one that reaches it."""
     for way in ways:
-        assert way.environment(tls=True)["PGSSLMODE"] == "verify-full"
-        assert way.environment(tls=False)["PGSSLMODE"] == "disable"
+        asked = [r"\conninfo", "SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()"]
+        command: list[str | Path] = [
+            postgresql_bin() / "psql",
+            "-X",
+            "-A",
+            "-t",
+            *(part for one in asked for part in ("-c", one)),
+        ]
+        said = run(command, environment=way.environment(tls=tls)).stdout
+        assert ("TLS" in said) == tls, way.name
+        assert said.splitlines()[-1] == ("t" if tls and way.name == DIRECT else "f"), way.name
 
 
 def test_a_result_is_the_median_and_its_ratio() -> None:
