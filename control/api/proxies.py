@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import msgspec
 from fastapi import APIRouter, Query, Request, Response
 
-from control.api.callers import Admin, Office, ProxyCaller, unauthenticated
+from control.api.callers import Admin, Auditor, Office, ProxyCaller, unauthenticated
 from control.api.people import Limit
 from control.api.problems import ProblemError, unwrap
 from control.api.shapes import JoinTokenOut, NewJoinToken, Page, ProxyOut
@@ -53,8 +53,8 @@ async def create_join_token(services: Office, caller: Admin, new: NewJoinToken |
 
 
 @router.get("/proxies")
-async def list_proxies(services: Office, _: Admin, after: str | None = None, limit: Limit = 100) -> Page[ProxyOut]:
-    """The proxies that have joined, by name."""
+async def list_proxies(services: Office, _: Auditor, after: str | None = None, limit: Limit = 100) -> Page[ProxyOut]:
+    """The proxies that have joined, by name, with the public keys that records are verified with."""
     found, following = await proxies.page(services, after=after, limit=limit)
     items = [
         ProxyOut.model_validate(

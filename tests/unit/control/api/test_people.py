@@ -64,7 +64,6 @@ async def test_who_cannot_be_added(desk: Desk, changed: dict[str, object], statu
         ("DELETE", "/v1/people/ada/keys/x", None),
         ("GET", "/v1/keys", None),
         ("POST", "/v1/keys/rotate", None),
-        ("GET", "/v1/proxies", None),
         ("POST", "/v1/proxies/join-tokens", None),
     ],
 )

@@ -38,6 +38,16 @@ async def test_a_proxy_joins(desk: Desk) -> None:
     assert listed == listed | {"name": "edge-1", "public_key": public, "public_keys": [public], "connected": False}
 
 
+async def test_auditors_get_the_keys_that_records_are_verified_with(desk: Desk) -> None:
+    """`curfew verify` was refused to the very people it is for; those who read no records need no keys."""
+    await desk.edge("edge-1")
+    listed = (await desk.ok("root", "GET", "/v1/proxies"))["items"]
+    assert (await desk.ok("eve", "GET", "/v1/proxies"))["items"] == listed
+    for who in ("ada", "carol"):
+        assert (await desk.call(who, "GET", "/v1/proxies")).status_code == 403
+    assert (await desk.call(None, "GET", "/v1/proxies")).status_code == 401
+
+
 async def test_a_join_token_is_good_once_for_an_hour(desk: Desk) -> None:
     """Not again, not later, not another one; and its text is not kept."""
     token = await join_token(desk)
