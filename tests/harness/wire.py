@@ -230,6 +230,15 @@ class Wire:
 
     # Closing.
 
+    @property
+    def socket(self) -> Any:  # noqa: ANN401 asyncio's TransportSocket
+        """The socket itself, for its options."""
+        return self._writer.get_extra_info("socket")
+
+    def close(self) -> None:
+        """Close in good order: with TLS's own goodbye, if there is TLS."""
+        self._writer.close()
+
     def cut(self) -> None:
         """Drop the connection without a word."""
         self._writer.transport.abort()
