@@ -98,12 +98,11 @@ async def _http(_request: Request, error: Exception) -> JSONResponse:
 
 
 async def _validation(_request: Request, error: Exception) -> JSONResponse:
-    """Say where and what, but never repeat the input: it may hold a secret, or what JSON cannot carry."""
+    """Say where and what, but never repeat the input: it may hold a secret."""
     assert isinstance(error, RequestValidationError)
     faults = [
         {"at": ".".join(str(part) for part in fault["loc"][1:] or fault["loc"]), "what": str(fault["msg"])}
         for fault in error.errors()[:FAULTS_SHOWN]
     ]
     detail = "; ".join(f"{fault['at']}: {fault['what']}" for fault in faults)
-    printable = detail.encode("utf-8", "backslashreplace").decode()
-    return response(ProblemError(HTTPStatus.UNPROCESSABLE_ENTITY, Reason.INVALID, printable))
+    return response(ProblemError(HTTPStatus.UNPROCESSABLE_ENTITY, Reason.INVALID, detail))

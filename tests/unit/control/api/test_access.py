@@ -5,6 +5,8 @@ from typing import Any
 
 import pytest
 
+from control.domain.results import Success
+from control.keys import Signer
 from control.tasks import spawn
 from control.times import SECOND
 from proxy.contract.token import KeySet, verify
@@ -116,6 +118,14 @@ async def test_a_wait_ends_with_its_time_and_with_the_service(desk: Desk) -> Non
         await eventually(lambda: desk.services.store.signals._waiting)
         desk.services.stop()
         assert (await waiting)["state"] == "pending"
+
+
+async def test_a_token_that_no_proxy_would_take_is_not_given_out(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each is read once more before it leaves."""
+    grant = await desk.grant()
+    good = await desk.ok("ada", "POST", f"/v1/grants/{grant}/token")
+    monkeypatch.setattr(Signer, "sign", lambda *_: Success(good["token"][:-8] + "AAAAAAAA"))
+    assert (await desk.call("ada", "POST", f"/v1/grants/{grant}/token")).status_code == 500
 
 
 async def test_who_sees_what(desk: Desk) -> None:

@@ -46,4 +46,6 @@ async def test_every_operation_is_in_the_readme(description: dict[str, Any]) -> 
     """Documentation that cannot rot."""
     text = README.read_text()
     for method, path, _ in operations(description):
-        assert re.search(rf"{method.upper()} {re.escape(path)}(?![\w/])", text), f"{method.upper()} {path} is not in {README}"
+        assert re.search(rf"{method.upper()} {re.escape(path)}(?![\w/])", text), (
+            f"{method.upper()} {path} is not in {README}"
+        )

@@ -1,6 +1,7 @@
 """Every error is a problem, and tells nothing that it should not."""
 
 import json
+from collections.abc import AsyncIterator
 
 import httpx2
 import pytest
@@ -64,7 +65,7 @@ async def test_errors_of_the_framework(desk: Desk, method: str, path: str, statu
     ],
 )
 async def test_bodies_that_are_none(desk: Desk, content: bytes, kind: str, status: int) -> None:
-    """Half a body, nested without an end, too much of it, a number too long for Python: 400 is where FastAPI gives up."""
+    """Half a body, nested without an end, too much of it, too long a number: 400 is where FastAPI gives up."""
     headers = {"authorization": f"Bearer {desk.api_keys['ada']}", "content-type": kind}
     problem(await desk.http.post("/v1/requests", content=content, headers=headers), status)
     problem(await desk.http.post("/v1/proxies/join", content=content), 413 if status == 413 else 422)
@@ -74,7 +75,7 @@ async def test_a_body_of_unknown_length_is_counted(desk: Desk) -> None:
     """It comes in chunks, and ends at the limit."""
     sent = 0
 
-    async def dribble() -> object:
+    async def dribble() -> AsyncIterator[bytes]:
         nonlocal sent
         while sent < 10 * BODY_BYTES:
             sent += 8_192
@@ -84,11 +85,26 @@ async def test_a_body_of_unknown_length_is_counted(desk: Desk) -> None:
     problem(await desk.http.post("/v1/requests", content=dribble(), headers=headers), 413)
 
 
+async def test_a_body_that_says_that_it_is_too_large_is_not_read(desk: Desk) -> None:
+    """Not a byte of it."""
+    sent = 0
+
+    async def body() -> AsyncIterator[bytes]:
+        nonlocal sent
+        sent += 1
+        yield b"x" * (BODY_BYTES + 1)
+
+    headers = {"authorization": f"Bearer {desk.api_keys['ada']}", "content-length": str(BODY_BYTES + 1)}
+    problem(await desk.http.post("/v1/requests", content=body(), headers=headers), 413)
+    assert sent == 0
+
+
 async def test_what_is_refused_is_not_repeated(desk: Desk) -> None:
     """The input may hold a secret."""
     body = problem(await desk.call("root", "POST", "/v1/people", {"name": 5, "hush-key": "hush-value"}), 422)
     assert "hush-value" not in json.dumps(body)
     assert "hush-key: Extra inputs are not permitted" in str(body["detail"])
+    problem(await desk.call("root", "POST", "/v1/people", {"name": "x", "roles": [], "\ud800": 1}), 422)
 
 
 async def test_a_fault_tells_no_internals(

@@ -54,8 +54,8 @@ async def test_a_join_token_is_good_once_for_an_hour(desk: Desk) -> None:
     assert token.encode() not in desk.services.settings.database.read_bytes()
     assert (await Edge(desk, "one").join(token)).is_success
     late = await join_token(desk)
-    desk.clock.pass_(3_600)
     for bad in (token, late, "cfj_" + "A" * 43, ""):
+        desk.clock.pass_(3_600 if bad == late else 0)
         refused = await Edge(desk, "two").join(bad)
         assert (refused.status_code, refused.json()["type"]) == (403, "urn:curfew:problem:bad-join-token")
 

@@ -106,17 +106,29 @@ async def test_writers_take_turns(store: Store) -> None:
 
 
 async def test_another_process_is_waited_for(store: Store, tmp_path: Path) -> None:
-    """Two writers of one file: the second waits for the first."""
+    """Two writers of one file: the second waits for the first, from the first one's first look on."""
     other = open_store(tmp_path / "db")
     async with other.write() as tx:
-        await people.add(tx, person("ada"))
+        assert not await people.any_at_all(tx)
         writing = spawn("write", add(store, "bob"))
         done, _ = await asyncio.wait([writing], timeout=0.2)
         assert not done
+        await people.add(tx, person("ada"))
     await writing
     await other.close()
     async with store.read() as tx:
         assert await people.find(tx, "bob") is not None
+
+
+async def test_waiting_writers_keep_no_reader_out(store: Store) -> None:
+    """They wait for their turn, and only then for a connection: there are few of these."""
+    async with store.write() as tx:
+        writers = [spawn("write", add(store, f"p{number}")) for number in range(40)]
+        await asyncio.sleep(0)
+        async with asyncio.timeout(5), store.read() as reader:
+            assert not await people.any_at_all(reader)
+        await people.add(tx, person("ada"))
+    await asyncio.gather(*writers)
 
 
 async def add(store: Store, name: str) -> None:
@@ -148,9 +160,10 @@ async def test_a_cancelled_writer_leaves_the_store_usable(store: Store) -> None:
 
 async def test_foreign_keys_hold(store: Store) -> None:
     """SQLite has them off unless it is told."""
-    with pytest.raises(IntegrityError):
+    with pytest.raises(IntegrityError) as failed:
         async with store.write() as tx:
-            await people.add_key(tx, ApiKey(id="k", person="nobody", digest="", created_at=0))
+            await people.add_key(tx, ApiKey(id="k", person="nobody", digest="hush", created_at=0))
+    assert "hush" not in str(failed.value), "what was to be stored is no matter for the log"
 
 
 async def test_the_file_is_safe(store: Store) -> None:
