@@ -17,9 +17,9 @@ find_python() {
     return 1
 }
 
-# What the environment was made from: it is renewed when any of this changes.
+# What the environment was made from, the sources that are compiled included: it is renewed when any of this changes.
 stamp() {
-    { "$1" -VV; pwd; cat pyproject.toml proxy/wire/*.py proxy/wire/*.py[xi] proxy/wire/*.pxd; } | cksum
+    { "$1" -VV; pwd; cat pyproject.toml proxy/*.p[yx]* proxy/*/*.p[yx]*; } | cksum
 }
 
 make_environment() {
@@ -34,7 +34,8 @@ make_environment() {
         "$python" -m venv --clear .venv
     fi
     .venv/bin/python -m pip install --quiet --upgrade 'pip>=25.1'    # the first that knows --group
-    .venv/bin/python -m pip install --quiet --editable . --group test --group lint
+    # pip passes on what the build tools have to say to each other.
+    PYTHONWARNINGS=ignore .venv/bin/python -m pip install --quiet --editable . --group test --group lint
     printf '%s\n' "$wanted" >.venv/stamp
 }
 

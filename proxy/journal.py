@@ -1,3 +1,4 @@
+# cython: annotation_typing=False, binding=False
 """The journal: the proxy's append-only local log, written before a statement goes upstream (DESIGN.md promise 4).
 
 Owns the directory (one process at a time), the lines not yet written, the segments and their bounds. A line is opaque
@@ -28,7 +29,7 @@ import msgspec
 import structlog
 
 from proxy import files, segments
-from proxy.contract.record import Chain
+from proxy.contract.chain import Chain
 from proxy.segments import OpenSession, Position
 
 LAZY_BYTES = 262_144

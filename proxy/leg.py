@@ -13,8 +13,6 @@ from proxy.errors import ClientGone, ProtocolViolation
 
 HEADER_BYTES = 5
 READ_AHEAD_BYTES = 65_536
-WRITE_HIGH_BYTES = 65_536
-"""Above this many unsent bytes the other leg stops reading; it starts again at a quarter of it."""
 LINGER_S = 2.0
 
 
@@ -40,7 +38,9 @@ class Leg(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep the transport (asyncio.Protocol)."""
         self.transport = cast("asyncio.Transport", transport)
-        self.transport.set_write_buffer_limits(high=WRITE_HIGH_BYTES, low=WRITE_HIGH_BYTES // 4)
+        # As soon as the kernel takes no more, the other leg stops reading: what a session may hold is one chunk. And
+        # with a limit of 0 uvloop sends at once; it would else wait for the end of the event loop's round.
+        self.transport.set_write_buffer_limits(high=0)
 
     def data_received(self, data: bytes) -> None:
         """Hand the chunk to the relay, or keep it for `read` (asyncio.Protocol)."""

@@ -1,14 +1,14 @@
+# cython: annotation_typing=False, binding=False
 """One session's records: chains them and hands them to the journal.
 
 It decides when a record must be on its way before anything else happens (`before`) and when it may follow (`after`).
 It never looks into a statement (see `proxy.wire.tracker`).
 """
 
-from collections.abc import Iterable
-
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from proxy.contract.record import AuthRefused, Chain, Record, SessionEnd, SessionStart
+from proxy.contract.chain import Chain
+from proxy.contract.record import AuthRefused, Record, SessionEnd, SessionStart
 from proxy.journal import Journal
 
 
@@ -26,18 +26,25 @@ class Recorder:
         """Write the first record: from now on the session owes an end. Raises JournalError."""
         self._journal.append_start(self._chain, self._chain.seal(record))
 
-    def before(self, records: Iterable[Record]) -> None:
-        """Write records whose cause must not go on until they are written. Raises JournalError."""
-        self._journal.append(b"\n".join([self._chain.seal(record) for record in records]))
+    def before(self, records: list[Record]) -> None:
+        """Write records (one at least) whose cause must not go on until they are written. Raises JournalError."""
+        if len(records) == 1:
+            self._journal.append(self._chain.seal(records[0]))
+        else:
+            self._journal.append(b"\n".join([self._chain.seal(record) for record in records]))
 
-    def after(self, records: Iterable[Record]) -> None:
+    def settle(self) -> None:
+        """Do what was put off so that nobody had to wait for it."""
+        self._chain.settle()
+
+    def after(self, records: list[Record]) -> None:
         """Write records of what has happened, with the next write or within milliseconds. Raises JournalError."""
         for record in records:
             self._journal.append_lazily(self._chain.seal(record))
 
     def refuse(self, record: AuthRefused) -> None:
-        """Write the only record of a connection that was not admitted. Raises JournalError."""
-        self._journal.append(self._chain.seal(record))
+        """Write the only record of a connection that was not admitted, signed. Raises JournalError."""
+        self._journal.append(self._chain.seal_signed(record, self._key))
 
     def end(self, record: SessionEnd) -> None:
         """Write the last record, signed. Raises JournalError."""

@@ -1,3 +1,4 @@
+# cython: annotation_typing=False, binding=False
 """The hot path: both directions of an admitted session, until something ends it.
 
 Client to PostgreSQL: only whole messages go on, and only when the records they need are written. PostgreSQL to client:
@@ -23,6 +24,7 @@ Cause = SessionError | Literal["client", "upstream"]
 """Why the relay ended: a fault, or which of the two sides stopped talking."""
 
 ERROR = ord("E")
+_now = time.monotonic_ns
 FATAL_MARKS = (b"VFATAL\0", b"VPANIC\0")
 
 
@@ -37,6 +39,8 @@ class Relay:
         "_injected",
         "_recorder",
         "_settled",
+        "_to_client",
+        "_to_upstream",
         "_upstream",
         "bytes_in",
         "ended",
@@ -47,6 +51,9 @@ class Relay:
     def __init__(self, client: Leg, upstream: Leg, tracker: Tracker, recorder: Recorder, *, limit: int) -> None:
         self._client = client
         self._upstream = upstream
+        # A transport that is closing throws away what it is given.
+        self._to_client = client.transport.write
+        self._to_upstream = upstream.transport.write
         self._recorder = recorder
         self._frontend = FrontendFramer(limit)
         self._backend = BackendFramer()
@@ -81,11 +88,12 @@ class Relay:
         if self.ended.done():
             return
         if messages:
-            records = self.tracker.requests(messages, time.monotonic_ns())
+            records = self.tracker.requests(messages, _now())
             if records and not self._record_before(records):
                 return
         if forward:
-            self._upstream.write(forward)
+            self._to_upstream(forward)
+            self._recorder.settle()
         if self._frontend.error is not None:
             self._end(ProtocolViolation(self._frontend.error, detail=self._frontend.error))
 
@@ -109,25 +117,25 @@ class Relay:
 
     def _from_upstream(self, data: bytes) -> None:
         messages = self._backend.feed(data)
-        if messages:
-            records = self.tracker.responses(
-                messages,
-                time.monotonic_ns(),
-                copy_in=self._frontend.copy_bytes,
-                copy_out=self._backend.copy_bytes,
-            )
-            if records:
-                self._record_after(records)
         if self._closing:
             self._forward_last(data, messages)
         elif self._injected:
             self._forward_with_ours(data)
         else:
-            self._client.write(data)
+            self._to_client(data)
+        if messages:  # Noted after it is forwarded, so that nobody waits for it.
+            self._note_responses(messages)
         if self._backend.error is not None:
             self._end("upstream")
         if self._client.ended and not self.tracker.busy and not self.tracker.terminated:
             self._end("client")
+
+    def _note_responses(self, messages: list[tuple[int, bytes, int]]) -> None:
+        records = self.tracker.responses(
+            messages, _now(), copy_in=self._frontend.copy_bytes, copy_out=self._backend.copy_bytes
+        )
+        if records:
+            self._record_after(records)
 
     def record(self, record: Record) -> None:
         """Write a record that is not a statement's."""

@@ -12,7 +12,7 @@ import msgspec
 import structlog
 
 from proxy import files
-from proxy.contract.record import Chain, RecordError, SessionStart, decode, line_hash
+from proxy.contract.record import Chain, RecordError, SessionStart, decode
 
 SUFFIX = ".ndjson"
 DIGITS = 20
@@ -246,8 +246,7 @@ def _follow(found: dict[str, OpenSession], line: bytes, path: Path, offset: int)
     if heading.type == "session.end":
         found.pop(heading.session, None)
     elif (session := found.get(heading.session)) is not None and heading.seq >= session.chain.next_seq:
-        session.chain.next_seq = heading.seq + 1
-        session.chain.head = line_hash(line)
+        session.chain.follow(heading.seq, line)
 
 
 def _lines(path: Path) -> Iterator[tuple[int, bytes]]:

@@ -8,18 +8,41 @@ Times are nanoseconds since the epoch; fields whose value is their default are l
 """
 
 import base64
-import hashlib
-import time
 from collections.abc import Iterable
 from typing import Literal, TypeAlias
 
 import msgspec
 from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-RECORD_VERSION = 1
-GENESIS = ""
-"""What a session's first record has as `prev`."""
+from proxy.contract.chain import GENESIS, RECORD_VERSION, SIGNATURE_MARK, Chain, line_hash
+
+__all__ = [
+    "GENESIS",
+    "AnyRecord",
+    "AuthRefused",
+    "Cancel",
+    "Chain",
+    "ChainError",
+    "Copy",
+    "EndReason",
+    "GrantExtended",
+    "Notice",
+    "Outcome",
+    "Parameter",
+    "Record",
+    "RecordError",
+    "SessionEnd",
+    "SessionStart",
+    "StatementEnd",
+    "StatementStart",
+    "Tls",
+    "TransactionState",
+    "decode",
+    "line_hash",
+    "verify_chain",
+    "verify_signature",
+]
 
 TransactionState: TypeAlias = Literal["I", "T", "E"]
 """ReadyForQuery's own letters: idle, in a transaction, in a failed transaction."""
@@ -56,12 +79,16 @@ class Record(msgspec.Struct, kw_only=True, omit_defaults=True, tag_field="type")
 
 
 class Parameter(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One bound value: `value` (None is SQL NULL) or, where its type is not one we decode, `base64`."""
+    """One bound value: `value` (None is SQL NULL) or, where its type is not one we decode, `base64`.
+
+    Where the access profile says that values are not recorded, it is `withheld`.
+    """
 
     type: int
     """The type's OID, 0 where the client left it to the server."""
     value: str | int | float | bool | None = None
     base64: str | None = None
+    withheld: bool = False
 
 
 class Tls(msgspec.Struct, frozen=True, kw_only=True):
@@ -174,6 +201,8 @@ class AuthRefused(Record, kw_only=True, tag="auth.refused"):
     address: str | None = None
     grant: str | None = None
     """Set only where the token's signature was good."""
+    signature: str = ""
+    """As in `SessionEnd`."""
 
 
 class SessionEnd(Record, kw_only=True, tag="session.end"):
@@ -198,9 +227,7 @@ AnyRecord: TypeAlias = (
     SessionStart | StatementStart | StatementEnd | Copy | Cancel | Notice | GrantExtended | AuthRefused | SessionEnd
 )
 
-_encode = msgspec.json.Encoder().encode
 _decoder: msgspec.json.Decoder[AnyRecord] = msgspec.json.Decoder(AnyRecord)
-_SIGNATURE_MARK = b',"signature":"'
 
 
 class RecordError(Exception):
@@ -226,46 +253,9 @@ def decode(line: bytes) -> AnyRecord:
     return record
 
 
-def line_hash(line: bytes) -> str:
-    """What the next record of the session has as `prev`: SHA-256 of the line without its newline, in hex."""
-    return hashlib.sha256(line).hexdigest()
-
-
-class Chain:
-    """One session's chain: numbers its records and joins them."""
-
-    __slots__ = ("head", "next_seq", "session")
-
-    def __init__(self, session: str, *, next_seq: int = 0, head: str = GENESIS) -> None:
-        self.session = session
-        self.next_seq = next_seq
-        self.head = head
-
-    def seal(self, record: Record, *, at: int | None = None) -> bytes:
-        """Complete `record` and return its line, without newline; the chain's head moves on."""
-        record.v = RECORD_VERSION
-        record.session = self.session
-        record.seq = self.next_seq
-        record.at = time.time_ns() if at is None else at
-        record.prev = self.head
-        line = _encode(record)
-        self.next_seq += 1
-        self.head = hashlib.sha256(line).hexdigest()
-        return line
-
-    def seal_signed(self, record: SessionEnd, key: Ed25519PrivateKey, *, at: int | None = None) -> bytes:
-        """As `seal`, for the last record: signed by the proxy's key, and so is, through `prev`, all before it."""
-        record.signature = ""
-        unsigned = self.seal(record, at=at)[:-1]
-        signature = base64.b64encode(key.sign(unsigned))
-        line = unsigned + _SIGNATURE_MARK + signature + b'"}'
-        self.head = line_hash(line)
-        return line
-
-
 def verify_signature(line: bytes, key: Ed25519PublicKey) -> None:
-    """Check the signature on a `session.end` line. Raises ChainError."""
-    unsigned, mark, rest = line.rpartition(_SIGNATURE_MARK)
+    """Check the signature on a `session.end` or `auth.refused` line. Raises ChainError."""
+    unsigned, mark, rest = line.rpartition(SIGNATURE_MARK)
     try:
         if not mark or not rest.endswith(b'"}'):
             raise ValueError("no signature")

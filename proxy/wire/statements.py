@@ -189,5 +189,7 @@ def _parameters(body: bytes, at: int, types: tuple[int, ...], *, typed_only: boo
             at += size
         if size < -1 or at > len(body):
             raise ValueError("a value's length")
-        values.append(Parameter(types[index]) if typed_only else decode(types[index], formats[index], raw))
+        values.append(
+            Parameter(types[index], withheld=True) if typed_only else decode(types[index], formats[index], raw)
+        )
     return values
