@@ -89,8 +89,10 @@ def join_token(
 ) -> None:
     """Print a token that one proxy can join with, once, within an hour."""
     with _faults_told():
-        token, _ = _run(_initialised(config), lambda services: proxies.new_token(services, proxy=proxy, by=BY))
-    typer.echo(token)
+        made = _run(_initialised(config), lambda services: proxies.new_token(services, proxy=proxy, by=BY))
+        if isinstance(made, Failure):
+            raise CommandError(made.detail)
+    typer.echo(made.value[0])
 
 
 @app.command("rotate-keys")

@@ -48,7 +48,8 @@ async def join_proxy(request: Request, services: Office) -> Response:
 @router.post("/proxies/join-tokens", status_code=201)
 async def create_join_token(services: Office, caller: Admin, new: NewJoinToken | None = None) -> JoinTokenOut:
     """A token that one proxy can join with, once, within an hour. It is shown this once."""
-    text, expires_at = await proxies.new_token(services, proxy=None if new is None else new.proxy, by=caller.name)
+    made = await proxies.new_token(services, proxy=None if new is None else new.proxy, by=caller.name)
+    text, expires_at = unwrap(made)
     return JoinTokenOut.model_validate({"join_token": text, "expires_at": expires_at})
 
 

@@ -34,6 +34,8 @@ NOT_JOINED = Failure(
     "the join token is unknown, used, expired, or not for this proxy; ask for one with `curfew-control join-token`",
 )
 
+BAD_NAME = Failure(Reason.INVALID, "a proxy's name has lower-case letters, digits, '-', '_' and '.', at most 63")
+
 TAKEN = Failure(
     Reason.CONFLICT,
     "a proxy of this name has joined with another key; to replace it, ask for a join token for this name: "
@@ -43,8 +45,10 @@ TAKEN = Failure(
 log = structlog.get_logger(__name__)
 
 
-async def new_token(services: Services, *, proxy: str | None, by: str) -> tuple[str, int]:
+async def new_token(services: Services, *, proxy: str | None, by: str) -> Result[tuple[str, int]]:
     """A join token, shown once, and when it expires. With `proxy`, only for the proxy of this name."""
+    if proxy is not None and not _is_name(proxy):
+        return BAD_NAME
     now = services.clock()
     new = new_join_token()
     token = JoinToken(
@@ -53,7 +57,7 @@ async def new_token(services: Services, *, proxy: str | None, by: str) -> tuple[
     async with services.store.write() as tx:
         await proxies.add_join_token(tx, token)
     log.info("join token made", proxy=proxy, by=by)
-    return new.text, token.expires_at
+    return Success((new.text, token.expires_at))
 
 
 async def join(services: Services, joining: Joining) -> Result[Joined]:
@@ -84,15 +88,21 @@ async def join(services: Services, joining: Joining) -> Result[Joined]:
 
 
 def _fault(joining: Joining) -> Failure | None:
-    try:
-        msgspec.convert(joining.name, Name)
-    except msgspec.ValidationError:
-        return Failure(Reason.INVALID, "name: lower-case letters, digits, '-', '_' and '.', at most 63")
+    if not _is_name(joining.name):
+        return BAD_NAME
     try:
         public_key(joining.public_key)
     except ValueError:
         return Failure(Reason.INVALID, "public_key: must be an Ed25519 key, 32 bytes in base64url")
     return None
+
+
+def _is_name(text: str) -> bool:
+    try:
+        msgspec.convert(text, Name)
+    except msgspec.ValidationError:
+        return False
+    return True
 
 
 async def page(services: Services, *, after: str | None, limit: int) -> tuple[Sequence[Proxy], str | None]:

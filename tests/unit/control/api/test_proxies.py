@@ -76,6 +76,12 @@ async def test_a_name_is_not_taken_over(desk: Desk) -> None:
     assert keys == [proof.public_text(edge.key.public_key()) for edge in (second, first)]
 
 
+@pytest.mark.parametrize("name", ["", "Edge", "a b", "\ud800", "x" * 64])
+async def test_a_join_token_for_nobody(desk: Desk, name: str) -> None:
+    """No proxy can have this name."""
+    assert (await desk.call("root", "POST", "/v1/proxies/join-tokens", {"proxy": name})).status_code == 422
+
+
 @pytest.mark.parametrize(
     "changed",
     [
