@@ -235,8 +235,8 @@ async def test_broken_chain_is_a_fault_at_control_and_holds_up_nobody(real_contr
     broken, whole = Session(real_proxy, "edge-6"), Session(real_proxy, "edge-6")
     whole.start()
     broken.start()
-    broken.chain.head = "0" * 64
-    real_proxy.journal.append(broken.chain.seal(Notice(severity="NOTICE", sqlstate="00000", message="forged")))
+    forged = Chain(broken.chain.session, next_seq=broken.chain.next_seq, head="0" * 64)
+    real_proxy.journal.append(forged.seal(Notice(severity="NOTICE", sqlstate="00000", message="forged")))
     whole.statement()
     whole.end()
     async with real_proxy.running(real_proxy.link(name="edge-6", token=real_control.service.join_token)) as link:
