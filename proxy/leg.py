@@ -39,8 +39,9 @@ class Leg(asyncio.Protocol):
         """Keep the transport (asyncio.Protocol)."""
         self.transport = cast("asyncio.Transport", transport)
         # As soon as the kernel takes no more, the other leg stops reading: what a session may hold is one chunk. And
-        # with a limit of 0 uvloop sends at once; it would else wait for the end of the event loop's round.
-        self.transport.set_write_buffer_limits(high=0)
+        # above the limit uvloop sends at once; it would else wait for the end of the event loop's round. (Not 0: its
+        # TLS then pauses even when nothing is left to send.)
+        self.transport.set_write_buffer_limits(high=1, low=0)
 
     def data_received(self, data: bytes) -> None:
         """Hand the chunk to the relay, or keep it for `read` (asyncio.Protocol)."""
