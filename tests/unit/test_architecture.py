@@ -12,10 +12,10 @@ ROOT = Path(__file__).resolve().parents[2]
 FILE_LINES = 450
 TEST_FILE_LINES = 500
 FUNCTION_LINES = 60
-MODULES = sorted(path for part in ("proxy", "control", "tests") for path in (ROOT / part).rglob("*.py"))
+MODULES = sorted(path for part in ("proxy", "control", "deploy", "tests") for path in (ROOT / part).rglob("*.py"))
 MAY_SLEEP = "tests/harness/waiting.py"
 DRIVERS = {"aiosqlite", "asyncpg", "sqlite3"}
-MAY_DRIVE = ("control/store/", "proxy/stop.py", "proxy/backends.py", "tests/")
+MAY_DRIVE = ("control/store/", "proxy/stop.py", "proxy/backends.py", "deploy/demo/", "tests/")
 
 
 def name(path: Path) -> str:
