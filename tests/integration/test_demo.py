@@ -64,7 +64,12 @@ def test_it_stays_up_until_it_is_interrupted(scratch: Path) -> None:
         lines = [line.strip() for line in said.splitlines() if line.startswith("    ")]
         psql = next(line for line in lines if " psql " in line)
         assert "orders_customer_fkey" in run(["sh", "-c", psql], text="\\d orders\n", environment=path).stdout
-        for command, expected in {"requests": "", "sessions": "orders/orders", "replay": "#1", "verify": "ok: "}.items():
+        for command, expected in {
+            "requests": "",
+            "sessions": "orders/orders",
+            "replay": "#1",
+            "verify": "ok: ",
+        }.items():
             line = next(line for line in lines if f"curfew {command}" in line)
             assert expected in run(["sh", "-c", line]).stdout
         up.signal(signal.SIGINT)
