@@ -35,8 +35,9 @@ class Checked(msgspec.Struct, frozen=True, kw_only=True):
     records: int
     statements: int
     proxy: str | None
-    signature: Literal["good", "not checked", "none"]
-    """`none`: a refused connection, whose one record is not signed."""
+    refused: bool
+    """A connection that was not admitted: its one record is all that there is."""
+    signature: Literal["good", "not checked"]
     fault: str | None = None
     seq: int | None = None
     """The first bad record."""
@@ -81,7 +82,7 @@ def check(lines: Iterable[bytes], keys: Sequence[Ed25519PublicKey], *, session: 
     seq: int | None = None
     try:
         verify_chain(counted)
-        if keys and not counted.refused and not any(_signed(counted.last, key) for key in keys):
+        if keys and not any(_signed(counted.last, key) for key in keys):
             raise ChainError("the last record is not signed by this proxy", seq=counted.records - 1)
     except ChainError as error:
         fault, seq = str(error), error.seq
@@ -92,7 +93,8 @@ def check(lines: Iterable[bytes], keys: Sequence[Ed25519PublicKey], *, session: 
         records=counted.records,
         statements=counted.statements,
         proxy=counted.proxy,
-        signature="none" if counted.refused else "good" if keys and not fault else "not checked",
+        refused=counted.refused,
+        signature="good" if keys and not fault else "not checked",
         fault=fault,
         seq=seq,
     )

@@ -181,12 +181,12 @@ def _report(one: checking.Checked) -> None:
         where = f"record {one.seq}" if one.seq is not None else "its records"
         screen.say(f"BAD: session {one.session}, {where}: {one.fault} (before it: {counts})")
         return
-    found = {
-        "good": f"{counts}, chain whole, signed by {f'proxy {one.proxy}' if one.proxy else 'its proxy'}",
-        "not checked": f"{counts}, chain whole, signature NOT checked (give --public-key)",
-        "none": "a refused connection, which proxies do not sign: this one record proves nothing",
+    whole = "a refused connection" if one.refused else f"{counts}, chain whole"
+    signed = {
+        "good": f"signed by {f'proxy {one.proxy}' if one.proxy else 'its proxy'}",
+        "not checked": "signature NOT checked (give --public-key)",
     }
-    screen.say(f"ok: session {one.session}: {found[one.signature]}")
+    screen.say(f"ok: session {one.session}: {whole}, {signed[one.signature]}")
 
 
 def _count(number: int, noun: str) -> str:

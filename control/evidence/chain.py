@@ -140,7 +140,8 @@ class Ledger:
         record, session = line.record, self.session
         expected, head = (0, GENESIS) if session is None else (session.records, session.head)
         foreign = isinstance(record, SessionStart) and record.proxy != self._proxy
-        unsigned = isinstance(record, SessionEnd) and not any(_signed_by(line.raw, key) for key in self._keys)
+        last = isinstance(record, SessionEnd | AuthRefused)
+        unsigned = last and not any(_signed_by(line.raw, key) for key in self._keys)
         checks = (
             (session is not None and session.state is not State.OPEN, Kind.AFTER_END, "the session has ended"),
             (record.seq != expected, Kind.GAP, f"expected record {expected}"),

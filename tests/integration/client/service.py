@@ -8,7 +8,7 @@ import httpx2
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from proxy.contract import proof
-from proxy.contract.record import Chain, Record, SessionEnd
+from proxy.contract.record import AuthRefused, Chain, Record, SessionEnd
 from tests.harness.certs import Authority
 from tests.harness.ports import free_port
 from tests.harness.processes import Process, run
@@ -128,7 +128,7 @@ class Edge:
         lines = []
         for number, record in enumerate(records):
             moment = at + number * step_ns
-            if isinstance(record, SessionEnd):
+            if isinstance(record, SessionEnd | AuthRefused):
                 lines.append(chain.seal_signed(record, self.key, at=moment))
             else:
                 lines.append(chain.seal(record, at=moment))

@@ -5,10 +5,13 @@ from collections.abc import Callable
 from itertools import count
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from proxy.contract import proof
 from proxy.contract.record import (
     AuthRefused,
     Cancel,
+    Chain,
     Copy,
     Notice,
     Outcome,
@@ -196,19 +199,38 @@ def test_records_are_verified_from_the_service(somebody: Somebody, edge: Edge, s
 
 
 def test_a_session_that_is_not_whole_is_found_out(somebody: Somebody, edge: Edge) -> None:
-    """One without an end, one with another proxy's key, and a refused connection proves nothing."""
-    running, refused = new_session(), new_session()
+    """One without an end, and one with another proxy's key."""
+    running = new_session()
     edge.send(running, start(), asked(1, "SELECT 1"))
-    edge.send(refused, AuthRefused(refusal="expired", user="x", database="orders"))
     eve, key = somebody("eve"), ("--public-key", edge.public_key)
     done = eve.run("verify", running, *key)
     assert done.returncode == 1
     assert f"BAD: session {running}, record 2: the session has no end" in done.stdout
-    assert "proves nothing" in eve.ok("verify", refused, *key)
     whole = new_session()
     edge.send(whole, *story())
     other = edge.public_key[:-2] + ("AA" if edge.public_key[-2:] != "AA" else "BA")
     assert eve.run("verify", whole, "--public-key", other).returncode == 1
+
+
+def test_a_refused_connection_is_verified(somebody: Somebody, edge: Edge) -> None:
+    """Its one record is signed, so that nobody can invent or change it; another key's does not pass."""
+    name = new_session()
+    edge.send(name, AuthRefused(refusal="expired", user="x", database="orders"))
+    eve = somebody("eve")
+    said = eve.ok("verify", name, "--public-key", edge.public_key)
+    assert said == f"ok: session {name}: a refused connection, signed by its proxy\n"
+    stranger = proof.public_text(Ed25519PrivateKey.generate().public_key())
+    done = eve.run("verify", name, "--public-key", stranger)
+    assert done.returncode == 1
+    assert "BAD" in done.stdout
+
+
+def test_the_service_takes_no_refusal_that_is_not_signed(somebody: Somebody, edge: Edge) -> None:
+    """It is kept as a fault, and there is no such session."""
+    name = new_session()
+    line = Chain(name).seal(AuthRefused(refusal="expired", user="x", database="orders"))
+    assert edge.post(line + b"\n").status_code == 409
+    assert name not in somebody("eve").ok("sessions", "--state", "refused")
 
 
 def test_what_was_fetched_is_verified_offline(somebody: Somebody, edge: Edge) -> None:

@@ -12,7 +12,7 @@ async def sessions(edge: Edge) -> None:
     assert (await edge.ship(*edge.session("adas", grant="grt_a"))).is_success
     assert (await edge.ship(edge.session("bobs", person="bob", grant="grt_b")[0])).is_success
     refused = AuthRefused(refusal="expired", user="ada", database="orders", grant="grt_a")
-    assert (await edge.ship(Chain("no").seal(refused))).is_success
+    assert (await edge.ship(Chain("no").seal_signed(refused, edge.key))).is_success
 
 
 @pytest.mark.parametrize(

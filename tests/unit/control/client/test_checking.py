@@ -54,10 +54,30 @@ def test_without_a_key_nothing_counts_as_signed() -> None:
     assert checking.check(session(), []).signature == "not checked"
 
 
-def test_a_refused_connection_has_no_signature() -> None:
-    """Its one record must not pass for a proven session."""
-    line = Chain("ses_1").seal(AuthRefused(refusal="expired", user="x", database="orders"))
-    assert checking.check([line], [PUBLIC]).signature == "none"
+REFUSED = AuthRefused(refusal="expired", user="x", database="orders")
+
+
+def test_a_refused_connection_is_proven_by_its_signature() -> None:
+    """Its one record is signed; without a key nobody knows by whom."""
+    line = Chain("ses_1").seal_signed(REFUSED, KEY)
+    proven = checking.check([line], [PUBLIC])
+    assert (proven.fault, proven.refused, proven.signature) == (None, True, "good")
+    assert checking.check([line], []).signature == "not checked"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        Chain("ses_1").seal(REFUSED),
+        Chain("ses_1").seal_signed(REFUSED, Ed25519PrivateKey.from_private_bytes(b"o" * 32)),
+    ],
+    ids=["unsigned", "another key"],
+)
+def test_a_refused_connection_that_nobody_signed_proves_nothing(line: bytes) -> None:
+    """Anybody could have written it."""
+    found = checking.check([line], [PUBLIC])
+    assert (found.fault, found.seq) == ("the last record is not signed by this proxy", 0)
+    assert found.signature == "not checked"
 
 
 @pytest.mark.parametrize(

@@ -151,10 +151,31 @@ def test_another_proxys_session_is_refused() -> None:
     assert not taken.new
 
 
+def refused() -> AuthRefused:
+    """The only record of a connection that was not admitted."""
+    return AuthRefused(refusal="expired", user="ada", database="orders")
+
+
+def test_a_refused_connection_is_signed_by_the_proxy() -> None:
+    """By one of its keys, whichever; and what is not is no session at all."""
+    assert judge(Chain("s1").seal_signed(refused(), OTHER)).flaw is None
+    signed = Chain("s1").seal_signed(refused(), KEY)
+    forged = (
+        Chain("s1").seal(refused()),
+        Chain("s1").seal_signed(refused(), Ed25519PrivateKey.generate()),
+        signed.replace(b"ada", b"eve"),
+    )
+    for line in forged:
+        taken = judge(line)
+        assert taken.flaw is not None
+        assert taken.flaw.kind is Kind.SIGNATURE
+        assert (taken.session, taken.new) == (None, [])
+
+
 def test_a_refused_connection_is_one_record() -> None:
     """And nothing comes behind it."""
     chain = Chain("s1")
-    lines = [chain.seal(AuthRefused(refusal="expired", user="ada", database="orders")), chain.seal(start())]
+    lines = [chain.seal_signed(refused(), KEY), chain.seal(start())]
     taken = judge(*lines)
     assert taken.session is not None
     assert (taken.session.state, taken.session.person, len(taken.new)) == (State.REFUSED, None, 1)

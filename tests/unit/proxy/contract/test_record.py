@@ -172,9 +172,33 @@ def test_a_whole_session_verifies() -> None:
     assert verify_chain(session()) == 8
 
 
-def test_a_refused_login_verifies_without_signature() -> None:
-    """It is the only record of its session."""
-    assert verify_chain([Chain("ses_1").seal(AuthRefused(refusal="expired", user="u", database="d"))], PUBLIC) == 1
+def refused() -> AuthRefused:
+    """The only record of a connection that was not admitted."""
+    return AuthRefused(refusal="expired", user="u", database="d", grant="grt_1")
+
+
+def test_a_refused_login_verifies() -> None:
+    """It is the only record of its session, and signed as a session's end is."""
+    line = Chain("ses_1").seal_signed(refused(), KEY)
+    assert verify_chain([line], PUBLIC) == 1
+    assert verify_chain([line]) == 1
+
+
+FORGED_REFUSALS = {
+    "unsigned": Chain("ses_1").seal(refused()),
+    "another key's": Chain("ses_1").seal_signed(refused(), Ed25519PrivateKey.generate()),
+    "edited": Chain("ses_1").seal_signed(refused(), KEY).replace(b"grt_1", b"grt_2"),
+    "a session's end's": Chain("ses_1").seal_signed(refused(), KEY)[:-90]
+    + Chain("ses_1").seal_signed(end(), KEY)[-90:],
+}
+
+
+@pytest.mark.parametrize("line", FORGED_REFUSALS.values(), ids=FORGED_REFUSALS.keys())
+def test_a_refused_login_that_the_proxy_did_not_sign_is_found(line: bytes) -> None:
+    """Or anybody could put words into its mouth."""
+    assert verify_chain([line]) == 1
+    with pytest.raises(ChainError, match="not signed by this key"):
+        verify_chain([line], PUBLIC)
 
 
 def test_a_chain_goes_on_after_a_restart() -> None:
@@ -277,10 +301,10 @@ def test_a_chain_is_of_one_session_without_gaps(name: str, seq: int) -> None:
 
 
 def test_a_refusal_inside_a_session_is_found() -> None:
-    """`auth.refused` stands alone: behind a start it would end the session without a signature."""
+    """`auth.refused` stands alone: behind a start it would end the session with nothing said of its work."""
     chain = Chain("ses_1")
-    lines = [chain.seal(start()), chain.seal(AuthRefused(refusal="x", user="u", database="d"))]
-    with pytest.raises(ChainError):
+    lines = [chain.seal(start()), chain.seal_signed(refused(), KEY)]
+    with pytest.raises(ChainError, match="a refused login inside a session"):
         verify_chain(lines, PUBLIC)
 
 
