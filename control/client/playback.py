@@ -100,7 +100,9 @@ def result(item: Item) -> tuple[str, str]:
 
 
 def parameter(value: dict[str, Any]) -> str:
-    """A bound value as SQL would write it; NULL is bare, so no text can be taken for it."""
+    """A bound value as SQL would write it; what is bare (NULL, withheld) is no text, so none can be taken for it."""
+    if value.get("withheld"):
+        return f"withheld (type {value.get('type', 0)})"
     if value.get("base64") is not None:
         return f"base64 '{value['base64']}' (type {value.get('type', 0)})"
     content = value.get("value")

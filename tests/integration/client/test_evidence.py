@@ -68,7 +68,14 @@ def story() -> list[Record]:
     """A session in which something of every kind happens."""
     return [
         start(),
-        asked(1, EVIL, Parameter(type=25, value="NULL"), Parameter(type=23), Parameter(type=17, base64="AAE=")),
+        asked(
+            1,
+            EVIL,
+            Parameter(type=25, value="NULL"),
+            Parameter(type=23),
+            Parameter(type=17, base64="AAE="),
+            Parameter(type=23, withheld=True),
+        ),
         StatementEnd(statement=1, duration=12 * MS, rows=3, tags=["SELECT 3"], state="I"),
         asked(2, "COPY t FROM stdin"),
         Copy(statement=2, direction="in", bytes=999),
@@ -108,6 +115,7 @@ def test_a_replay_tells_the_story_and_nothing_acts_on_the_terminal(somebody: Som
         "= 'NULL'",
         "= NULL",
         "= base64 'AAE=' (type 17)",
+        "= withheld (type 23)",
         "#2     > COPY t FROM stdin",
         "COPY COPY in, 999 bytes",
         "#2     ERROR 42P01 no \\x1b[31mtable (2 ms)",

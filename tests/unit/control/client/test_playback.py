@@ -74,10 +74,13 @@ def test_each_result_has_its_words(fields: Fields, expected: str) -> None:
         ({"type": 16, "value": False}, "false"),
         ({"type": 701, "value": 1.5}, "1.5"),
         ({"type": 25, "value": None}, "NULL"),
+        ({"type": 23, "withheld": True}, "withheld (type 23)"),
+        ({"type": 0, "value": None, "withheld": True}, "withheld (type 0)"),
+        ({"type": 25, "value": "withheld (type 23)", "withheld": False}, "'withheld (type 23)'"),
     ],
 )
 def test_values_are_written_as_sql_would(value: Fields, text: str) -> None:
-    """An empty text, the text NULL and NULL are three different things."""
+    """An empty text, the text NULL, NULL, and a value that was not recorded are four different things."""
     assert playback.parameter(value) == text
 
 

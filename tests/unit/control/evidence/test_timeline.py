@@ -131,15 +131,16 @@ def test_every_record_has_a_kind() -> None:
 
 
 def test_parameters_are_told_with_their_nulls() -> None:
-    """As the record has them."""
+    """As the record has them, and one that was withheld is not taken for a NULL."""
+    values = [Parameter(type=25, value=None), Parameter(type=23, value=5), Parameter(type=23, withheld=True)]
     record = StatementStart(
         statement=1,
         kind="execute",
         sql="SELECT $1",
-        parameters=[Parameter(type=25, value=None), Parameter(type=23, value=5)],
+        parameters=values,
         state="T",
         transaction=3,
     )
     (item,) = tell(record)
-    assert item["parameters"] == [Parameter(type=25, value=None), Parameter(type=23, value=5)]
+    assert item["parameters"] == values
     assert item["mode"] == "execute"
