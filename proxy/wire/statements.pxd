@@ -14,5 +14,10 @@ cdef class PreparedStatements:
 @cython.locals(portal_end=Py_ssize_t, name_end=Py_ssize_t)
 cpdef object read_bind(bytes body, PreparedStatements prepared, policy)
 
-@cython.locals(count=Py_ssize_t, format_count=Py_ssize_t, index=Py_ssize_t, size=Py_ssize_t, values=list, formats=tuple)
-cdef object _parameters(bytes body, Py_ssize_t at, tuple types, bint typed_only)
+@cython.locals(count=Py_ssize_t, format_count=Py_ssize_t, index=Py_ssize_t, size=Py_ssize_t, formats=list, values=list)
+cdef list _parameters(bytes body, Py_ssize_t at, tuple types, bint typed_only)
+
+cdef Py_ssize_t _uint16(bytes body, Py_ssize_t at) except? -2
+
+@cython.locals(high=Py_ssize_t)
+cdef Py_ssize_t _int32(bytes body, Py_ssize_t at) except? -2

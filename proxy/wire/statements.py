@@ -17,8 +17,6 @@ from proxy.wire.secrets import mask
 from proxy.wire.values import decode
 
 _UINT16 = struct.Struct("!H")
-_INT32 = struct.Struct("!i")
-_TEXT = (0,)
 _NONE, _TYPES = Parameters.NONE, Parameters.TYPES  # an enum's member costs a microsecond to look up in Python 3.11
 
 
@@ -158,30 +156,30 @@ def read_bind(body: bytes, prepared: PreparedStatements, policy: Parameters) -> 
     parameters: list[Parameter] | None = None
     if policy is not _NONE:
         try:
-            parameters = _parameters(body, name_end + 1, statement.types, typed_only=policy is _TYPES)
-        except (struct.error, ValueError):
+            parameters = _parameters(body, name_end + 1, statement.types, policy is _TYPES)
+        except (IndexError, ValueError):
             parameters = [Parameter(0, None, base64.b64encode(body).decode())]
     return Portal(body[:portal_end], statement, parameters, len(body) + 5, prepared.round)
 
 
-def _parameters(body: bytes, at: int, types: tuple[int, ...], *, typed_only: bool) -> list[Parameter] | None:
-    """Decode the values of a Bind message behind its two names. Raises struct.error or ValueError."""
-    (format_count,) = _UINT16.unpack_from(body, at)
-    formats = struct.unpack_from(f"!{format_count}H", body, at + 2) if format_count else ()
+def _parameters(body: bytes, at: int, types: tuple[int, ...], typed_only: bool) -> list[Parameter] | None:  # noqa: FBT001 positional for the C call
+    """Decode the values of a Bind message behind its two names. Raises IndexError or ValueError."""
+    format_count = _uint16(body, at)
+    formats = [_uint16(body, at + 2 + 2 * index) for index in range(format_count)]
     at += 2 + 2 * format_count
-    (count,) = _UINT16.unpack_from(body, at)
+    count = _uint16(body, at)
     at += 2
     if not count:
         return None
     if format_count not in (0, 1, count):
         raise ValueError("as many formats as values, one, or none")
     if format_count != count:
-        formats = (formats or _TEXT) * count
+        formats = (formats or [0]) * count
     if len(types) < count:
         types += (0,) * (count - len(types))
     values = []
     for index in range(count):
-        (size,) = _INT32.unpack_from(body, at)
+        size = _int32(body, at)
         at += 4
         raw = None
         if size >= 0:
@@ -189,7 +187,17 @@ def _parameters(body: bytes, at: int, types: tuple[int, ...], *, typed_only: boo
             at += size
         if size < -1 or at > len(body):
             raise ValueError("a value's length")
-        values.append(
-            Parameter(types[index], withheld=True) if typed_only else decode(types[index], formats[index], raw)
-        )
+        if typed_only:
+            values.append(Parameter(types[index], withheld=True))
+        else:
+            values.append(decode(types[index], formats[index], raw))
     return values
+
+
+def _uint16(body: bytes, at: int) -> int:
+    return body[at] << 8 | body[at + 1]
+
+
+def _int32(body: bytes, at: int) -> int:
+    high = _uint16(body, at)
+    return (high << 16 | _uint16(body, at + 2)) - (high >> 15 << 32)

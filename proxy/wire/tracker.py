@@ -12,7 +12,7 @@ SQL, and does no IO.
 
 from collections import deque
 from collections.abc import Iterable
-from typing import Literal, cast
+from typing import Literal
 
 from proxy.contract.record import Copy, Record, StatementEnd, StatementStart, TransactionState
 from proxy.contract.settings import Parameters
@@ -29,7 +29,23 @@ COMMAND_COMPLETE, READY, ERROR, EMPTY_QUERY, SUSPENDED, PARSE_COMPLETE, PARAMETE
 COPY_IN, COPY_OUT, COPY_BOTH = b"GHW"
 
 CopyDirection = Literal["in", "out", "both"]
+_STATES: dict[bytes, TransactionState] = {b"I": "I", b"T": "T", b"E": "E"}
+_TAGS: dict[bytes, tuple[str, int]] = {}
+_MOST_TAGS = 1_000
 _COPY_DIRECTIONS: dict[int, CopyDirection] = {COPY_IN: "in", COPY_OUT: "out", COPY_BOTH: "both"}
+
+
+def read_tag(body: bytes) -> tuple[str, int]:
+    """A command tag, and how many rows it counts. The same few come all the time, so they are kept."""
+    known = _TAGS.get(body)
+    if known is None:
+        tag = body[:-1].decode("utf-8", "backslashreplace")
+        count = tag.rpartition(" ")[2]
+        known = tag, int(count) if count.isascii() and count.isdecimal() else 0
+        if len(_TAGS) >= _MOST_TAGS:
+            _TAGS.clear()
+        _TAGS[body] = known
+    return known
 
 
 class Tracker:
@@ -250,11 +266,9 @@ class Tracker:
         step = self._front(Kind.EXECUTE, Kind.QUERY)
         if step is None:
             return
-        tag = body[:-1].decode("utf-8", "backslashreplace")
-        step.tags.append(tag)
-        count = tag.rpartition(" ")[2]
-        if count.isdecimal():
-            step.rows += int(count)
+        tag = read_tag(body)
+        step.tags.append(tag[0])
+        step.rows += tag[1]
         if step.copying is not None:
             records.append(self._copy_ends(step, failed=False))
         if step.kind == Kind.EXECUTE:
@@ -355,7 +369,7 @@ class Tracker:
     # The end of a round.
 
     def _ready(self, body: bytes, records: list[Record]) -> None:
-        self.state = cast("TransactionState", body[:1].decode("ascii", "replace"))
+        self.state = _STATES.get(body, "E")
         if self._skipping:
             self._skip()
             self._skipping = False
@@ -367,7 +381,8 @@ class Tracker:
             else:
                 self._prepared.ready(idle=self.state == "I")
         if self._finished:
-            records.extend(one.end(self.state) for one in self._finished)
+            for one in self._finished:
+                records.append(one.end(self.state))  # noqa: PERF401 a generator costs more than the one that there is
             self._finished.clear()
         self._bytes_out = self._position
 
