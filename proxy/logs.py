@@ -21,9 +21,9 @@ def configure(level: str, form: Literal["json", "console"]) -> None:
         shared.append(structlog.processors.format_exc_info)
         renderer = structlog.processors.JSONRenderer()
     else:
-        # No local variables in a traceback: one of them may be a token or a password.
-        tracebacks = structlog.dev.RichTracebackFormatter(show_locals=False)
-        renderer = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=tracebacks)
+        # The default would show each frame's local variables, and one of them may be a token or a password.
+        plain = structlog.dev.plain_traceback
+        renderer = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=plain)
     structlog.configure(
         processors=[*shared, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level]),
