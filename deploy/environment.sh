@@ -19,7 +19,7 @@ find_python() {
 
 # What the environment was made from, the sources that are compiled included: it is renewed when any of this changes.
 stamp() {
-    { "$1" -VV; pwd; cat pyproject.toml proxy/*.p[yx]* proxy/*/*.p[yx]*; } | cksum
+    { "$1" -VV; pwd; cat pyproject.toml proxy/*.py proxy/*/*.py proxy/*.p[yx][dix] proxy/*/*.p[yx][dix]; } | cksum
 }
 
 make_environment() {
