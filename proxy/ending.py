@@ -72,12 +72,15 @@ class Ending:
         tracker = self.relay.tracker
         running, open_at_decision = tracker.running, len(tracker.open)
         state = tracker.state
-        gone: Gone | None = None
         left_by_itself = cause == "client" and not tracker.busy
         ended_by_client = cause == "upstream" and tracker.terminated
         if left_by_itself:
             gone = await self._say_goodbye()
-        elif not ended_by_client:
+        elif ended_by_client:
+            gone = None
+        elif cause == "upstream":
+            gone = await self._stop_after_telling(cause)
+        else:
             gone = await self._stop()
         became = outcome(
             tracker,
@@ -102,7 +105,8 @@ class Ending:
             )
         )
         self._measure(reason, decided_at, gone)
-        await self._part(self._farewell(cause, became))
+        if not self.client.transport.is_closing():
+            await self._part(self._farewell(cause, became))
 
     async def _say_goodbye(self) -> Gone | None:
         """Let an idle backend end by itself; a stubborn one is stopped."""
@@ -113,6 +117,12 @@ class Ending:
         except TimeoutError:
             return await self._stop()
         return None
+
+    async def _stop_after_telling(self, cause: Cause) -> Gone | None:
+        """As `_stop`, for an end that nobody decided: the client, who may have another server, waits for no proof."""
+        self.relay.close_in()
+        gone, _ = await asyncio.gather(self._stop(), self._part(self._farewell(cause, "unknown")))
+        return gone
 
     async def _stop(self) -> Gone | None:
         """The verified stop; None where the keeper cannot reach the target and closed sockets must do."""
