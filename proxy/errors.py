@@ -14,7 +14,7 @@ class SessionError(Exception):
     sqlstate = "XX000"
     message = "internal error of the access proxy"
     hint: str | None = None
-    reason: EndReason = "protocol"
+    reason: EndReason = "internal"
 
     def __init__(self, log_text: str = "", *, detail: str | None = None) -> None:
         super().__init__(log_text or self.message)
@@ -26,6 +26,7 @@ class ProtocolViolation(SessionError):  # noqa: N818 PostgreSQL's own name for 0
 
     sqlstate = "08P01"
     message = "protocol violation"
+    reason = "protocol"
 
 
 class TlsRequired(SessionError):  # noqa: N818 says what is required

@@ -25,6 +25,7 @@ class Leg(asyncio.Protocol):
         self._reader: asyncio.Future[None] | None = None
         self._sink: Callable[[bytes], None] | None = None
         self._on_end: Callable[[], None] | None = None
+        self._on_fault: Callable[[Exception], None] = _nothing
         self._reading_paused = False
         self.transport: asyncio.Transport = cast("asyncio.Transport", None)
         self.source: Leg | None = None
@@ -46,7 +47,10 @@ class Leg(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Hand the chunk to the relay, or keep it for `read` (asyncio.Protocol)."""
         if self._sink is not None:
-            self._sink(data)
+            try:
+                self._sink(data)
+            except Exception as error:  # noqa: BLE001 the session's edge: a fault of ours ends this session, in words
+                self._on_fault(error)
             return
         self._inbox += data
         if len(self._inbox) > self._wanted + READ_AHEAD_BYTES:
@@ -103,12 +107,17 @@ class Leg(asyncio.Protocol):
         if not self.transport.is_closing():
             self.transport.write(data)
 
-    def relay_to(self, sink: Callable[[bytes], None], on_end: Callable[[], None]) -> None:
-        """From here on every chunk goes to `sink`, first what has arrived; `on_end` is called once at the end."""
-        self._sink, self._on_end = sink, on_end
+    def relay_to(
+        self, sink: Callable[[bytes], None], on_end: Callable[[], None], on_fault: Callable[[Exception], None]
+    ) -> None:
+        """From here on every chunk goes to `sink`, first what has arrived; `on_end` is called once at the end.
+
+        What `sink` raises goes to `on_fault`.
+        """
+        self._sink, self._on_end, self._on_fault = sink, on_end, on_fault
         self.resume()
         if self._inbox:
-            sink(self.take())
+            self.data_received(self.take())
         if self.ended:
             on_end()
 
@@ -182,5 +191,5 @@ class Leg(asyncio.Protocol):
             self._on_end()
 
 
-def _nothing(_data: bytes) -> None:
-    """Throw the chunk away."""
+def _nothing(_data: object) -> None:
+    """Throw it away."""

@@ -12,6 +12,8 @@ import asyncio
 import time
 from typing import Literal
 
+import structlog
+
 from proxy.contract.record import Record
 from proxy.errors import JournalFailed, ProtocolViolation, SessionError
 from proxy.journal import JournalError
@@ -25,6 +27,7 @@ Cause = SessionError | Literal["client", "upstream"]
 
 ERROR = ord("E")
 _now = time.monotonic_ns
+log = structlog.get_logger(__name__)
 FATAL_MARKS = (b"VFATAL\0", b"VPANIC\0")
 
 
@@ -76,8 +79,8 @@ class Relay:
     def start(self) -> None:
         """Let both directions run."""
         self._client.source, self._upstream.source = self._upstream, self._client
-        self._upstream.relay_to(self._from_upstream, self._upstream_end)
-        self._client.relay_to(self._from_client, self._client_end)
+        self._upstream.relay_to(self._from_upstream, self._upstream_end, self._fault)
+        self._client.relay_to(self._from_client, self._client_end, self._fault)
         self._client.closed.add_done_callback(lambda _: self._client_end())
 
     # Client to PostgreSQL.
@@ -203,6 +206,11 @@ class Relay:
             self._client.write(data)
             return
         self._settled = True
+
+    def _fault(self, error: Exception) -> None:
+        """Something of ours went wrong: nothing more is forwarded, and the session ends."""
+        log.error("fault in the relay", exc_info=error)
+        self._end(SessionError(repr(error)))
 
     def _end(self, cause: Cause) -> None:
         if not self.ended.done():

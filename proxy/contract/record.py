@@ -35,6 +35,7 @@ __all__ = [
     "SessionEnd",
     "SessionStart",
     "StatementEnd",
+    "StatementPrepare",
     "StatementStart",
     "Tls",
     "TransactionState",
@@ -63,6 +64,7 @@ EndReason: TypeAlias = Literal[
     "journal",
     "protocol",  # the client broke the protocol
     "upstream",  # PostgreSQL ended the session or could not be reached
+    "internal",  # a fault of the proxy's own
     "crashed",  # found open when the proxy started again
 ]
 
@@ -138,6 +140,23 @@ class StatementStart(Record, kw_only=True, tag="statement.start"):
     state: TransactionState
     transaction: int
     """Counts the session's transactions from 1; statements that share one share the number."""
+
+
+class StatementPrepare(Record, kw_only=True, tag="statement.prepare"):
+    """A Parse under a name, or a Bind that no Execute follows at once, is about to be forwarded.
+
+    It is no statement yet, but from here on the text can run without an Execute that would show it: SQL reaches it by
+    its name (EXECUTE, FETCH), and planning a Bind evaluates functions.
+    """
+
+    sql: str
+    sql_base64: str | None = None
+    masked: bool = False
+    name: str | None = None
+    """The prepared statement's name, where it has one."""
+    portal: str | None = None
+    """The portal's name, empty for the unnamed one; None for a Parse."""
+    parameters: list[Parameter] | None = None
 
 
 class StatementEnd(Record, kw_only=True, tag="statement.end"):
@@ -224,7 +243,16 @@ class SessionEnd(Record, kw_only=True, tag="session.end"):
 
 
 AnyRecord: TypeAlias = (
-    SessionStart | StatementStart | StatementEnd | Copy | Cancel | Notice | GrantExtended | AuthRefused | SessionEnd
+    SessionStart
+    | StatementPrepare
+    | StatementStart
+    | StatementEnd
+    | Copy
+    | Cancel
+    | Notice
+    | GrantExtended
+    | AuthRefused
+    | SessionEnd
 )
 
 _decoder: msgspec.json.Decoder[AnyRecord] = msgspec.json.Decoder(AnyRecord)
