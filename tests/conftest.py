@@ -1,6 +1,7 @@
 """Fixtures that every test may use. A server is started only where a test asks for it."""
 
 import itertools
+import signal
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -15,6 +16,12 @@ from tests.harness.proxy import Proxy
 
 MakeProxy: TypeAlias = Callable[..., Proxy]
 Watcher: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
+
+
+def pytest_configure() -> None:
+    """End a run on SIGTERM (a time limit of CI's, say) as on Ctrl-C: with everything that it started taken down."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+
 
 _numbers = itertools.count(1)
 

@@ -2,6 +2,7 @@
 
 import os
 import pwd
+import shutil
 import signal
 import subprocess
 import threading
@@ -35,6 +36,16 @@ def unprivileged() -> Account | None:
     raise RuntimeError("running as root, and there is neither `nobody` nor `postgres` to run PostgreSQL as")
 
 
+def _dying_with_us() -> list[str]:
+    """What to put before a command so that the kernel kills it once the thread that started it is gone.
+
+    A test run that is killed cannot end anything itself. PR_SET_PDEATHSIG, prctl(2); where setpriv (util-linux) is
+    missing, the processes of such a run outlive it.
+    """
+    setpriv = shutil.which("setpriv")
+    return [setpriv, "--pdeathsig", "KILL", "--"] if setpriv else []
+
+
 class Process:
     """A running program, in a process group of its own. As a context manager it is ended on the way out."""
 
@@ -49,7 +60,7 @@ class Process:
         """Start `arguments` as `account`; `environment` is laid over this process's own."""
         self.name = Path(arguments[0]).name
         self._process = subprocess.Popen(
-            [str(argument) for argument in arguments],
+            [*_dying_with_us(), *(str(argument) for argument in arguments)],
             env={**os.environ, **(environment or {})},
             cwd=folder or _REPOSITORY,
             user=account.uid if account else None,

@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,8 @@ import pytest
 from tests.harness.ports import free_port
 from tests.harness.processes import Process, run
 from tests.harness.waiting import TooLateError, eventually, eventually_sync, never
+
+ROOT = Path(__file__).resolve().parents[3]
 
 
 async def test_waiting_gives_the_value() -> None:
@@ -94,3 +97,16 @@ def test_ports_are_never_given_twice() -> None:
     ports = [free_port() for _ in range(50)]
     assert len(set(ports)) == 50
     assert all(1024 < port < 32_768 for port in ports)
+
+
+def test_a_killed_run_leaves_nothing_behind(tmp_path: Path) -> None:
+    """A run that is killed outright (a time limit, an impatient person) takes what it started along."""
+    (tmp_path / "run.py").write_text(
+        "import time\nfrom tests.harness.processes import Process\n"
+        "print('started', Process(['sh', '-c', 'exec sleep 60']).pid, flush=True)\ntime.sleep(60)\n"
+    )
+    with Process([sys.executable, tmp_path / "run.py"], environment={"PYTHONPATH": str(ROOT)}) as outer:
+        child = outer.wait_for_output("\n").split()[1]
+        assert _alive(child)
+        outer.kill()
+        eventually_sync(lambda: not _alive(child))
