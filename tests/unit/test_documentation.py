@@ -6,11 +6,14 @@ from typing import Any, get_type_hints
 
 import msgspec
 import pytest
+from prometheus_client import CollectorRegistry
 
+from control import metrics as control_metrics
 from control.config import ControlSettings
 from proxy.config import Control, Journal, ProxySettings
 from proxy.contract.settings import AccessProfile, Keeper, Target, Targets, load
-from tests.harness.options import EXAMPLE, README, WITHOUT_DEFAULT, Option, markdown, read_example
+from proxy.metrics import Metrics
+from tests.harness.options import EXAMPLE, README, ROOT, WITHOUT_DEFAULT, Option, markdown, read_example
 
 TEXT = EXAMPLE.read_text()
 OPTIONS = read_example(TEXT)
@@ -85,3 +88,28 @@ def test_the_table_shows_defaults_and_comments() -> None:
         "| `proxy.b` |  | A&#124;B |",
         "| `proxy.c` | `[]` |  |",
     ]
+
+
+def exposed(registry: CollectorRegistry) -> set[str]:
+    """The metrics' names as they are scraped: a counter's ends in `_total`."""
+    return {family.name + ("_total" if family.type == "counter" else "") for family in registry.collect()}
+
+
+def listed(part: str) -> set[str]:
+    """The metrics in one of the README's tables."""
+    table = README.read_text().partition(f"<!-- metrics of {part} -->")[2].partition("<!-- end of metrics -->")[0]
+    return set(re.findall(r"^\| `([a-z_]+)(?:\{[a-z,]+\})?` \|", table, re.MULTILINE))
+
+
+def test_the_readme_has_every_metric_of_the_proxy() -> None:
+    """Those that it always has, and the gauges that its parts hang in; and no other."""
+    gauges = {
+        name for path in (ROOT / "proxy").glob("*.py") for name in re.findall(r'\.gauge\(\s*"(\w+)"', path.read_text())
+    }
+    assert "curfew_lease" in gauges
+    assert listed("the proxy") == exposed(Metrics().registry) | gauges
+
+
+def test_the_readme_has_every_metric_of_control() -> None:
+    """And no other."""
+    assert listed("control") == exposed(control_metrics.create().registry)
