@@ -69,20 +69,34 @@ class Service:
             + targets
         )
         self.keys = {"root": self._control("init", "--admin", "root")}
-        self._process = Process([*self._command("serve"), "--config", self._config], environment=ENVIRONMENT)
+        self._process: Process | None = None
 
     def __enter__(self) -> Self:
-        self._process.__enter__()
         try:
-            self._process.wait_for_output("listening")
+            self.start()
             self._add_people()
         except BaseException:
-            self._process.kill()
+            self.kill()
             raise
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._process.__exit__(*error)
+        self.stop()
+
+    def start(self) -> None:
+        """Serve; again, where it was stopped or killed."""
+        self._process = Process([*self._command("serve"), "--config", self._config], environment=ENVIRONMENT)
+        self._process.wait_for_output("listening")
+
+    def stop(self) -> None:
+        """SIGTERM, and wait."""
+        if self._process is not None:
+            self._process.stop()
+
+    def kill(self) -> None:
+        """SIGKILL."""
+        if self._process is not None:
+            self._process.kill()
 
     def variables(self, name: str) -> dict[str, str]:
         """The environment of this person."""

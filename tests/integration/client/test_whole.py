@@ -10,75 +10,30 @@ import pytest
 
 from tests.harness.binaries import postgresql_bin
 from tests.harness.certs import Authority
-from tests.harness.ports import free_port
 from tests.harness.postgres import Cluster
 from tests.harness.processes import Process
-from tests.harness.roles import APP, KEEPER
 from tests.harness.waiting import eventually_sync
 from tests.integration.client.person import PYTHON, Person
-from tests.integration.client.service import ENVIRONMENT, Service
 from tests.integration.client.test_access import granted
-
-TARGETS = """
-[targets.orders]
-host = "localhost"
-port = {port}
-database = "postgres"
-ca_file = "{ca}"
-keeper = {{ user = "{keeper.user}", password = {{ file = "{folder}/keeper" }} }}
-access.readonly = {{ user = "{app.user}", password = {{ file = "{folder}/app" }} }}
-"""
-PROXY = """
-[proxy]
-name = "edge"
-listen = ["127.0.0.1:{service.proxy_port}"]
-ops_listen = "127.0.0.1:{ops_port}"
-state_dir = "{folder}/proxy"
-tls_certificate_file = "{files.certificate}"
-tls_key_file = "{files.key}"
-issuer = "{service.url}"
-audience = "curfew"
-
-[proxy.control]
-url = "{service.url}"
-ca_file = "{ca}"
-join_token = {{ file = "{folder}/join" }}
-"""
-
-
-def secret(path: Path, text: str) -> None:
-    """A file with a secret, for its owner alone."""
-    path.touch(mode=0o600)
-    path.write_text(text)
+from tests.integration.whole.stand import Whole, secret
 
 
 @pytest.fixture(scope="module")
-def whole(postgres: Cluster, ca: Authority, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+def whole(postgres: Cluster, ca: Authority, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Whole]:
     """Control and a joined proxy in front of `postgres`."""
-    folder = tmp_path_factory.mktemp("whole")
-    secret(folder / "keeper", KEEPER.password)
-    secret(folder / "app", APP.password)
-    targets = TARGETS.format(port=postgres.port, ca=ca.file, keeper=KEEPER, app=APP, folder=folder)
-    with Service(folder, ca, targets=targets) as service:
-        secret(folder / "join", service.join_token())
-        files = ca.server(stem="proxy", folder=folder)
-        text = PROXY.format(service=service, ops_port=free_port(), folder=folder, files=files, ca=ca.file) + targets
-        (folder / "proxy.toml").write_text(text)
-        command = [PYTHON, "-m", "proxy.cli", "--config", str(folder / "proxy.toml"), "serve"]
-        with Process(command, environment=ENVIRONMENT) as proxy:
-            proxy.wait_for_output("following control's directives")
-            yield service
+    with Whole(postgres, ca, tmp_path_factory.mktemp("whole")) as running:
+        yield running
 
 
 @pytest.fixture
-def people(whole: Service, tmp_path: Path) -> dict[str, Person]:
+def people(whole: Whole, tmp_path: Path) -> dict[str, Person]:
     """Everybody, each with a home of their own, psql in PATH and the proxy's authority named."""
     made = {}
     for name in ("dba1", "carol", "eve", "root"):
-        made[name] = Person(home=tmp_path / name, variables=whole.variables(name))
+        made[name] = Person(home=tmp_path / name, variables=whole.service.variables(name))
         made[name].home.mkdir()
         made[name].variables["PATH"] = f"{postgresql_bin()}:{made[name].environment['PATH']}"
-        made[name].variables["PGSSLROOTCERT"] = str(whole.ca_file)
+        made[name].variables["PGSSLROOTCERT"] = str(whole.service.ca_file)
     return made
 
 

@@ -18,9 +18,8 @@ from proxy.identity import load_or_create
 from proxy.journal import Journal
 from proxy.shipping import FAULTS_FILE
 from tests.harness.certs import Authority
-from tests.harness.processes import Process
 from tests.harness.waiting import eventually
-from tests.integration.client.service import ENVIRONMENT, Service
+from tests.integration.client.service import Service
 from tests.integration.link.conftest import LIMIT_BYTES, SEGMENT_BYTES, Proxy
 
 
@@ -49,20 +48,15 @@ class Control:
 
     async def stop(self) -> None:
         """SIGTERM, and wait; in a thread, because it takes both ends to close a TLS connection."""
-        await asyncio.to_thread(self.service._process.stop)
+        await asyncio.to_thread(self.service.stop)
 
     async def kill(self) -> None:
         """SIGKILL."""
-        await asyncio.to_thread(self.service._process.kill)
+        await asyncio.to_thread(self.service.kill)
 
     async def start(self) -> None:
         """Serve again."""
-        await asyncio.to_thread(self._start)
-
-    def _start(self) -> None:
-        arguments: list[str | Path] = [*self.service._command("serve"), "--config", self.service._config]
-        self.service._process = Process(arguments, environment=ENVIRONMENT)
-        self.service._process.wait_for_output("listening")
+        await asyncio.to_thread(self.service.start)
 
 
 @pytest.fixture(scope="module")

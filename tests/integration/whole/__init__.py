@@ -1,0 +1,1 @@
+"""Everything real at once: control, a joined proxy, PostgreSQL, and its clients."""
