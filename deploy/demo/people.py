@@ -34,9 +34,11 @@ class Person:
 
     def curfew(self, *arguments: str) -> str:
         """What the command prints. AssertionError where it fails."""
-        code, out, err = self._run(*arguments)
-        assert code == 0, f"{self.name}: curfew {' '.join(arguments)} gave {code}:\n{out}{err}"
-        return out
+        return self._done(*arguments)[0]
+
+    def told(self, *arguments: str) -> str:
+        """The same, with what it says besides on stderr."""
+        return "".join(self._done(*arguments))
 
     def refused(self, *arguments: str) -> str:
         """What the command says where it has to fail. AssertionError where it does not."""
@@ -48,6 +50,11 @@ class Person:
         """The items of a listing."""
         items: list[dict[str, Any]] = json.loads(self.curfew(*arguments, "--json"))["items"]
         return items
+
+    def _done(self, *arguments: str) -> tuple[str, str]:
+        code, out, err = self._run(*arguments)
+        assert code == 0, f"{self.name}: curfew {' '.join(arguments)} gave {code}:\n{out}{err}"
+        return out, err
 
     def _run(self, *arguments: str, text: str = "") -> tuple[int, str, str]:
         done = run([CURFEW, *arguments], environment={"XDG_CONFIG_HOME": str(self.home)}, text=text, check=False)

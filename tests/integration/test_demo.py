@@ -56,10 +56,11 @@ def test_the_whole_story_holds(scratch: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(STORY_S)
 def test_it_stays_up_until_it_is_interrupted(scratch: Path) -> None:
     """The psql line connects as printed, each person's lines work, and Ctrl-C ends all of it."""
     with demo(scratch) as up:
-        said = up.wait_for_output("curfew verify", within=100)
+        said = up.wait_for_output("curfew verify", within=STORY_S / 2)
         path = {"PATH": f"{postgresql_bin()}:{os.environ['PATH']}"}
         lines = [line.strip() for line in said.splitlines() if line.startswith("    ")]
         psql = next(line for line in lines if " psql " in line)
