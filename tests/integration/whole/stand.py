@@ -130,10 +130,10 @@ class Whole:
         self._proxy = Process(command, environment=ENVIRONMENT)
         self._proxy.wait_for_output("listening")
 
-    def refusals(self) -> list[dict[str, Any]]:
-        """What this run of the proxy has logged about logins that it refused."""
-        lines = [json.loads(line) for line in self.proxy.output.splitlines() if line.startswith("{")]
-        return [line for line in lines if line["event"] == "access refused"]
+    def refusals(self) -> list[tuple[str, str]]:
+        """Which grants' logins this run of the proxy has refused, and why, by its log."""
+        lines = [json.loads(line) for line in self.proxy.output.splitlines() if line.endswith("}")]
+        return [(line["grant"], line["refusal"]) for line in lines if line["event"] == "access refused"]
 
     @property
     def followed(self) -> int:
