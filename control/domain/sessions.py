@@ -15,6 +15,7 @@ from proxy.contract.record import (
     SessionEnd,
     SessionStart,
     StatementEnd,
+    StatementPrepare,
     StatementStart,
 )
 
@@ -107,7 +108,7 @@ def advance(session: Session, record: AnyRecord, head: str) -> Session:
             return _ended(session, record)
         case AuthRefused():
             return replace(session, state=State.REFUSED, ended_at=record.at, end_reason=REFUSED)
-        case SessionStart() | Copy() | Cancel() | Notice() | GrantExtended():
+        case SessionStart() | StatementPrepare() | Copy() | Cancel() | Notice() | GrantExtended():
             return session
         case _:
             assert_never(record)

@@ -23,6 +23,7 @@ from proxy.contract.record import (
     SessionEnd,
     SessionStart,
     StatementEnd,
+    StatementPrepare,
     StatementStart,
 )
 
@@ -33,6 +34,7 @@ HELD_BACK = 10_000
 
 KINDS: dict[type[AnyRecord], str] = {
     SessionStart: "start",
+    StatementPrepare: "prepare",
     StatementStart: "statement",
     Copy: "copy",
     Cancel: "cancel",
@@ -125,6 +127,9 @@ def _text(record: AnyRecord) -> str:
     match record:
         case SessionStart():
             text = f"{record.person} connected to {record.target}/{record.database} as {record.profile}"
+        case StatementPrepare():
+            text = f"'{record.name}'" if record.portal is None else f"portal '{record.portal}'"
+            text += f": {record.sql}"
         case StatementStart():
             text = record.sql
         case Copy():

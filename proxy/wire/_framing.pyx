@@ -28,6 +28,7 @@ cdef enum Kind:
     LARGE
     COPY
     WANTED
+    UNSEEN
 
 cdef uint8_t FRONTEND[256]
 cdef uint8_t BACKEND[256]
@@ -44,6 +45,7 @@ classify(FRONTEND, b"QPBF", LARGE)
 classify(FRONTEND, b"d", COPY)
 classify(BACKEND, b"CZEIs1GHWStKVv", WANTED)
 classify(BACKEND, b"d", COPY)
+classify(BACKEND, b"23nT", UNSEEN)
 
 
 cdef inline uint32_t length_at(const uint8_t *at) noexcept nogil:
@@ -214,9 +216,11 @@ cdef class BackendFramer:
         uint8_t _type
         uint8_t _kind
         bytearray _body         # the start of a wanted body that is not yet whole
+        Py_ssize_t _unseen      # messages 2 3 n T since the last one handed up
 
     def __init__(self):
         self.error = None
+        self._unseen = 0
         self.position = self.boundary = self.copy_bytes = 0
         self._header_size = 0
         self._left = 0
@@ -270,9 +274,13 @@ cdef class BackendFramer:
             kind = BACKEND[p[at]]
             if kind == WANTED:
                 body = min(<Py_ssize_t>length - 4, <Py_ssize_t>KEEP_LIMIT)
+                if self._unseen:
+                    self._tell_unseen(p[at], base + at + 1 + <Py_ssize_t>length, messages)
                 messages.append((
                     p[at], cut(p, at + HEADER, at + HEADER + body), base + at + 1 + <Py_ssize_t>length
                 ))
+            elif kind == UNSEEN:
+                self._unseen += 1
             elif kind == COPY:
                 self.copy_bytes += length - 4
             at += 1 + <Py_ssize_t>length
@@ -313,5 +321,16 @@ cdef class BackendFramer:
     cdef _finish(self, long long end, list messages):
         self.boundary = end
         if self._kind == WANTED:
+            if self._unseen:
+                self._tell_unseen(self._type, end, messages)
             messages.append((self._type, bytes(self._body), end))
             self._body = None
+        elif self._kind == UNSEEN:
+            self._unseen += 1
+
+    cdef _tell_unseen(self, uint8_t type_byte, long long end, list messages):
+        # Before an ErrorResponse; ParameterStatus comes at any time and answers nothing.
+        if type_byte == 69:  # E
+            messages.append((50, int(self._unseen).to_bytes(8, "big"), end))  # 2
+        if type_byte != 83:  # S
+            self._unseen = 0

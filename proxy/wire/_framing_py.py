@@ -17,6 +17,8 @@ _BACKEND_LIMIT = 0x4000_0010
 _LEAST = 4
 _COPY_DATA = ord("d")
 _WANTED = frozenset(b"CZEIs1GHWStKVv")
+_UNSEEN = frozenset(b"23nT")
+_BIND_COMPLETE, _ERROR, _PARAMETER_STATUS = b"2ES"
 
 KEEP = 65_536
 """The most of a backend message's body that is handed up."""
@@ -102,7 +104,7 @@ class FrontendFramer:
 class BackendFramer:
     """Upstream to client: a scan of headers that hands up the messages which matter and holds nothing back."""
 
-    __slots__ = ("_body", "_header", "_kind", "_left", "boundary", "copy_bytes", "error", "position")
+    __slots__ = ("_body", "_header", "_kind", "_left", "_unseen", "boundary", "copy_bytes", "error", "position")
 
     def __init__(self) -> None:
         self.error: str | None = None
@@ -113,6 +115,7 @@ class BackendFramer:
         self._left = 0  # bytes of the current body still to come
         self._kind = 0
         self._body = bytearray()  # the start of a wanted body that is not yet whole
+        self._unseen = 0  # messages 2 3 n T since the last one handed up
 
     def feed(self, data: bytes) -> list[tuple[int, bytes, int]]:
         """Take the next bytes: the wanted messages that end in them, each with its end's absolute offset."""
@@ -145,7 +148,9 @@ class BackendFramer:
                 break
             if kind in _WANTED:
                 body = data[at + _HEADER : at + min(length + 1, _HEADER + KEEP)]
-                messages.append((kind, body, base + at + 1 + length))
+                self._hand_up(kind, body, base + at + 1 + length, messages)
+            elif kind in _UNSEEN:
+                self._unseen += 1
             elif kind == _COPY_DATA:
                 self.copy_bytes += length - 4
             at += 1 + length
@@ -177,4 +182,13 @@ class BackendFramer:
     def _finish(self, end: int, messages: list[tuple[int, bytes, int]]) -> None:
         self.boundary = end
         if self._kind in _WANTED:
-            messages.append((self._kind, bytes(self._body), end))
+            self._hand_up(self._kind, bytes(self._body), end, messages)
+        elif self._kind in _UNSEEN:
+            self._unseen += 1
+
+    def _hand_up(self, kind: int, body: bytes, end: int, messages: list[tuple[int, bytes, int]]) -> None:
+        if kind == _ERROR and self._unseen:
+            messages.append((_BIND_COMPLETE, self._unseen.to_bytes(8), end))
+        if kind != _PARAMETER_STATUS:  # It comes at any time, and answers nothing.
+            self._unseen = 0
+        messages.append((kind, body, end))

@@ -6,8 +6,10 @@ CopyData as far as it has come. Nothing else goes on before it is whole, because
 held back (`pending`) never exceeds `limit` (the length word's, for Q P B F; 10,000 for C D E H S X c f, as PostgreSQL).
 
 `BackendFramer()` (upstream to client): `feed(data)` gives `(type, body, end)` of C Z E I s 1 G H W S t K V v, with
-`end` being the stream offset behind each; a body is cut to KEEP. Nothing is held back: `boundary` is where the last
-complete message ended, the only place at which a message of ours may be put in.
+`end` being the stream offset behind each; a body is cut to KEEP. An E is preceded by a 2 whose body counts (big-endian)
+how many 2, 3, n and T have come since the last message handed up, S left out, unless none have: what is answered so
+matters only when something fails. Nothing is held back: `boundary` is where the last complete message ended, the only
+place at which a message of ours may be put in.
 
 Both end in `error` at a header that cannot be trusted: they answer what came before it, then nothing. They never
 raise. CURFEW_FRAMER=cython or =python forces one.

@@ -4,6 +4,7 @@ Owns the layout of messages (https://www.postgresql.org/docs/current/protocol-me
 for them. Never keeps state, never decides what to send.
 """
 
+import functools
 import re
 import struct
 from collections.abc import Iterable, Sequence
@@ -12,6 +13,8 @@ PROTOCOL_3_0 = 0x30000
 _CANCEL_REQUEST_CODE = 80_877_102
 _FIELD_LIMIT = 8_000
 """Bytes of one text field: libpq drops an ErrorResponse of more than 30,000 before it is logged in, and there are 3."""
+_LONGEST_COUNT = 18
+"""Digits that fit 64 bits."""
 
 _UNFIT = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 """Control characters but newline and tab, what reverses or breaks a line on a terminal, and lone surrogates."""
@@ -68,6 +71,15 @@ def parse_error(body: bytes) -> dict[str, str]:
         if field:
             fields.setdefault(chr(field[0]), field[1:].decode(errors="replace"))
     return fields
+
+
+@functools.lru_cache(maxsize=500)  # the same few come all the time
+def parse_tag(body: bytes) -> tuple[str, int]:
+    """A CommandComplete's tag, and how many rows it counts: its last number, where it is one that a record can hold."""
+    tag = body[:-1].decode("utf-8", "backslashreplace")
+    count = tag.rpartition(" ")[2]
+    counts = len(count) <= _LONGEST_COUNT and count.isascii() and count.isdecimal()
+    return tag, int(count) if counts else 0
 
 
 def backend_key_data(pid: int, secret: bytes) -> bytes:

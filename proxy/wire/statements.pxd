@@ -4,12 +4,14 @@ cimport cython
 
 cdef class PreparedStatements:
     cdef dict _statements, _portals
-    cdef public Py_ssize_t round
-    cdef readonly Py_ssize_t answered
+    cdef object _unnamed
 
     cpdef object get(self, bytes name)
     cpdef object bind(self, portal)
     cpdef object portal(self, bytes name)
+
+cdef object _ask(dict names, bytes text, meaning)
+cdef object _meaning(name)
 
 @cython.locals(portal_end=Py_ssize_t, name_end=Py_ssize_t)
 cpdef object read_bind(bytes body, PreparedStatements prepared, policy)

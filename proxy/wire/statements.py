@@ -2,21 +2,28 @@
 """Prepared statements and portals as the client knows them, so that an Execute can be recorded with its text.
 
 PostgreSQL's rules (PostgreSQL, "Extended Query"): a named statement must be closed before its name is used again, so a
-Parse of a known name fails and the old text stays; a portal lives until its transaction ends, and an error ends it too.
-Definitions are taken when they are sent, as a pipeline relies on them, and undone when PostgreSQL refuses them.
+Parse of a known name fails and the old text stays; a portal lives until its transaction ends, and one that was made
+before a savepoint outlives the errors behind it. So what a name means is taken when it is sent, as a pipeline relies on
+it, and settled when PostgreSQL has answered: a refused or skipped Parse, Bind or Close has changed nothing.
+
+SQL can give a name another meaning (DEALLOCATE, PREPARE, CLOSE, DECLARE); those are statements in the journal.
 """
 
 import base64
 import struct
+from collections import deque
 
 import msgspec
 
-from proxy.contract.record import Parameter
+from proxy.contract.record import Parameter, StatementPrepare
 from proxy.contract.settings import Parameters
 from proxy.wire.secrets import mask
+from proxy.wire.steps import Kind
 from proxy.wire.values import decode
 
 _UINT16 = struct.Struct("!H")
+_NAME_BYTES = 63
+"""PostgreSQL looks names up by that many bytes (NAMEDATALEN, and HASH_STRINGS of its hash tables)."""
 _NONE, _TYPES = Parameters.NONE, Parameters.TYPES  # an enum's member costs a microsecond to look up in Python 3.11
 
 
@@ -47,6 +54,11 @@ class Prepared(msgspec.Struct, frozen=True):
     shown: str | None = None
     """The name as it is recorded; None for the unnamed statement."""
 
+    def record(self) -> StatementPrepare:
+        """What the journal says of its Parse."""
+        text = self.text
+        return StatementPrepare(sql=text.sql, sql_base64=text.sql_base64, masked=text.masked, name=self.shown)
+
 
 class Portal(msgspec.Struct, frozen=True):
     """A bound statement."""
@@ -56,7 +68,12 @@ class Portal(msgspec.Struct, frozen=True):
     parameters: list[Parameter] | None = None
     size: int = 0
     """Bytes of the Bind message."""
-    round: int = 0
+
+    def record(self) -> StatementPrepare:
+        """What the journal says of a Bind that no Execute follows."""
+        record = self.statement.record()
+        record.portal, record.parameters = _readable(self.name), self.parameters
+        return record
 
     @classmethod
     def unknown(cls, body: bytes) -> "Portal":
@@ -68,70 +85,102 @@ class Portal(msgspec.Struct, frozen=True):
 _NO_TEXT = Text("")
 
 
+def _readable(name: bytes) -> str:
+    return name.decode("utf-8", "backslashreplace")
+
+
 def _shown(name: bytes) -> str | None:
-    return name.decode("utf-8", "backslashreplace") or None
+    return _readable(name) or None
 
 
-Undo = tuple[bytes, Prepared | None]
-"""A name, and what it meant before."""
+class Name(msgspec.Struct, gc=False):
+    """What a name means: a statement, a portal, or None for nothing. In the queue of steps: a Bind or Close of it."""
+
+    key: bytes
+    asked: deque[Prepared | Portal | None]
+    """What it was said to mean and PostgreSQL has not answered yet, the oldest first; None for a Close."""
+    meaning: Prepared | Portal | None = None
+    """As far as PostgreSQL has answered."""
+    kind: int = Kind.EXTENDED
+    statement: int = 0
 
 
 class PreparedStatements:
     """What Parse and Bind have defined and not yet been closed."""
 
-    __slots__ = ("_portals", "_statements", "answered", "round")
+    __slots__ = ("_portals", "_statements", "_unnamed")
 
     def __init__(self) -> None:
-        self._statements: dict[bytes, Prepared] = {}
-        self._portals: dict[bytes, Portal] = {}
-        self.round = 0
-        """How many Syncs have been sent."""
-        self.answered = 0
-        """How many of them have been answered."""
+        self._statements: dict[bytes, Name] = {}
+        self._portals: dict[bytes, Name] = {}
+        self._unnamed = Name(b"", deque())
+        """The unnamed portal, which nearly all are."""
 
-    def define(self, prepared: Prepared) -> Undo:
-        """Take a Parse; returns what `undo` needs where PostgreSQL refuses it."""
-        before = self._statements.get(prepared.name)
-        self._statements[prepared.name] = prepared
-        return prepared.name, before
+    def define(self, prepared: Prepared) -> Name:
+        """Take a Parse."""
+        return _ask(self._statements, prepared.name, prepared)
 
-    def undo(self, undo: Undo) -> None:
-        """A Parse was refused or skipped: its name means again what it meant before."""
-        name, before = undo
-        if before is None:
-            self._statements.pop(name, None)
-        else:
-            self._statements[name] = before
+    def bind(self, portal: Portal) -> Name:
+        """Take a Bind."""
+        if portal.name:
+            return _ask(self._portals, portal.name, portal)
+        self._unnamed.asked.append(portal)
+        return self._unnamed
+
+    def close(self, kind: bytes, name: bytes) -> Name | None:
+        """Take a Close; None where the name meant nothing."""
+        if not name and kind != b"S":
+            self._unnamed.asked.append(None)
+            return self._unnamed
+        names = self._statements if kind == b"S" else self._portals
+        return _ask(names, name, None) if name[:_NAME_BYTES] in names else None
 
     def get(self, name: bytes) -> Prepared:
         """The statement named `name`; one without text where only SQL's PREPARE knows it."""
-        return self._statements.get(name) or Prepared(name, _NO_TEXT, shown=_shown(name))
-
-    def type(self, prepared: Prepared, types: tuple[int, ...]) -> None:
-        """PostgreSQL has told the parameters' types of `prepared`, unless its name means another one by now."""
-        if self._statements.get(prepared.name) is prepared:
-            self._statements[prepared.name] = Prepared(prepared.name, prepared.text, types, prepared.shown)
-
-    def bind(self, portal: Portal) -> None:
-        """Take a Bind."""
-        self._portals[portal.name] = portal
+        known = _meaning(self._statements.get(name[:_NAME_BYTES]))
+        return known if isinstance(known, Prepared) else Prepared(name, _NO_TEXT, shown=_shown(name))
 
     def portal(self, name: bytes) -> Portal | None:
         """The portal named `name`, if a Bind made it."""
-        return self._portals.get(name)
+        known = _meaning(self._portals.get(name[:_NAME_BYTES]) if name else self._unnamed)
+        return known if isinstance(known, Portal) else None
 
-    def close(self, kind: bytes, name: bytes) -> None:
-        """Take a Close."""
-        if kind == b"S":
-            self._statements.pop(name, None)
-        else:
-            self._portals.pop(name, None)
+    def forget(self, name: Name) -> None:
+        """Drop the name if it means nothing any more."""
+        if name.meaning is None and not name.asked:
+            for names in (self._statements, self._portals):
+                if names.get(name.key) is name:
+                    del names[name.key]
 
-    def ready(self, *, idle: bool) -> None:
-        """A Sync was answered: where no transaction is open, its portals are gone."""
-        self.answered += 1
-        if idle and self._portals:
-            self._portals = {name: one for name, one in self._portals.items() if one.round >= self.answered}
+    def type(self, prepared: Prepared, types: tuple[int, ...]) -> None:
+        """PostgreSQL has told the parameters' types of `prepared`, unless its name means another one by now."""
+        name = self._statements.get(prepared.name[:_NAME_BYTES])
+        if name is not None and name.meaning is prepared:
+            name.meaning = Prepared(prepared.name, prepared.text, types, prepared.shown)
+
+    def idle(self) -> None:
+        """No transaction is open: the portals that PostgreSQL has made are gone."""
+        self._unnamed.meaning = None
+        if self._portals:
+            for name in list(self._portals.values()):
+                name.meaning = None
+                if not name.asked:
+                    del self._portals[name.key]
+
+
+def _ask(names: dict[bytes, Name], text: bytes, meaning: Prepared | Portal | None) -> Name:
+    key = text[:_NAME_BYTES]
+    name = names.get(key)
+    if name is None:
+        name = names[key] = Name(key, deque())
+    name.asked.append(meaning)
+    return name
+
+
+def _meaning(name: Name | None) -> Prepared | Portal | None:
+    if name is None:
+        return None
+    return name.asked[-1] if name.asked else name.meaning
 
 
 def read_parse(body: bytes) -> Prepared:
@@ -159,7 +208,7 @@ def read_bind(body: bytes, prepared: PreparedStatements, policy: Parameters) -> 
             parameters = _parameters(body, name_end + 1, statement.types, policy is _TYPES)
         except (IndexError, ValueError):
             parameters = [Parameter(0, None, base64.b64encode(body).decode())]
-    return Portal(body[:portal_end], statement, parameters, len(body) + 5, prepared.round)
+    return Portal(body[:portal_end], statement, parameters, len(body) + 5)
 
 
 def _parameters(body: bytes, at: int, types: tuple[int, ...], typed_only: bool) -> list[Parameter] | None:  # noqa: FBT001 positional for the C call

@@ -1,11 +1,13 @@
 """The steps of a session that PostgreSQL still owes an answer for: what the tracker's queue holds."""
 
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 import msgspec
 
 from proxy.contract.record import StatementEnd, TransactionState
-from proxy.wire.statements import Prepared, Undo
+
+if TYPE_CHECKING:
+    from proxy.wire.statements import Name, Prepared
 
 
 class Kind:
@@ -19,7 +21,8 @@ class Kind:
     """Of a prepared statement, which is answered with its parameters' types."""
     SYNC: Final = 6
     EXTENDED: Final = 7
-    """Bind, Close, or Describe of a portal: a marker, dropped when something behind it is answered."""
+    """Bind or Close (the queue then holds the Name itself), Describe of a portal, or a statement's row description: a
+    marker. What answers it we do not look at, so it is dropped when something behind it is answered."""
     COPY_END: Final = 8
     """CopyDone or CopyFail: a marker."""
 
@@ -35,8 +38,11 @@ class Step(msgspec.Struct, gc=False):
     started: int = 0
     bytes_in: int = 0
     sql: str = ""
-    described: Prepared | None = None
-    undo: Undo | None = None
+    limit: int = 0
+    """How many rows the Execute asked for, 0 for all."""
+    name: "Name | None" = None
+    """Of a Parse: what it gave a meaning to."""
+    described: "Prepared | None" = None
     tags: list[str] = []
     rows: int = 0
     duration: int = 0
@@ -46,6 +52,8 @@ class Step(msgspec.Struct, gc=False):
     skipped: bool = False
     suspended: bool = False
     copying: Literal["in", "out", "both"] | None = None
+    answered: bool = False
+    """Answered, by something else than a tag or an error."""
 
     def end(self, state: TransactionState | None) -> StatementEnd:
         """The record of its end."""

@@ -8,11 +8,13 @@ from proxy.wire.statements cimport PreparedStatements
 cdef long QUERY, PARSE, BIND, EXECUTE, DESCRIBE, CLOSE
 cdef long SYNC, FUNCTION, COPY_DONE, COPY_FAIL, TERMINATE
 cdef long COMMAND_COMPLETE, READY, ERROR, EMPTY_QUERY, SUSPENDED, PARSE_COMPLETE, PARAMETER_DESCRIPTION
+cdef long FUNCTION_RESPONSE, UNSEEN
+cdef long EXTENDED, COPY_END
 
 cdef class Tracker:
     cdef object _policy
     cdef PreparedStatements _prepared
-    cdef object _steps
+    cdef object _steps, _bound
     cdef list _finished
     cdef bint _in_round, _skipping
     cdef long long _now, _position, _bytes_out, _copy_seen, _copy_counted
@@ -24,8 +26,12 @@ cdef class Tracker:
     cpdef list requests(self, messages, now)
     cdef object _start(self, object kind, now, Py_ssize_t size, sql)
     cdef object _query(self, bytes body, now)
+    cdef object _parse(self, bytes body, list records)
+    cdef object _bind(self, bytes body, list records)
+    cdef object _show_bound(self, list records)
+    cdef object _drop_marker(self)
+    cdef object _settle(self, name)
     cdef object _describe_or_close(self, long kind, bytes body)
-    cdef object _mark_extended(self)
     cdef object _execute(self, bytes body, now)
     cdef object _command_complete(self, bytes body, list records)
     cdef object _complete(self, step)

@@ -4,7 +4,8 @@
 It pairs requests with their results in the way PostgreSQL answers them (PostgreSQL, "Message Flow"): a Query and a
 FunctionCall are answered up to a ReadyForQuery each, the extended protocol's messages in order up to the one of their
 Sync, and after an error everything is skipped up to that Sync. A statement's start comes out of `requests` before its
-bytes may be forwarded; its end comes out of `responses` at the ReadyForQuery that closes its round.
+bytes may be forwarded; its end comes out of `responses` at the ReadyForQuery that closes its round. A Parse or Bind
+whose text could run without an Execute that shows it has a record too.
 
 It never refuses anything: a body that cannot be read is recorded as it is and PostgreSQL judges it. It never parses
 SQL, and does no IO.
@@ -17,8 +18,8 @@ from typing import Literal
 from proxy.contract.record import Copy, Record, StatementEnd, StatementStart, TransactionState
 from proxy.contract.settings import Parameters
 from proxy.wire import steps
-from proxy.wire.messages import parse_error
-from proxy.wire.statements import Portal, PreparedStatements, read_bind, read_parse, read_text, read_types
+from proxy.wire.messages import parse_error, parse_tag
+from proxy.wire.statements import Name, Portal, PreparedStatements, read_bind, read_parse, read_text, read_types
 from proxy.wire.steps import Kind, Step
 
 # Frontend message types.
@@ -26,32 +27,20 @@ QUERY, PARSE, BIND, EXECUTE, DESCRIBE, CLOSE = b"QPBEDC"
 SYNC, FUNCTION, COPY_DONE, COPY_FAIL, TERMINATE = b"SFcfX"
 # Backend message types.
 COMMAND_COMPLETE, READY, ERROR, EMPTY_QUERY, SUSPENDED, PARSE_COMPLETE, PARAMETER_DESCRIPTION = b"CZEIs1t"
-COPY_IN, COPY_OUT, COPY_BOTH = b"GHW"
+COPY_IN, COPY_OUT, COPY_BOTH, FUNCTION_RESPONSE, UNSEEN = b"GHWV2"
 
 CopyDirection = Literal["in", "out", "both"]
+EXTENDED, COPY_END = Kind.EXTENDED, Kind.COPY_END
+_NO_LIMIT = bytes(4)
 _STATES: dict[bytes, TransactionState] = {b"I": "I", b"T": "T", b"E": "E"}
-_TAGS: dict[bytes, tuple[str, int]] = {}
-_MOST_TAGS = 1_000
 _COPY_DIRECTIONS: dict[int, CopyDirection] = {COPY_IN: "in", COPY_OUT: "out", COPY_BOTH: "both"}
-
-
-def read_tag(body: bytes) -> tuple[str, int]:
-    """A command tag, and how many rows it counts. The same few come all the time, so they are kept."""
-    known = _TAGS.get(body)
-    if known is None:
-        tag = body[:-1].decode("utf-8", "backslashreplace")
-        count = tag.rpartition(" ")[2]
-        known = tag, int(count) if count.isascii() and count.isdecimal() else 0
-        if len(_TAGS) >= _MOST_TAGS:
-            _TAGS.clear()
-        _TAGS[body] = known
-    return known
 
 
 class Tracker:
     """One session's statements."""
 
     __slots__ = (
+        "_bound",
         "_bytes_out",
         "_copy_counted",
         "_copy_seen",
@@ -74,7 +63,9 @@ class Tracker:
     def __init__(self, policy: Parameters = Parameters.FULL) -> None:
         self._policy = policy
         self._prepared = PreparedStatements()
-        self._steps: deque[Step] = deque()
+        self._bound: Portal | None = None
+        """The last Bind, while no record shows its text."""
+        self._steps: deque[Step | Name] = deque()
         self._finished: list[Step] = []
         """Statements whose results have come, waiting for their round's ReadyForQuery."""
         self._skipping = False
@@ -104,7 +95,7 @@ class Tracker:
     @property
     def running(self) -> tuple[Step, ...]:
         """The statements that have not been answered in full, the oldest first."""
-        return tuple(step for step in self._steps if step.statement)
+        return tuple(step for step in self._steps if isinstance(step, Step) and step.statement)
 
     @property
     def open(self) -> tuple[Step, ...]:
@@ -126,19 +117,21 @@ class Tracker:
             if self.terminated:
                 break
             if kind == QUERY:
+                self._show_bound(records)
                 records.append(self._query(body, now))
             elif kind == EXECUTE:
-                records.append(self._execute(body, now))
+                start = self._execute(body, now)
+                self._show_bound(records)
+                records.append(start)
             elif kind == BIND:
-                self._prepared.bind(read_bind(body, self._prepared, self._policy))
-                self._mark_extended()
+                self._bind(body, records)
             elif kind == SYNC:
                 self._in_round = False
-                self._prepared.round += 1
                 self._steps.append(steps.SYNC)
             elif kind == PARSE:
-                self._parse(body)
+                self._parse(body, records)
             elif kind == FUNCTION:
+                self._show_bound(records)
                 records.append(self._function(body, now))
             elif kind in (DESCRIBE, CLOSE):
                 self._describe_or_close(kind, body)
@@ -147,6 +140,7 @@ class Tracker:
                     self._steps.append(steps.COPY_END)
             elif kind == TERMINATE:
                 self.terminated = True
+        self._show_bound(records)
         return records
 
     def _start(self, kind: int, now: int, size: int, sql: str) -> Step:
@@ -176,30 +170,43 @@ class Tracker:
             transaction=self.transaction,
         )
 
-    def _parse(self, body: bytes) -> None:
-        step = Step(Kind.PARSE)
-        step.undo = self._prepared.define(read_parse(body))
-        self._steps.append(step)
+    def _parse(self, body: bytes, records: list[Record]) -> None:
+        prepared = read_parse(body)
+        self._steps.append(Step(Kind.PARSE, name=self._prepared.define(prepared)))
+        if prepared.shown is not None:
+            records.append(prepared.record())
+
+    def _bind(self, body: bytes, records: list[Record]) -> None:
+        self._show_bound(records)
+        self._bound = portal = read_bind(body, self._prepared, self._policy)
+        self._steps.append(self._prepared.bind(portal))
+
+    def _show_bound(self, records: list[Record]) -> None:
+        """Record a Bind that no Execute followed in what came with it."""
+        if self._bound is not None:
+            records.append(self._bound.record())
+            self._bound = None
 
     def _describe_or_close(self, kind: int, body: bytes) -> None:
         if kind == CLOSE:
-            self._prepared.close(body[:1], body[1:-1])
-        elif body[:1] == b"S":
-            self._steps.append(Step(Kind.DESCRIBE, described=self._prepared.get(body[1:-1])))
+            name = self._prepared.close(body[:1], body[1:-1])
+            self._steps.append(steps.EXTENDED if name is None else name)
             return
-        self._mark_extended()
-
-    def _mark_extended(self) -> None:
-        """Note that an extended message is under way, so that an error before its Sync is known to skip."""
-        queue = self._steps
-        if not queue or queue[-1] is not steps.EXTENDED:
-            queue.append(steps.EXTENDED)
+        if body[:1] == b"S":
+            self._steps.append(Step(Kind.DESCRIBE, described=self._prepared.get(body[1:-1])))
+        self._steps.append(steps.EXTENDED)
 
     def _execute(self, body: bytes, now: int) -> StatementStart:
-        portal = self._prepared.portal(body[: body.find(b"\0")]) or Portal.unknown(body)
+        end = body.find(b"\0")
+        portal = self._prepared.portal(body[:end]) or Portal.unknown(body)
+        if portal is self._bound:
+            self._bound = None
         statement = portal.statement
         text = statement.text
         step = self._start(Kind.EXECUTE, now, len(body) + 5 + portal.size, text.sql)
+        limit = body[end + 1 :]
+        if limit != _NO_LIMIT:
+            step.limit = int.from_bytes(limit)
         return StatementStart(
             statement=step.statement,
             kind="execute",
@@ -213,13 +220,12 @@ class Tracker:
         )
 
     def _function(self, body: bytes, now: int) -> StatementStart:
-        oid = int.from_bytes(body[:4])
         step = self._start(Kind.FUNCTION, now, len(body) + 5, "")
         return StatementStart(
             statement=step.statement,
             kind="function",
             sql="",
-            function=oid,
+            function=int.from_bytes(body[:4]),
             state=self.state,
             transaction=self.transaction,
         )
@@ -242,8 +248,10 @@ class Tracker:
                 self._parsed()
             elif kind == ERROR:
                 self._error(body, records)
-            elif kind in (EMPTY_QUERY, SUSPENDED):
-                self._no_tag(suspended=kind == SUSPENDED)
+            elif kind in (EMPTY_QUERY, SUSPENDED, FUNCTION_RESPONSE):
+                self._no_tag(kind)
+            elif kind == UNSEEN:
+                self._unseen(int.from_bytes(body))
             elif kind == PARAMETER_DESCRIPTION:
                 self._described(body)
             elif kind in _COPY_DIRECTIONS:
@@ -256,28 +264,54 @@ class Tracker:
         while queue:
             step = queue[0]
             if step.kind in kinds:
-                return step
-            if step is not steps.EXTENDED and step is not steps.COPY_END:
+                return step  # type: ignore[return-value]  # a Name is of no kind that is asked for
+            if step.kind == EXTENDED:
+                self._drop_marker()
+            elif step.kind == COPY_END:
+                queue.popleft()
+            else:
                 return None
-            queue.popleft()
         return None
+
+    def _drop_marker(self) -> None:
+        """Take the oldest step, a marker, off the queue: it was done."""
+        marker = self._steps.popleft()
+        if marker is not steps.EXTENDED:
+            self._settle(marker)  # type: ignore[arg-type]  # the other marker is a Name
+
+    def _settle(self, name: Name) -> None:
+        """What was asked of `name` first was done."""
+        name.meaning = name.asked.popleft()
+        if name.meaning is None:
+            self._prepared.forget(name)
+
+    def _unseen(self, count: int) -> None:
+        """So many markers were answered before the error that comes next: only what is left can be its cause."""
+        queue = self._steps
+        while count and queue and queue[0].kind == EXTENDED:
+            count -= 1
+            self._drop_marker()
 
     def _command_complete(self, body: bytes, records: list[Record]) -> None:
         step = self._front(Kind.EXECUTE, Kind.QUERY)
         if step is None:
             return
-        tag = read_tag(body)
-        step.tags.append(tag[0])
-        step.rows += tag[1]
+        tag, rows = parse_tag(body)
+        step.tags.append(tag)
+        step.rows += rows
         if step.copying is not None:
             records.append(self._copy_ends(step, failed=False))
         if step.kind == Kind.EXECUTE:
             self._complete(step)
 
-    def _no_tag(self, *, suspended: bool) -> None:
-        step = self._front(Kind.EXECUTE, Kind.QUERY)
-        if step is not None and step.kind == Kind.EXECUTE:
-            step.suspended = suspended
+    def _no_tag(self, kind: int) -> None:
+        step = self._front(Kind.EXECUTE, Kind.QUERY, Kind.FUNCTION)
+        if step is None:
+            return
+        step.answered = True
+        if step.kind == Kind.EXECUTE:
+            if kind == SUSPENDED:  # It comes when as many rows were sent as were asked for.
+                step.suspended, step.rows = True, step.limit
             self._complete(step)
 
     def _complete(self, step: Step) -> None:
@@ -292,8 +326,10 @@ class Tracker:
         self._finished.append(step)
 
     def _parsed(self) -> None:
-        if self._front(Kind.PARSE) is not None:
+        step = self._front(Kind.PARSE)
+        if step is not None and step.name is not None:
             self._steps.popleft()
+            self._settle(step.name)
 
     def _described(self, body: bytes) -> None:
         """PostgreSQL says which types the parameters have that Parse left open."""
@@ -314,22 +350,23 @@ class Tracker:
         direction = step.copying or "in"
         size = self._copy_seen - self._copy_counted
         self._copy_counted, step.copying = self._copy_seen, None
-        if direction != "out" and step.kind == Kind.EXECUTE:
-            self._forget_syncs_of_copy(step)
+        if direction != "out":
+            self._forget_syncs_of_copy()
         return Copy(statement=step.statement, direction=direction, bytes=size, failed=failed)
 
-    def _forget_syncs_of_copy(self, step: Step) -> None:
+    def _forget_syncs_of_copy(self) -> None:
         """Drop the Syncs that PostgreSQL read, and ignored, while it took COPY data.
 
-        libpq sends one with Execute, before it knows that a COPY begins, and another one behind CopyDone.
+        libpq sends one with Execute, before it knows that a COPY begins, and another one behind CopyDone. Where the
+        COPY failed before it read any, one dropped here is answered all the same: `_ready` knows.
         """
-        rest = list(self._steps)[1:]
-        ends = [index for index, one in enumerate(rest) if one.kind == Kind.COPY_END]
-        if ends:
-            rest = rest[ends[0] + 1 :]
-        elif rest and rest[0].kind == Kind.SYNC:
-            rest = rest[1:]
-        self._steps = deque([step, *rest])
+        queue = self._steps
+        copying = queue.popleft()
+        while queue and queue[0].kind == Kind.SYNC:
+            queue.popleft()
+        if queue and queue[0].kind == Kind.COPY_END:
+            queue.popleft()
+        queue.appendleft(copying)
 
     # Errors, and what they skip.
 
@@ -338,31 +375,46 @@ class Tracker:
         if fields.get("V", fields.get("S", "")) in ("FATAL", "PANIC"):
             self.fatal = fields
         queue = self._steps
-        while queue and queue[0].kind == Kind.COPY_END:
+        while queue and queue[0].kind == COPY_END:
             queue.popleft()
         if not queue:
             return
-        extended = queue[0].kind not in (Kind.QUERY, Kind.FUNCTION)
-        failed = next((step for step in queue if step.statement or step.kind == Kind.SYNC), None)
-        if failed is not None and failed.statement:
-            failed.sqlstate, failed.message = fields.get("C", ""), fields.get("M", "")
-            if failed.copying is not None:
-                records.append(self._copy_ends(failed, failed=True))
+        self.failed = True
+        cause = queue[0].kind
+        failed = next((step for step in queue if step.statement or step is steps.SYNC), None)
+        if cause == Kind.SYNC and self.fatal is None:
+            self._commit_failed(fields)
+        elif isinstance(failed, Step) and failed.statement:
+            self._statement_failed(failed, fields, records)
         if self.fatal is not None:  # No ReadyForQuery follows: what is open stays open, and nothing more of it runs.
             for step in self.running:
                 step.skipped = step is not failed
-        elif extended:
+        elif cause not in (Kind.QUERY, Kind.FUNCTION):
             self._skipping = True
             self._skip()
 
+    def _statement_failed(self, step: Step, fields: dict[str, str], records: list[Record]) -> None:
+        if step.sqlstate is None:
+            step.sqlstate, step.message = fields.get("C", ""), fields.get("M", "")
+        if step.copying is not None:
+            records.append(self._copy_ends(step, failed=True))
+
+    def _commit_failed(self, fields: dict[str, str]) -> None:
+        """Sync commits what its round did. Where that fails, the round's last statement says so."""
+        if self._finished and self._finished[-1].sqlstate is None:
+            last = self._finished[-1]
+            last.sqlstate, last.message = fields.get("C", ""), fields.get("M", "")
+
     def _skip(self) -> None:
-        """Take the steps that PostgreSQL skips off the queue, up to the Sync where it goes on."""
+        """Take what PostgreSQL skips off the queue, up to the Sync where it goes on."""
         queue = self._steps
         while queue and queue[0].kind != Kind.SYNC:
             step = queue.popleft()
-            if step.undo is not None:
-                self._prepared.undo(step.undo)
-            if step.statement:
+            name = step if isinstance(step, Name) else step.name
+            if name is not None:
+                name.asked.popleft()
+                self._prepared.forget(name)
+            elif isinstance(step, Step) and step.statement:
                 step.skipped = step.sqlstate is None
                 self._finish(step)
 
@@ -374,15 +426,15 @@ class Tracker:
             self._skip()
             self._skipping = False
         step = self._front(Kind.QUERY, Kind.FUNCTION, Kind.SYNC)
-        if step is not None:
+        if step is steps.SYNC:
             self._steps.popleft()
-            if step.statement:
-                self._finish(step)
-            else:
-                self._prepared.ready(idle=self.state == "I")
+        elif step is not None and (step.tags or step.answered or step.sqlstate is not None):
+            self._complete(step)
+        # Else it answers a Sync that was taken for one inside COPY: a Query is answered before its ReadyForQuery.
+        if self.state == "I":
+            self._prepared.idle()
         if self._finished:
-            for one in self._finished:
-                records.append(one.end(self.state))  # noqa: PERF401 a generator costs more than the one that there is
+            records += [one.end(self.state) for one in self._finished]
             self._finished.clear()
         self._bytes_out = self._position
 
@@ -392,7 +444,7 @@ class Tracker:
         """The ends of all statements that never got one, when the session is over."""
         unanswered: list[StatementEnd] = []
         for step in self._steps:
-            if step.statement:
+            if isinstance(step, Step) and step.statement:
                 step.duration = now - step.started
                 unanswered.append(step.end(None))
         return [*(one.end(None) for one in self._finished), *unanswered]

@@ -15,6 +15,7 @@ from proxy.contract.record import (
     Parameter,
     Record,
     StatementEnd,
+    StatementPrepare,
     StatementStart,
     decode,
 )
@@ -106,6 +107,8 @@ def test_what_never_ends_does_not_hold_back_the_rest_for_ever() -> None:
     ("record", "kind", "text"),
     [
         (Copy(statement=1, direction="in", bytes=5, failed=True), "copy", "COPY in, 5 bytes, failed"),
+        (StatementPrepare(sql="SELECT 1", name="s"), "prepare", "'s': SELECT 1"),
+        (StatementPrepare(sql="SELECT 1", name="s", portal=""), "prepare", "portal '': SELECT 1"),
         (Cancel(forwarded=True, statement=1), "cancel", "cancel"),
         (Cancel(forwarded=False), "cancel", "cancel, but nothing was running"),
         (Notice(severity="WARNING", sqlstate="01000", message="soon"), "notice", "WARNING 01000: soon"),

@@ -5,6 +5,7 @@ import struct
 FRONTEND_SMALL = b"CDEHSXcf"
 FRONTEND_LARGE = b"QPBF"
 BACKEND_WANTED = b"CZEIs1GHWStKVv"
+BACKEND_COUNTED = b"23nT"
 KEEP = 65_536
 
 
@@ -47,7 +48,7 @@ def frontend(stream: bytes, limit: int) -> tuple[list[tuple[int, bytes]], bytes,
 def backend(stream: bytes) -> tuple[list[tuple[int, bytes, int]], int, bool]:
     """The wanted messages of a server's stream, where its last whole message ends, and whether it dies."""
     messages: list[tuple[int, bytes, int]] = []
-    at = 0
+    at = counted = 0
     while at + 5 <= len(stream):
         kind = stream[at : at + 1]
         length = int.from_bytes(stream[at + 1 : at + 5], signed=True)
@@ -56,8 +57,12 @@ def backend(stream: bytes) -> tuple[list[tuple[int, bytes, int]], int, bool]:
         end = at + 1 + length
         if end > len(stream):
             break
+        counted += kind in BACKEND_COUNTED
+        if kind == b"E" and counted:
+            messages.append((ord("2"), counted.to_bytes(8), end))
         if kind in BACKEND_WANTED:
             messages.append((kind[0], stream[at + 5 : end][:KEEP], end))
+            counted = counted if kind == b"S" else 0
         at = end
     return messages, at, False
 

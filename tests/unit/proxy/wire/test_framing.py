@@ -51,6 +51,12 @@ ANSWERS = b"".join(
         message(b"E", b"SERROR\0C22012\0\0"),
         message(b"s"),
         message(b"I"),
+        message(b"2"),
+        message(b"n"),
+        message(b"S", b"TimeZone\0UTC\0"),
+        message(b"3"),
+        message(b"E", b"SERROR\0C22012\0\0"),
+        message(b"E", b"SERROR\0C22012\0\0"),
         message(b"H", b"\0\0\0"),
         message(b"d", message(b"Z", b"I")),
         message(b"c"),
@@ -230,7 +236,7 @@ class TestFrontend:
 class TestBackend:
     """Upstream to client."""
 
-    @given(stream=streams(reference.BACKEND_WANTED + b"TDNA2dddDDD"), cuts=cut_lists)
+    @given(stream=streams(reference.BACKEND_WANTED + b"TDNA23n2EdddDDD"), cuts=cut_lists)
     @pytest.mark.parametrize("name", ["cython", "python"])
     def test_agrees_with_the_reference(self, name: str, stream: bytes, cuts: list[int]) -> None:
         """Any stream, in any chunks, gives the reference's messages, boundary and verdict."""
