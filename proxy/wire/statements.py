@@ -83,6 +83,7 @@ class Portal(msgspec.Struct, frozen=True):
 
 
 _NO_TEXT = Text("")
+_UNNAMED = b""
 
 
 def _readable(name: bytes) -> str:
@@ -161,11 +162,14 @@ class PreparedStatements:
     def idle(self) -> None:
         """No transaction is open: the portals that PostgreSQL has made are gone."""
         self._unnamed.meaning = None
-        if self._portals:
-            for name in list(self._portals.values()):
-                name.meaning = None
-                if not name.asked:
-                    del self._portals[name.key]
+        portals = self._portals
+        if len(portals) == 1 and _UNNAMED in portals:  # What nearly every client leaves behind: it is soon back.
+            portals[_UNNAMED].meaning = None
+            return
+        for name in list(portals.values()):
+            name.meaning = None
+            if not name.asked:
+                del portals[name.key]
 
 
 def _ask(names: dict[bytes, Name], text: bytes, meaning: Prepared | Portal | None) -> Name:
