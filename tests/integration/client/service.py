@@ -85,7 +85,16 @@ class Service:
 
     def start(self) -> None:
         """Serve; again, where it was stopped or killed."""
+        self.launch()
+        self.listening()
+
+    def launch(self) -> None:
+        """Start the process, in a thread that stays: it ends with the one that started it."""
         self._process = Process([*self._command("serve"), "--config", self._config], environment=ENVIRONMENT)
+
+    def listening(self) -> None:
+        """Wait until it serves."""
+        assert self._process is not None, "not launched"
         self._process.wait_for_output("listening")
 
     def stop(self) -> None:

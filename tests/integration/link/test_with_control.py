@@ -56,7 +56,8 @@ class Control:
 
     async def start(self) -> None:
         """Serve again."""
-        await asyncio.to_thread(self.service.start)
+        self.service.launch()
+        await asyncio.to_thread(self.service.listening)
 
 
 @pytest.fixture(scope="module")

@@ -99,7 +99,7 @@ class Whole:
         try:
             self.service.__enter__()
             secret(self._folder / "join", self.service.join_token())
-            self.start_proxy()
+            self._launch_proxy()
             self.proxy.wait_for_output("following control's directives")
         except BaseException:
             self.__exit__()
@@ -124,11 +124,18 @@ class Whole:
         """What the proxy signs its records with, from the proxy itself."""
         return public_text(load_or_create(self._folder / "proxy").public_key())
 
-    def start_proxy(self) -> None:
-        """Start it, once or again, until it listens."""
+    def _launch_proxy(self) -> None:
         command = [PYTHON, "-m", "proxy.cli", "--config", str(self._folder / "proxy.toml"), "serve"]
         self._proxy = Process(command, environment=ENVIRONMENT)
-        self._proxy.wait_for_output("listening")
+
+    async def kill_proxy(self) -> None:
+        """SIGKILL."""
+        await asyncio.to_thread(self.proxy.kill)
+
+    async def start_proxy(self) -> None:
+        """Start it again, until it listens."""
+        self._launch_proxy()  # not in a thread that ends: the process would end with it
+        await asyncio.to_thread(self.proxy.wait_for_output, "listening")
 
     def refusals(self) -> list[tuple[str, str]]:
         """Which grants' logins this run of the proxy has refused, and why, by its log."""
@@ -187,6 +194,15 @@ class Whole:
         return place | person | {"PGSSLMODE": "verify-full", "PGSSLROOTCERT": str(self._ca.file)}
 
     # Control.
+
+    async def kill_control(self) -> None:
+        """SIGKILL."""
+        await asyncio.to_thread(self.service.kill)
+
+    async def start_control(self) -> None:
+        """Start it again, until it serves."""
+        self.service.launch()
+        await asyncio.to_thread(self.service.listening)
 
     async def api(self, person: str, method: str, path: str, body: object = None) -> Any:  # noqa: ANN401 whatever JSON it is
         """One call, which has to succeed."""

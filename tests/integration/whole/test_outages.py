@@ -1,6 +1,5 @@
 """Services that die and come back: who is in stays in, and nobody new gets in on what can no longer be known."""
 
-import asyncio
 import time
 
 import pytest
@@ -31,7 +30,7 @@ async def test_control_is_killed_and_comes_back(whole: Whole) -> None:
 async def outlive_control(whole: Whole, session: Watcher, new: Pass, garbage: dict[str, str] | None) -> int:
     """Kill control and bring it back, with `session` running. How often `new` was let in on the lease."""
     admitted = 0
-    await asyncio.to_thread(whole.service.kill)
+    await whole.kill_control()
     killed = time.monotonic()
     try:
         while (refusal := await whole.refusal(new)) is None:
@@ -43,7 +42,7 @@ async def outlive_control(whole: Whole, session: Watcher, new: Pass, garbage: di
         assert refusal == garbage
         assert await session.fetchval("SELECT 'while control is away'") == "while control is away"
     finally:
-        await asyncio.to_thread(whole.service.start)
+        await whole.start_control()
 
     async def lets_in() -> bool:
         return await whole.refusal(new) is None
@@ -57,9 +56,9 @@ async def test_a_revocation_during_an_outage_of_the_proxy_counts_when_it_is_back
     """It could not be told; it is the first thing that it learns."""
     revoked, valid = await whole.grant("archive"), await whole.grant("archive")
     assert await whole.refusal(revoked) is None
-    await asyncio.to_thread(whole.proxy.kill)
+    await whole.kill_proxy()
     await whole.revoke(revoked)
-    await asyncio.to_thread(whole.start_proxy)
+    await whole.start_proxy()
     await eventually(lambda: whole.followed, within=BACK_S)
 
     async def knows() -> bool:
@@ -77,16 +76,16 @@ async def test_a_proxy_that_starts_without_control_knows_what_it_knew(whole: Who
         await whole.revoke(revoked)
         await wire.rest()
     await eventually(lambda: whole.kept_by_proxy(revoked.grant))
-    await asyncio.to_thread(whole.service.kill)
+    await whole.kill_control()
     try:
-        await asyncio.to_thread(whole.proxy.kill)
-        await asyncio.to_thread(whole.start_proxy)
+        await whole.kill_proxy()
+        await whole.start_proxy()
         assert await whole.refusal(orders) == garbage
         assert await whole.refusal(archive) is None
         assert await whole.refusal(revoked) == garbage
         await eventually(lambda: whole.refusals() == [(orders.grant, "no_lease"), (revoked.grant, "revoked")])
     finally:
-        await asyncio.to_thread(whole.service.start)
+        await whole.start_control()
 
     async def lets_in() -> bool:
         return await whole.refusal(orders) is None
@@ -103,9 +102,9 @@ async def test_tokens_outlive_the_rotation_of_the_key(whole: Whole) -> None:
         new = await rotate(whole, session, old)
         assert await whole.refusal(old) is None
         assert await whole.refusal(new) is None
-        await asyncio.to_thread(whole.service.kill)
+        await whole.kill_control()
         followed = whole.followed
-        await asyncio.to_thread(whole.service.start)
+        await whole.start_control()
         await eventually(lambda: whole.followed > followed, within=BACK_S)  # with a snapshot of the keys in force
         assert await whole.refusal(old) is None
         assert await whole.refusal(new) is None
