@@ -17,21 +17,25 @@ Fate = Literal["committed", "aborted", "none"] | None
 _COMMITS = re.compile(
     r"\b(commit|call|prepare\s+transaction|vacuum|cluster|reindex|concurrently|rollback\s+prepared"
     r"|create\s+(database|tablespace|subscription)|drop\s+(database|tablespace|subscription))\b"
-    r"|(^|;)\s*end\b",
+    r"|(^|;)\s*(end|analy[sz]e|execute)\b",
     re.IGNORECASE,
 )
 """What can commit before the statement is done, so that the transaction it died in says nothing of the others."""
-_QUOTED = re.compile(r"(?P<tag>\$[^$\s]*\$).*?(?P=tag)|'(?:[^']|'')*'", re.DOTALL)
+_END = re.compile(r"\b(end|execute)\b", re.IGNORECASE)
+_QUOTED = re.compile(r"""(?<![\w$])(?P<tag>\$(?:[^\W\d]\w*)?\$).*?(?P=tag)|'(?:[^']|'')*'|"(?:[^"]|"")*\"""", re.DOTALL)
+"""Dollar quotes, texts and names. A dollar inside a name is a part of it (PostgreSQL, "Lexical Structure")."""
 _DO = re.compile(r"\bdo\b", re.IGNORECASE)
-_DO_COMMITS = re.compile(r"commit|call", re.IGNORECASE)
-_MISLEADING = ("\\", "--", "/*")
+_DO_COMMITS = re.compile(r"commit|call|language", re.IGNORECASE)
+_MISLEADING = re.compile(r"\\|--|/\*|\d\$")
 """With these in a text, what looks like a string may be none, and the other way round."""
 
 
 def may_commit_inside(sql: str) -> bool:
     """Whether the text may commit something before all of it is done. In doubt, yes; no text is in doubt."""
-    if not sql or any(mark in sql for mark in _MISLEADING):
-        return not sql or _COMMITS.search(sql) is not None or _DO.search(sql) is not None
+    if not sql:
+        return True
+    if _MISLEADING.search(sql):
+        return any(words.search(sql) is not None for words in (_COMMITS, _DO, _END))
     outside = _QUOTED.sub("''", sql)
     if _COMMITS.search(outside):
         return True
