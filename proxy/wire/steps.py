@@ -11,19 +11,22 @@ if TYPE_CHECKING:
 
 
 class Kind:
-    """What was asked. Plain numbers: looking up an enum's member costs a microsecond in Python 3.11."""
+    """What was asked: a bit each, so that several make a set.
+
+    Plain numbers, because an enum's member costs a microsecond to look up in Python 3.11.
+    """
 
     QUERY: Final = 1
     PARSE: Final = 2
-    EXECUTE: Final = 3
-    FUNCTION: Final = 4
-    DESCRIBE: Final = 5
+    EXECUTE: Final = 4
+    FUNCTION: Final = 8
+    DESCRIBE: Final = 16
     """Of a prepared statement, which is answered with its parameters' types."""
-    SYNC: Final = 6
-    EXTENDED: Final = 7
+    SYNC: Final = 32
+    EXTENDED: Final = 64
     """Bind or Close (the queue then holds the Name itself), Describe of a portal, or a statement's row description: a
     marker. What answers it we do not look at, so it is dropped when something behind it is answered."""
-    COPY_END: Final = 8
+    COPY_END: Final = 128
     """CopyDone or CopyFail: a marker."""
 
 

@@ -9,6 +9,7 @@ cdef long QUERY, PARSE, BIND, EXECUTE, DESCRIBE, CLOSE
 cdef long SYNC, FUNCTION, COPY_DONE, COPY_FAIL, TERMINATE
 cdef long COMMAND_COMPLETE, READY, ERROR, EMPTY_QUERY, SUSPENDED, PARSE_COMPLETE, PARAMETER_DESCRIPTION
 cdef long FUNCTION_RESPONSE, UNSEEN
+cdef long _TAGGED, _STATEMENT, _ROUND
 cdef long EXTENDED, COPY_END
 
 cdef class Tracker:
@@ -33,6 +34,7 @@ cdef class Tracker:
     cdef object _settle(self, name)
     cdef object _describe_or_close(self, long kind, bytes body)
     cdef object _execute(self, bytes body, now)
+    cdef object _front(self, long kinds)
     cdef object _command_complete(self, bytes body, list records)
     cdef object _complete(self, step)
     cdef object _finish(self, step)

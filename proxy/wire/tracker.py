@@ -29,6 +29,9 @@ SYNC, FUNCTION, COPY_DONE, COPY_FAIL, TERMINATE = b"SFcfX"
 COMMAND_COMPLETE, READY, ERROR, EMPTY_QUERY, SUSPENDED, PARSE_COMPLETE, PARAMETER_DESCRIPTION = b"CZEIs1t"
 COPY_IN, COPY_OUT, COPY_BOTH, FUNCTION_RESPONSE, UNSEEN = b"GHWV2"
 
+_TAGGED = Kind.EXECUTE | Kind.QUERY
+_STATEMENT = _TAGGED | Kind.FUNCTION
+_ROUND = Kind.QUERY | Kind.FUNCTION | Kind.SYNC
 CopyDirection = Literal["in", "out", "both"]
 EXTENDED, COPY_END = Kind.EXTENDED, Kind.COPY_END
 _NO_LIMIT = bytes(4)
@@ -258,12 +261,12 @@ class Tracker:
                 self._copy_begins(_COPY_DIRECTIONS[kind])
         return records
 
-    def _front(self, *kinds: int) -> Step | None:
+    def _front(self, kinds: int) -> Step | None:
         """The oldest step if it is of these kinds, once the markers before it are dropped."""
         queue = self._steps
         while queue:
             step = queue[0]
-            if step.kind in kinds:
+            if step.kind & kinds:
                 return step  # type: ignore[return-value]  # a Name is of no kind that is asked for
             if step.kind == EXTENDED:
                 self._drop_marker()
@@ -293,7 +296,7 @@ class Tracker:
             self._drop_marker()
 
     def _command_complete(self, body: bytes, records: list[Record]) -> None:
-        step = self._front(Kind.EXECUTE, Kind.QUERY)
+        step = self._front(_TAGGED)
         if step is None:
             return
         tag, rows = parse_tag(body)
@@ -305,7 +308,7 @@ class Tracker:
             self._complete(step)
 
     def _no_tag(self, kind: int) -> None:
-        step = self._front(Kind.EXECUTE, Kind.QUERY, Kind.FUNCTION)
+        step = self._front(_STATEMENT)
         if step is None:
             return
         step.answered = True
@@ -342,7 +345,7 @@ class Tracker:
     # COPY.
 
     def _copy_begins(self, direction: CopyDirection) -> None:
-        step = self._front(Kind.EXECUTE, Kind.QUERY)
+        step = self._front(_TAGGED)
         if step is not None:
             step.copying = direction
 
@@ -425,7 +428,7 @@ class Tracker:
         if self._skipping:
             self._skip()
             self._skipping = False
-        step = self._front(Kind.QUERY, Kind.FUNCTION, Kind.SYNC)
+        step = self._front(_ROUND)
         if step is steps.SYNC:
             self._steps.popleft()
         elif step is not None and (step.tags or step.answered or step.sqlstate is not None):
