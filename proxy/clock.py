@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 
 TICK_S = 0.1
 """How late a jump of the clock is noticed at most."""
+FEW = 1_000
+"""So many deadlines are kept, called or taken back, before anybody looks which of them are over."""
 
 
 @dataclass(slots=True, order=True)
@@ -37,9 +39,17 @@ class Deadlines:
         self._order = itertools.count()
         self._changed = asyncio.Event()
         self._monotonic_due: list[tuple[float, int, Deadline]] = []
+        self._tidy_at = FEW
+
+    @property
+    def pending(self) -> int:
+        """How many are kept, those included that are over and not yet dropped."""
+        return max(len(self._heap), len(self._monotonic_due))
 
     def at(self, wall: float, callback: Callable[[], None]) -> Deadline:
         """Call back when the wall clock reads `wall`, or when the time until then has passed by the monotonic one."""
+        if self.pending >= self._tidy_at:
+            self._tidy()
         monotonic = time.monotonic() + (wall - time.time())
         deadline = Deadline(wall, next(self._order), monotonic, callback)
         heapq.heappush(self._heap, deadline)
@@ -67,6 +77,14 @@ class Deadlines:
         if not self._heap or not self._monotonic_due:
             return None
         return max(0.0, min(self._heap[0].wall - wall, self._monotonic_due[0][0] - monotonic))
+
+    def _tidy(self) -> None:
+        """Drop those that are over: a long grant's many short sessions would else all leave theirs until its end."""
+        self._heap = [one for one in self._heap if one.callback is not None]
+        self._monotonic_due = [one for one in self._monotonic_due if one[2].callback is not None]
+        heapq.heapify(self._heap)
+        heapq.heapify(self._monotonic_due)
+        self._tidy_at = max(FEW, 2 * self.pending)
 
     def _call(self, deadline: Deadline) -> None:
         callback, deadline.callback = deadline.callback, None
