@@ -1,12 +1,15 @@
 """One socket of a session, towards the client or towards PostgreSQL: an asyncio protocol with two modes.
 
 While a session starts, messages are read one by one with `read`; in the relay each chunk goes straight to a sink. Owns
-the transport, the bytes not yet read, and flow control: a leg whose peer cannot take more stops reading. It knows
-message headers and nothing of what messages mean.
+the transport, the bytes not yet read, flow control (a leg whose peer cannot take more stops reading), and fairness:
+what is more than a slice is handed on in slices, and no leg keeps the event loop to itself. One read brings thousands
+of small messages, and uvloop makes up to 32 of them in a row; a grant's end cannot wait for that. It knows message
+headers and nothing of what messages mean.
 """
 
 import asyncio
 from collections.abc import Callable
+from time import monotonic
 from typing import cast
 
 from proxy.errors import ClientGone, ProtocolViolation
@@ -14,6 +17,10 @@ from proxy.errors import ClientGone, ProtocolViolation
 HEADER_BYTES = 5
 READ_AHEAD_BYTES = 65_536
 LINGER_S = 2.0
+SLICE_BYTES = 32_768
+"""Some 300 small statements, or 5 ms; a chunk of long rows costs hardly more in slices."""
+TURN_S = 0.005
+"""A leg hands on slices for so long at most, then it is the others' turn."""
 
 
 class Leg(asyncio.Protocol):
@@ -26,7 +33,15 @@ class Leg(asyncio.Protocol):
         self._sink: Callable[[bytes], None] | None = None
         self._on_end: Callable[[], None] | None = None
         self._on_fault: Callable[[Exception], None] = _nothing
+        self._held = False
+        """The other leg cannot send, or the inbox is full."""
+        self._chunk = b""
+        self._at = 0
+        """How much of the chunk is handed on; from here on it waits for its turn, or for the other leg."""
+        self._has_turn = False
+        """`_hand_on_slices` is running, or will be."""
         self._reading_paused = False
+        self._eof = self._lost = False
         self.transport: asyncio.Transport = cast("asyncio.Transport", None)
         self.source: Leg | None = None
         """The leg that feeds this one: it is told to stop reading while this one cannot send."""
@@ -47,10 +62,13 @@ class Leg(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Hand the chunk to the relay, or keep it for `read` (asyncio.Protocol)."""
         if self._sink is not None:
-            try:
-                self._sink(data)
-            except Exception as error:  # noqa: BLE001 the session's edge: a fault of ours ends this session, in words
-                self._on_fault(error)
+            if self._chunk:
+                self._chunk, self._at = self._chunk[self._at :] + data, 0
+            elif len(data) > SLICE_BYTES:
+                self._chunk, self._at = data, 0
+                self._hand_on_slices()
+            else:
+                self._hand_on(data)
             return
         self._inbox += data
         if len(self._inbox) > self._wanted + READ_AHEAD_BYTES:
@@ -59,13 +77,15 @@ class Leg(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         """Note the end of the peer's stream; without TLS the other direction stays open (asyncio.Protocol)."""
+        self._eof = True
         self._end()
         return not self.encrypted
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 asyncio's signature
         """Note that the connection is gone, whatever the cause (asyncio.Protocol)."""
-        if not self.closed.done():
-            self.closed.set_result(None)
+        self._lost = True
+        if self._held:
+            self._chunk = b""  # Nobody may ever take it.
         self.resume_writing()
         self._end()
 
@@ -119,26 +139,29 @@ class Leg(asyncio.Protocol):
         if self._inbox:
             self.data_received(self.take())
         if self.ended:
-            on_end()
+            self.ended = False  # It is told once more, behind what has arrived.
+            self._end()
 
     def discard(self) -> None:
         """From here on whatever arrives is read and thrown away."""
         self._sink, self._on_end = _nothing, None
         self._inbox.clear()
+        self._chunk = b""
         self.resume()
+        self._end()
 
     def pause(self) -> None:
-        """Stop reading from the socket."""
-        if not self._reading_paused and not self.transport.is_closing():
-            self._reading_paused = True
-            self.transport.pause_reading()
+        """Hand nothing on, and stop reading from the socket."""
+        self._held = True
+        self._regulate()
 
     def resume(self) -> None:
-        """Read from the socket again."""
-        if self._reading_paused:
-            self._reading_paused = False
-            if not self.transport.is_closing():
-                self.transport.resume_reading()
+        """Hand on what is waiting, then read from the socket again."""
+        self._held = False
+        if self._chunk and not self._has_turn:
+            self._has_turn = True
+            asyncio.get_running_loop().call_soon(self._hand_on_slices)
+        self._regulate()
 
     @property
     def encrypted(self) -> bool:
@@ -182,13 +205,56 @@ class Leg(asyncio.Protocol):
         if self._reader is not None and not self._reader.done():
             self._reader.set_result(None)
 
-    def _end(self) -> None:
-        if self.ended:
+    # The relay.
+
+    def _hand_on(self, data: bytes) -> None:
+        if self._sink is None:
             return
-        self.ended = True
-        self._wake()
-        if self._on_end is not None:
-            self._on_end()
+        try:
+            self._sink(data)
+        except Exception as error:  # noqa: BLE001 the session's edge: a fault of ours ends this session, in words
+            self._on_fault(error)
+
+    def _hand_on_slices(self) -> None:
+        """Hand on what is waiting, for one turn of the event loop."""
+        self._has_turn = True
+        until = monotonic() + TURN_S
+        while self._chunk and not self._held:
+            part = self._chunk[self._at : self._at + SLICE_BYTES]
+            self._at += len(part)
+            if self._at >= len(self._chunk):
+                self._chunk = b""
+            self._hand_on(part)
+            if monotonic() > until:
+                break
+        self._has_turn = bool(self._chunk) and not self._held
+        if self._has_turn:
+            asyncio.get_running_loop().call_soon(self._hand_on_slices)
+        self._regulate()
+        self._end()
+
+    def _regulate(self) -> None:
+        """Read from the socket where there is room for what comes."""
+        paused = self._held or bool(self._chunk)
+        if paused == self._reading_paused or self.transport.is_closing():
+            return
+        self._reading_paused = paused
+        if paused:
+            self.transport.pause_reading()
+        else:
+            self.transport.resume_reading()
+
+    def _end(self) -> None:
+        """Tell of the stream's end, once what came before it is handed on."""
+        if self._chunk:
+            return
+        if self._lost and not self.closed.done():
+            self.closed.set_result(None)
+        if (self._lost or self._eof) and not self.ended:
+            self.ended = True
+            self._wake()
+            if self._on_end is not None:
+                self._on_end()
 
 
 def _nothing(_data: object) -> None:
