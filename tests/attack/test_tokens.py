@@ -1,14 +1,11 @@
 """No grant, no connection (DESIGN.md, promise 1): every bad token is refused alike, before PostgreSQL hears of it."""
 
-from collections.abc import Iterator
-
 import pytest
 
 from proxy.contract.record import AuthRefused
 from tests.attack.forgeries import FORGERIES, Forgery, good
 from tests.harness import roles
 from tests.harness.binaries import postgresql_bin
-from tests.harness.certs import Authority
 from tests.harness.postgres import Cluster
 from tests.harness.processes import run
 from tests.harness.proxy import Proxy
@@ -23,21 +20,6 @@ REFUSED = {
     "M": "access refused: the token is not valid for this connection",
     "H": 'Ask for access with "curfew request", or get a fresh token with "curfew token".',
 }
-
-
-@pytest.fixture(scope="module")
-def logging_postgres(ca: Authority) -> Iterator[Cluster]:
-    """A PostgreSQL that logs who connects."""
-    with Cluster(ca, log_statements=True, settings={"log_connections": "on"}) as cluster:
-        roles.install(cluster)
-        yield cluster
-
-
-@pytest.fixture(scope="module")
-def guarded(logging_postgres: Cluster, ca: Authority, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
-    """A proxy in front of it."""
-    with Proxy(cluster=logging_postgres, ca=ca, folder=tmp_path_factory.mktemp("guarded")) as proxy:
-        yield proxy
 
 
 async def connections(cluster: Cluster) -> int:
