@@ -1,0 +1,176 @@
+"""The registry: limits, cancel keys and revocations, with sessions that only note what they are told."""
+
+import secrets
+import time
+from dataclasses import dataclass, field
+
+import pytest
+
+from proxy.contract.grant import Grant, Refusal
+from proxy.contract.record import EndReason
+from proxy.errors import NotAdmitted, TooManySessions
+from proxy.registry import Registry
+from tests.harness import tokens
+
+
+@dataclass(eq=False)
+class Session:
+    """A session as the registry knows one."""
+
+    grant: Grant
+    id: str = field(default_factory=lambda: secrets.token_hex(4))
+    stopped: list[tuple[EndReason, str | None, int]] = field(default_factory=list)
+
+    def stop(self, reason: EndReason, *, by: str | None, decided_at: int) -> None:
+        """Note it."""
+        self.stopped.append((reason, by, decided_at))
+
+    async def cancel_running(self, address: str | None) -> None:
+        """Never asked here."""
+        raise AssertionError(address)
+
+    def uses(self, link: object) -> bool:
+        """Never asked here."""
+        raise AssertionError(link)
+
+
+def session(grant: str = "grt_a", *, limit: int | None = None) -> Session:
+    """A session on this grant."""
+    return Session(tokens.grant(id=grant, max_sessions=limit))
+
+
+@pytest.fixture
+def registry() -> Registry:
+    """Of a proxy that takes three sessions."""
+    return Registry(max_sessions=3)
+
+
+def test_sessions_come_and_go(registry: Registry) -> None:
+    """Counted in and out; leaving twice, or without having been in, is harmless."""
+    one, other = session(), session()
+    registry.admit(one)
+    registry.admit(other)
+    assert (len(registry), set(registry)) == (2, {one, other})
+    for _ in range(2):
+        registry.leave(one)
+    registry.leave(session("grt_never"))
+    assert list(registry) == [other]
+
+
+def test_who_goes_while_others_are_told(registry: Registry) -> None:
+    """Sessions may leave while somebody goes through them."""
+    for _ in range(3):
+        registry.admit(session())
+    for one in registry:
+        registry.leave(one)
+    assert len(registry) == 0
+
+
+def test_the_proxy_s_limit(registry: Registry) -> None:
+    """One too many is refused with 53300, and counts for nothing."""
+    taken = [session() for _ in range(3)]
+    for one in taken:
+        registry.admit(one)
+    with pytest.raises(TooManySessions, match="all 3 sessions"):
+        registry.admit(session())
+    registry.leave(taken[0])
+    registry.admit(session())
+
+
+def test_the_grant_s_limit(registry: Registry) -> None:
+    """Counted for each grant alone; the person is told which grant."""
+    first = session(limit=1)
+    registry.admit(first)
+    with pytest.raises(TooManySessions) as refused:
+        registry.admit(session(limit=1))
+    assert refused.value.detail == "Grant grt_a allows 1 at once."
+    registry.admit(session("grt_b", limit=1))
+    registry.leave(first)
+    registry.admit(session(limit=1))
+
+
+def test_a_revoked_grant(registry: Registry) -> None:
+    """Its sessions are ended with who did it and when, the others are not; nobody new comes in."""
+    mine, also_mine, other = session(), session(), session("grt_b")
+    for one in (mine, also_mine, other):
+        registry.admit(one)
+    registry.revoke("grt_a", expires_at=time.time() + 60, by="eve", decided_at=7)
+    assert mine.stopped == also_mine.stopped == [("revoked", "eve", 7)]
+    assert other.stopped == []
+    registry.leave(mine)
+    with pytest.raises(NotAdmitted) as refused:
+        registry.admit(session())
+    assert (refused.value.refusal, refused.value.grant) == (Refusal.REVOKED, "grt_a")
+
+
+def test_a_revocation_comes_first(registry: Registry) -> None:
+    """Who is revoked learns nothing of the limits."""
+    for _ in range(3):
+        registry.admit(session("grt_b"))
+    registry.revoke("grt_a", expires_at=time.time() + 60, by=None, decided_at=1)
+    with pytest.raises(NotAdmitted):
+        registry.admit(session())
+
+
+def test_a_revocation_is_remembered_until_the_grant_s_end(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Then its token is of no use anyway; the next revocation drops it."""
+    now = time.time()
+    registry.revoke("grt_a", expires_at=now + 60, by=None, decided_at=1)
+    monkeypatch.setattr("proxy.registry.time.time", lambda: now + 59)
+    registry.revoke("grt_b", expires_at=now + 900, by=None, decided_at=1)
+    with pytest.raises(NotAdmitted):
+        registry.admit(session())
+    monkeypatch.setattr("proxy.registry.time.time", lambda: now + 61)
+    registry.revoke("grt_b", expires_at=now + 900, by=None, decided_at=1)
+    registry.admit(session())
+
+
+def test_kill(registry: Registry) -> None:
+    """One session by its id; one that is not here is another proxy's."""
+    one, other = session(), session()
+    registry.admit(one)
+    registry.admit(other)
+    registry.kill(one.id, by="eve", decided_at=7)
+    registry.kill("ses_elsewhere", by="eve", decided_at=7)
+    assert (one.stopped, other.stopped) == ([("killed", "eve", 7)], [])
+
+
+def test_stop_all(registry: Registry) -> None:
+    """Each is told the reason and the moment."""
+    sessions = [session() for _ in range(3)]
+    for one in sessions:
+        registry.admit(one)
+    before = time.time_ns()
+    registry.stop_all("drained")
+    for one in sessions:
+        ((reason, by, decided_at),) = one.stopped
+        assert (reason, by) == ("drained", None)
+        assert before <= decided_at <= time.time_ns()
+
+
+# --- cancel keys
+
+
+def test_cancel_keys(registry: Registry) -> None:
+    """Two targets' backends may share a pid; the secret tells them apart, whole and alone."""
+    one, other = session(), session()
+    key, other_key = registry.add_cancel_key(one, 4711, 4), registry.add_cancel_key(other, 4711, 32)
+    assert (len(key), len(other_key)) == (4, 32)
+    assert registry.find_by_cancel_key(4711, key) is one
+    assert registry.find_by_cancel_key(4711, other_key) is other
+    for wrong in (b"", key[:3], key + b"\0", other_key[:4], bytes(32)):
+        assert registry.find_by_cancel_key(4711, wrong) is None
+    assert registry.find_by_cancel_key(4712, key) is None
+
+
+def test_a_dropped_cancel_key_finds_nobody(registry: Registry) -> None:
+    """From then on, and the other session of this pid keeps its own."""
+    one, other = session(), session()
+    key, other_key = registry.add_cancel_key(one, 1, 4), registry.add_cancel_key(other, 1, 4)
+    registry.drop_cancel_key(one, 1)
+    assert registry.find_by_cancel_key(1, key) is None
+    assert registry.find_by_cancel_key(1, other_key) is other
+    registry.drop_cancel_key(one, 1)
+    registry.drop_cancel_key(other, 1)
+    registry.drop_cancel_key(other, 2)
+    assert registry.find_by_cancel_key(1, other_key) is None
