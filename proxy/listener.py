@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import resource
+import select
 import socket
 from collections.abc import Callable
 
@@ -52,12 +53,19 @@ async def accept(
         except OSError as error:
             if error.errno not in EXHAUSTED:
                 log.warning("a connection was lost before it was accepted", error=str(error))
-            elif not make_room():
+            elif _somebody_waits(listening) and not make_room():
                 log.error("no descriptors left to accept a connection with; raise the limit (ulimit -n)")  # noqa: TRY400 expected
             await asyncio.sleep(PAUSE_S)
             continue
         tune(accepted)
         welcome(accepted, address[:2])
+
+
+def _somebody_waits(listening: socket.socket) -> bool:
+    """Whether there is a connection to accept: accept(2) takes a descriptor first, and fails where nobody waits too."""
+    poll = select.poll()
+    poll.register(listening, select.POLLIN)
+    return bool(poll.poll(0))
 
 
 def raise_descriptor_limit() -> None:
