@@ -96,9 +96,9 @@ class ControlSide:
     def _obey(self, directive: AnyDirective) -> None:
         match directive:
             case Snapshot():
-                self._take_keys(directive.jwks)
-                for one in directive.revoked:
+                for one in directive.revoked:  # First: they count, whatever is wrong with the keys.
                     self._registry.revoke(one.grant, expires_at=one.expires_at, by=one.by, decided_at=one.decided_at)
+                self._take_keys(directive.jwks)
             case Keys():
                 self._take_keys(directive.jwks)
             case Revoke():

@@ -1,0 +1,232 @@
+"""Whose grants count: a key set in a file, or a control service, whose words become the registry's deeds."""
+
+import json
+import secrets
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from proxy import membership
+from proxy.authority import ControlSide
+from proxy.config import Control, ProxySettings
+from proxy.contract.directive import Heartbeat, Keys, Kill, Revocation, Revoke, Snapshot
+from proxy.contract.grant import Grant
+from proxy.contract.proof import public_text
+from proxy.contract.record import EndReason
+from proxy.contract.settings import Secret, SettingsError
+from proxy.contract.token import KeySetError
+from proxy.errors import NotAdmitted
+from proxy.journal import Journal
+from proxy.membership import Membership
+from proxy.registry import Registry
+from proxy.shared import Authority
+from proxy.tasks import spawn
+from tests.harness import tokens
+from tests.harness.ports import free_port
+from tests.harness.waiting import eventually
+from tests.unit.proxy.journals import open_journal
+
+NO_KEYS = json.dumps({"keys": "none"})
+
+
+@dataclass(eq=False)
+class Session:
+    """A live session of one grant."""
+
+    grant: Grant
+    id: str = field(default_factory=lambda: secrets.token_hex(4))
+    stopped: list[tuple[EndReason, str | None, int]] = field(default_factory=list)
+
+    def stop(self, reason: EndReason, *, by: str | None, decided_at: int) -> None:
+        """Note it."""
+        self.stopped.append((reason, by, decided_at))
+
+    async def cancel_running(self, address: str | None) -> None:
+        """Never asked here."""
+
+    def uses(self, link: object) -> bool:
+        """Never asked here."""
+        raise AssertionError(link)
+
+
+class Stand:
+    """A proxy's control side, and what it acts on."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.key = Ed25519PrivateKey.generate()
+        self.signer = tokens.Signer()
+        self.registry = Registry(max_sessions=10)
+        self.journal: Journal = open_journal(folder / "journal")
+        self.session = Session(tokens.grant(id="grt_a"))
+        self.registry.admit(self.session)
+
+    def settings(self, *, control: bool, **changed: str) -> ProxySettings:
+        """With a control service (that is away), or alone."""
+        url = f"http://127.0.0.1:{free_port()}"
+        return ProxySettings(
+            name="p1",
+            state_dir=str(self.folder),
+            tls_certificate_file="-",
+            tls_key_file="-",
+            control=Control(url=url, join_token=Secret(env="JOIN")) if control else None,
+            **changed,  # type: ignore[arg-type]
+        )
+
+    def side(self, settings: ProxySettings) -> ControlSide:
+        """The control side."""
+        return ControlSide(settings, key=self.key, journal=self.journal, registry=self.registry, environment={})
+
+    def joined(self, **changed: object) -> None:
+        """Leave behind what a proxy that has joined keeps."""
+        known = {"proxy": "p1", "issuer": "https://control", "audience": "fleet", "jwks": self.signer.jwks, **changed}
+        membership.save(self.folder, Membership(public_key=public_text(self.key.public_key()), **known))  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def stand(tmp_path: Path) -> Iterator[Stand]:
+    """With one live session, of grant grt_a."""
+    made = Stand(tmp_path)
+    yield made
+    made.journal.close()
+
+
+def kids(authority: Authority | None) -> set[str]:
+    """The ids of the keys in force."""
+    return set() if authority is None else set(authority.keys._keys)
+
+
+# --- alone
+
+
+def alone(stand: Stand) -> ProxySettings:
+    """Settings with a key set in a file."""
+    (stand.folder / "jwks.json").write_text(stand.signer.jwks)
+    path = str(stand.folder / "jwks.json")
+    return stand.settings(control=False, jwks_file=path, issuer="https://me", audience="mine")
+
+
+async def test_alone(stand: Stand) -> None:
+    """The file's keys count with the configuration's names; no lease is needed, and there is nobody to follow."""
+    side = stand.side(alone(stand))
+    authority = side.authority()
+    assert authority is not None
+    assert (authority.issuer, authority.audience) == ("https://me", "mine")
+    assert kids(authority) == {"test-key"}
+    assert side.has_lease()
+    await side.run()
+
+
+def test_alone_reads_anew(stand: Stand) -> None:
+    """At a reload; a file that is no key set leaves the one in force, and is named."""
+    settings = alone(stand)
+    side = stand.side(settings)
+    before = side.authority()
+    (stand.folder / "jwks.json").write_text(NO_KEYS)
+    with pytest.raises(SettingsError, match=r"proxy\.jwks_file: .*jwks\.json"):
+        side.reload(settings)
+    assert side.authority() is before
+    (stand.folder / "jwks.json").write_text(tokens.Signer(kid="new").jwks)
+    side.reload(settings)
+    after = side.authority()
+    assert kids(after) == {"new"}
+
+
+@pytest.mark.parametrize("content", [None, "", NO_KEYS])
+def test_alone_without_keys(stand: Stand, content: str | None) -> None:
+    """A proxy that could admit nobody does not start."""
+    settings = alone(stand)
+    path = stand.folder / "jwks.json"
+    path.unlink() if content is None else path.write_text(content)
+    with pytest.raises(SettingsError, match=r"proxy\.jwks_file"):
+        stand.side(settings)
+
+
+# --- with control
+
+
+async def test_before_the_join_nobody_s_grants_count(stand: Stand) -> None:
+    """No authority, no lease."""
+    side = stand.side(stand.settings(control=True))
+    assert side.authority() is None
+    assert not side.has_lease()
+
+
+async def test_control_cannot_be_set_up(stand: Stand) -> None:
+    """Is an error of the settings."""
+    (stand.folder / membership.FILE).write_text("{")
+    with pytest.raises(SettingsError, match="join again"):
+        stand.side(stand.settings(control=True))
+
+
+async def test_what_was_kept_counts_at_once(stand: Stand) -> None:
+    """With control away: keys and revocations of the last time are in force, a lease there is not."""
+    revoked = Revocation(grant="grt_a", expires_at=time.time() + 600, by="eve", decided_at=7)
+    stand.joined(revoked=(revoked,))
+    side = stand.side(stand.settings(control=True))
+    task = spawn("control side", side.run())
+    try:
+        await eventually(side.authority)
+        assert stand.session.stopped == [("revoked", "eve", 7)]
+        assert not side.has_lease()
+    finally:
+        task.cancel()
+        await eventually(task.done)
+
+
+@pytest.fixture
+async def side(stand: Stand) -> ControlSide:
+    """A side that knows its control, and is told directives by the test."""
+    stand.joined()
+    return stand.side(stand.settings(control=True))
+
+
+async def test_names(stand: Stand) -> None:
+    """Control's own, unless the configuration has others."""
+    stand.joined()
+    for changed, expected in (({}, ("https://control", "fleet")), ({"issuer": "i", "audience": "a"}, ("i", "a"))):
+        side = stand.side(stand.settings(control=True, **changed))
+        side._obey(Keys(cursor=1, at=1, jwks=stand.signer.jwks))
+        authority = side.authority()
+        assert authority is not None
+        assert (authority.issuer, authority.audience) == expected
+
+
+async def test_directives(stand: Stand, side: ControlSide) -> None:
+    """Kill ends one session, revoke a grant's; a heartbeat does nothing."""
+    other = Session(tokens.grant(id="grt_b"))
+    stand.registry.admit(other)
+    side._obey(Heartbeat(cursor=1, at=1))
+    side._obey(Kill(cursor=2, at=5, session=other.id, by="eve"))
+    assert (other.stopped, stand.session.stopped) == ([("killed", "eve", 5)], [])
+    side._obey(Revoke(cursor=3, at=6, grant="grt_a", expires_at=time.time() + 600, by="kim"))
+    assert stand.session.stopped == [("revoked", "kim", 6)]
+    with pytest.raises(NotAdmitted):
+        stand.registry.admit(Session(tokens.grant(id="grt_a")))
+
+
+async def test_keys_that_cannot_be_read(stand: Stand, side: ControlSide) -> None:
+    """The ones before stay in force, and the link is told that it was not obeyed."""
+    side._obey(Keys(cursor=1, at=1, jwks=stand.signer.jwks))
+    before = side.authority()
+    with pytest.raises(KeySetError):
+        side._obey(Keys(cursor=2, at=2, jwks=NO_KEYS))
+    assert side.authority() is before is not None
+
+
+async def test_revocations_count_though_the_keys_cannot_be_read(stand: Stand, side: ControlSide) -> None:
+    """A snapshot with both: who is revoked is out, whatever else is wrong."""
+    revoked = Revocation(grant="grt_a", expires_at=time.time() + 600, by="eve", decided_at=7)
+    with pytest.raises(KeySetError):
+        side._obey(Snapshot(cursor=1, at=1, revoked=[revoked], jwks=NO_KEYS))
+    assert stand.session.stopped == [("revoked", "eve", 7)]
+
+
+async def test_a_reload_reads_no_file(stand: Stand, side: ControlSide) -> None:
+    """Where control is the source."""
+    side.reload(stand.settings(control=True))
+    assert side.authority() is None
