@@ -185,9 +185,11 @@ class ControlLink:
     def _take(self, directive: AnyDirective) -> None:
         """Obey first, then remember, and only then count it as heard."""
         assert self._known is not None
+        if isinstance(directive, Keys):
+            KeySet.from_jwks(directive.jwks)
         self._on_directive(directive)
-        if isinstance(directive, Keys | Snapshot):
-            KeySet.from_jwks(directive.jwks)  # Keys that cannot be read are not remembered either.
+        if isinstance(directive, Snapshot):
+            KeySet.from_jwks(directive.jwks)  # Its revocations are obeyed all the same.
         known = self._known.after(directive, now=time.time())
         if known is not self._known:
             self._known = known
