@@ -176,6 +176,8 @@ class Relay:
 
     def close_in(self) -> None:
         """Forward nothing more to PostgreSQL, and to the client only up to the next end of a message."""
+        if self._closing:
+            return
         self._closing = True
         self._settled = self._backend.boundary == self._backend.position
         self._injected.clear()

@@ -355,6 +355,8 @@ class Session:
         """End the session, wherever it is; the first decision counts."""
         if not self._stop.done():
             self._stop.set_result(Stop(reason=reason, by=by, decided_at=decided_at))
+            if self._relay is not None:
+                self._relay.close_in()  # From this moment on, whenever `run` gets its turn.
 
     def uses(self, link: object) -> bool:
         """Whether it goes by this way to its target."""

@@ -24,8 +24,6 @@ LEAD_S = 1.0
 SESSIONS = 4
 LATE_S = 0.5
 """How late a decision may be, on a machine that also runs the clients."""
-TURN_S = 0.4
-"""How far behind the decision a statement may have been forwarded: one turn of a busy event loop."""
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +104,7 @@ async def test_nothing_commits_behind_the_cut(
         assert last.gone_at / 1e9 < end + 1
         gone_at = max(gone_at, last.gone_at)
         starts = [one for one in records if isinstance(one, StatementStart)]
-        assert starts[-1].at < last.decided_at + TURN_S * 1e9
+        assert starts[-1].at <= last.decided_at
     query_commits = "SELECT count(*) AS n, max(pg_xact_commit_timestamp(xmin)) AS at FROM work"
     (commits,) = await timed_postgres.sql(query_commits, database=table)
     assert commits["at"].timestamp() < gone_at / 1e9
