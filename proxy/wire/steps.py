@@ -1,6 +1,6 @@
 """The steps of a session that PostgreSQL still owes an answer for: what the tracker's queue holds."""
 
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 import msgspec
 
@@ -8,6 +8,9 @@ from proxy.contract.record import StatementEnd, TransactionState
 
 if TYPE_CHECKING:
     from proxy.wire.statements import Name, Prepared
+
+
+CopyDirection: TypeAlias = Literal["in", "out", "both"]
 
 
 class Kind:
@@ -54,7 +57,7 @@ class Step(msgspec.Struct, gc=False):
     message: str | None = None
     skipped: bool = False
     suspended: bool = False
-    copying: Literal["in", "out", "both"] | None = None
+    copying: CopyDirection | None = None
     answered: bool = False
     """Answered, by something else than a tag or an error."""
 

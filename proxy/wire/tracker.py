@@ -13,14 +13,13 @@ SQL, and does no IO.
 
 from collections import deque
 from collections.abc import Iterable
-from typing import Literal
 
 from proxy.contract.record import Copy, Record, StatementEnd, StatementStart, TransactionState
 from proxy.contract.settings import Parameters
 from proxy.wire import steps
 from proxy.wire.messages import parse_error, parse_tag
 from proxy.wire.statements import Name, Portal, PreparedStatements, read_bind, read_parse, read_text, read_types
-from proxy.wire.steps import Kind, Step
+from proxy.wire.steps import CopyDirection, Kind, Step
 
 # Frontend message types.
 QUERY, PARSE, BIND, EXECUTE, DESCRIBE, CLOSE = b"QPBEDC"
@@ -32,9 +31,7 @@ COPY_IN, COPY_OUT, COPY_BOTH, FUNCTION_RESPONSE, UNSEEN = b"GHWV2"
 _TAGGED = Kind.EXECUTE | Kind.QUERY
 _STATEMENT = _TAGGED | Kind.FUNCTION
 _ROUND = Kind.QUERY | Kind.FUNCTION | Kind.SYNC
-CopyDirection = Literal["in", "out", "both"]
-EXTENDED, COPY_END = Kind.EXTENDED, Kind.COPY_END
-_NO_LIMIT = bytes(4)
+EXTENDED, COPY_END, _NO_LIMIT = Kind.EXTENDED, Kind.COPY_END, bytes(4)
 _STATES: dict[bytes, TransactionState] = {b"I": "I", b"T": "T", b"E": "E"}
 _COPY_DIRECTIONS: dict[int, CopyDirection] = {COPY_IN: "in", COPY_OUT: "out", COPY_BOTH: "both"}
 

@@ -112,7 +112,9 @@ def test_an_extended_query() -> None:
         client(parse("SELECT $1, $2"), bind("a", None), describe_portal(), execute(), SYNC),
         server(PARSED, BOUND, ROWS, ROW, complete("SELECT 1"), READY),
     ) == ["1> SELECT $1, $2 ['a', None]", "1< SELECT 1 [I]"]
-    assert book.records[1].bytes_in == len(bind("a", None)) + len(execute())
+    end = book.records[1]
+    assert isinstance(end, StatementEnd)
+    assert end.bytes_in == len(bind("a", None)) + len(execute())
 
 
 def test_a_statement_that_is_prepared_once() -> None:
