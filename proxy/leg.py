@@ -42,6 +42,8 @@ class Leg(asyncio.Protocol):
         """`_hand_on_slices` is running, or will be."""
         self._reading_paused = False
         self._eof = self._lost = False
+        self._parting = False
+        """`close` was called: the end of the peer's stream is the connection's."""
         self.transport: asyncio.Transport = cast("asyncio.Transport", None)
         self.source: Leg | None = None
         """The leg that feeds this one: it is told to stop reading while this one cannot send."""
@@ -79,7 +81,7 @@ class Leg(asyncio.Protocol):
         """Note the end of the peer's stream; without TLS the other direction stays open (asyncio.Protocol)."""
         self._eof = True
         self._end()
-        return not self.encrypted
+        return not self.encrypted and not self._parting
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 asyncio's signature
         """Note that the connection is gone, whatever the cause (asyncio.Protocol)."""
@@ -174,6 +176,7 @@ class Leg(asyncio.Protocol):
         Closing a socket with unread data resets the connection, and the peer then loses what it was told last
         (PROTOCOL.md rows 80 and 3.7).
         """
+        self._parting = True
         self.discard()
         try:
             async with asyncio.timeout(linger_s):
