@@ -17,6 +17,7 @@ from proxy.errors import ClientGone, ProtocolViolation
 HEADER_BYTES = 5
 READ_AHEAD_BYTES = 65_536
 LINGER_S = 2.0
+TLS_HIGH_BYTES = 65_536
 SLICE_BYTES = 32_768
 """Some 300 small statements, or 5 ms; a chunk of long rows costs hardly more in slices."""
 TURN_S = 0.005
@@ -57,9 +58,10 @@ class Leg(asyncio.Protocol):
         """Keep the transport (asyncio.Protocol)."""
         self.transport = cast("asyncio.Transport", transport)
         # As soon as the kernel takes no more, the other leg stops reading: what a session may hold is one chunk. And
-        # above the limit uvloop sends at once; it would else wait for the end of the event loop's round. (Not 0: its
-        # TLS then pauses even when nothing is left to send.)
-        self.transport.set_write_buffer_limits(high=1, low=0)
+        # above the limit uvloop sends at once; it would else wait for the end of the event loop's round. Its TLS sends
+        # at the end of the round in any case, so that there a low limit would stop the other leg at every message.
+        high, low = (TLS_HIGH_BYTES, TLS_HIGH_BYTES // 4) if self.encrypted else (1, 0)
+        self.transport.set_write_buffer_limits(high=high, low=low)
 
     def data_received(self, data: bytes) -> None:
         """Hand the chunk to the relay, or keep it for `read` (asyncio.Protocol)."""
