@@ -59,6 +59,9 @@ async def accept(
             continue
         tune(accepted)
         welcome(accepted, address[:2])
+        # Its task must begin before the next one may push it out: one that is cancelled before that closes no socket.
+        # And an accept that need not wait lets nobody else run.
+        await asyncio.sleep(0)
 
 
 def _somebody_waits(listening: socket.socket) -> bool:

@@ -34,7 +34,7 @@ async def flood(proxy: Proxy, count: int, held: ExitStack) -> None:
         async with gate:
             raw = held.enter_context(socket.socket())
             raw.setblocking(False)  # noqa: FBT003 the socket module takes it by position
-            raw.bind((f"127.0.0.{1 + number % 20}", 0))
+            raw.bind((f"127.0.0.{2 + number % 20}", 0))
             await loop.sock_connect(raw, ("127.0.0.1", proxy.port))
             if beginning := BEGINNINGS[number % len(BEGINNINGS)]:
                 await loop.sock_sendall(raw, beginning)
@@ -43,12 +43,16 @@ async def flood(proxy: Proxy, count: int, held: ExitStack) -> None:
 
 
 async def login_s(proxy: Proxy) -> float:
-    """How long a good login takes."""
+    """How long a good login takes; whoever is pushed out by a flood tries again."""
     begun = time.monotonic()
-    async with await Wire.tls(proxy.port, proxy.ca.client_context()) as wire:
-        await wire.log_in(proxy.token())
-        assert await wire.value("SELECT 1") == "1"
-        return time.monotonic() - begun
+    while True:
+        try:
+            async with await Wire.tls(proxy.port, proxy.ca.client_context()) as wire:
+                await wire.log_in(proxy.token())
+                assert await wire.value("SELECT 1") == "1"
+                return time.monotonic() - begun
+        except (ConnectionError, EOFError):
+            assert time.monotonic() - begun < LOGIN_S
 
 
 async def logins_during(proxy: Proxy, flooding: asyncio.Future[Any]) -> list[float]:
@@ -164,9 +168,10 @@ async def refused(proxy: Proxy, token: str) -> dict[str, str]:
     return fields
 
 
-async def test_out_of_descriptors(make_proxy: MakeProxy, postgres: Cluster) -> None:
+@pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
+async def test_out_of_descriptors(make_proxy: MakeProxy, postgres: Cluster, loop: str) -> None:
     """The process lives, its sessions go on, and it serves again as soon as there is room."""
-    target = make_proxy(postgres)
+    target = make_proxy(postgres, environment={"CURFEW_LOOP": loop})
     assert target.process is not None
     async with await Wire.tls(target.port, target.ca.client_context()) as wire:
         await wire.log_in(target.token())

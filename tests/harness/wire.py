@@ -25,6 +25,7 @@ SYNC = b"S\0\0\0\4"
 TERMINATE = b"X\0\0\0\4"
 COPY_DONE = b"c\0\0\0\4"
 WITHIN_S = 10.0
+CLOSE_S = 2.0
 
 
 def message(kind: str, body: bytes = b"") -> bytes:
@@ -250,8 +251,9 @@ class Wire:
         self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
     ) -> None:
         self.cut()
-        with suppress(OSError):  # ssl.SSLError is one
-            await self._writer.wait_closed()
+        with suppress(OSError):  # ssl.SSLError and TimeoutError are such
+            async with asyncio.timeout(CLOSE_S):
+                await self._writer.wait_closed()
 
 
 @asynccontextmanager

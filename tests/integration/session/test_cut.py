@@ -80,9 +80,9 @@ async def test_nothing_commits_behind_the_cut(
     timed_postgres: Cluster, table: str, ca: Authority, tmp_path_factory: pytest.TempPathFactory, insert: Insert
 ) -> None:
     """Sessions that commit as fast as they can: the last commit is older than the backend's end, which is in time."""
-    grant, end = new_grant_id(), time.time() + LEAD_S
     folder = tmp_path_factory.mktemp("cut")
     with Proxy(cluster=timed_postgres, ca=ca, folder=folder, database=table) as proxy:
+        grant, end = new_grant_id(), time.time() + LEAD_S
         token = proxy.signer.token(make_grant(id=grant, profile="app"), exp=end)
 
         async def one(number: int) -> None:
