@@ -139,6 +139,9 @@ class Relay:
         )
         if records:
             self._record_after(records)
+        if self.tracker.lost:
+            text = "a statement was sent while a COPY before it took data, and that failed"
+            self._end(ProtocolViolation(text, detail="Send CopyDone or CopyFail before the next statement."))
 
     def record(self, record: Record) -> None:
         """Write a record that is not a statement's."""

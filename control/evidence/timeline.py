@@ -12,6 +12,8 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Any, TypeAlias
 
+import msgspec
+
 from control.times import SECOND, rfc3339
 from proxy.contract.record import (
     AnyRecord,
@@ -108,12 +110,16 @@ def _own_fields(record: AnyRecord) -> Item:
 def _course(start: StatementStart, end: StatementEnd | None) -> Item:
     """How a statement went. `state` is the transaction's after it, `state_before` the one it found.
 
-    Where the session ended first, `finished` is false, and what only an end knows is null.
+    Where the session ended first, `finished` is false, and what only an end knows is null. Where something else ran
+    than its start had said, what ran is told, and `announced` is the start's text.
     """
     course: Item = dict.fromkeys(("rows", "duration_s", "bytes_in", "bytes_out", "sqlstate", "message"))
     course |= {"tags": [], "skipped": False, "suspended": False}
     if end is not None:
         course |= _own_fields(end) | {"duration_s": end.duration / SECOND}
+        course.pop("ran")
+        if end.ran is not None:
+            course |= msgspec.structs.asdict(end.ran) | {"text": end.ran.sql, "announced": start.sql}
     return course | {
         "mode": start.kind,
         "finished": end is not None,

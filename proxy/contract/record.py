@@ -30,6 +30,7 @@ __all__ = [
     "Notice",
     "Outcome",
     "Parameter",
+    "Ran",
     "Record",
     "RecordError",
     "SessionEnd",
@@ -159,6 +160,16 @@ class StatementPrepare(Record, kw_only=True, tag="statement.prepare"):
     parameters: list[Parameter] | None = None
 
 
+class Ran(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """What an Execute ran, in the words of its `statement.start`."""
+
+    sql: str
+    sql_base64: str | None = None
+    masked: bool = False
+    name: str | None = None
+    parameters: list[Parameter] | None = None
+
+
 class StatementEnd(Record, kw_only=True, tag="statement.end"):
     """A statement's results have all come (written at the ReadyForQuery that closes its round)."""
 
@@ -177,6 +188,12 @@ class StatementEnd(Record, kw_only=True, tag="statement.end"):
     """The portal has more rows (PortalSuspended)."""
     state: TransactionState | None = None
     """After it; None where the session ended first."""
+    ran: Ran | None = None
+    """Where it is not what the start says.
+
+    An Execute that is sent before earlier requests are answered is recorded as it will be if PostgreSQL takes those.
+    Where it refuses one, the names in it mean what they meant before.
+    """
 
 
 class Copy(Record, kw_only=True, tag="copy"):

@@ -47,6 +47,8 @@ def outcome(tracker: Tracker, *, open_at_decision: int, state_at_decision: str, 
 
     `open_at_decision`: how many statements `tracker.open` held then.
     """
+    if tracker.lost:
+        return "unknown"
     if tracker.open:
         return _cut_short(tracker, fate)
     if open_at_decision:

@@ -9,9 +9,13 @@ cdef class PreparedStatements:
     cpdef object get(self, bytes name)
     cpdef object bind(self, portal)
     cpdef object portal(self, bytes name)
+    cpdef object name(self, bytes name)
+    cpdef object settle(self, name)
 
 cdef object _ask(dict names, bytes text, meaning)
-cdef object _meaning(name)
+cpdef object meaning(name)
+cdef object _by_sql(bytes name)
+cdef object _as_it_is(portal)
 
 @cython.locals(portal_end=Py_ssize_t, name_end=Py_ssize_t)
 cpdef object read_bind(bytes body, PreparedStatements prepared, policy)

@@ -15,7 +15,7 @@ from collections import deque
 
 import msgspec
 
-from proxy.contract.record import Parameter, StatementPrepare
+from proxy.contract.record import Parameter, Ran, StatementPrepare, StatementStart, TransactionState
 from proxy.contract.settings import Parameters
 from proxy.wire.secrets import mask
 from proxy.wire.steps import Kind
@@ -33,6 +33,18 @@ class Text(msgspec.Struct, frozen=True, gc=False):
     sql: str
     sql_base64: str | None = None
     masked: bool = False
+
+    def start(self, number: int, state: TransactionState, transaction: int) -> StatementStart:
+        """What the journal says of a Query with this text, which is statement `number`."""
+        return StatementStart(
+            statement=number,
+            kind="query",
+            sql=self.sql,
+            sql_base64=self.sql_base64,
+            masked=self.masked,
+            state=state,
+            transaction=transaction,
+        )
 
 
 def read_text(raw: bytes) -> Text:
@@ -68,6 +80,34 @@ class Portal(msgspec.Struct, frozen=True):
     parameters: list[Parameter] | None = None
     size: int = 0
     """Bytes of the Bind message."""
+    source: "Name | None" = None
+    """The statement's name, where Parse knows it."""
+
+    def start(self, number: int, state: TransactionState, transaction: int) -> StatementStart:
+        """What the journal says of its Execute, which is statement `number`."""
+        text = self.statement.text
+        return StatementStart(
+            statement=number,
+            kind="execute",
+            sql=text.sql,
+            sql_base64=text.sql_base64,
+            masked=text.masked,
+            parameters=self.parameters,
+            name=self.statement.shown,
+            state=state,
+            transaction=transaction,
+        )
+
+    def ran(self) -> Ran:
+        """What the journal says of its Execute where that ran something else than was thought."""
+        text = self.statement.text
+        return Ran(
+            sql=text.sql,
+            sql_base64=text.sql_base64,
+            masked=text.masked,
+            name=self.statement.shown,
+            parameters=self.parameters,
+        )
 
     def record(self) -> StatementPrepare:
         """What the journal says of a Bind that no Execute follows."""
@@ -105,6 +145,11 @@ class Name(msgspec.Struct, gc=False):
     kind: int = Kind.EXTENDED
     statement: int = 0
 
+    def ran(self) -> Ran:
+        """What an Execute of this portal has run, now that it is answered."""
+        true = self.meaning
+        return (true if isinstance(true, Portal) else Portal.unknown(self.key + b"\0")).ran()
+
 
 class PreparedStatements:
     """What Parse and Bind have defined and not yet been closed."""
@@ -138,13 +183,25 @@ class PreparedStatements:
 
     def get(self, name: bytes) -> Prepared:
         """The statement named `name`; one without text where only SQL's PREPARE knows it."""
-        known = _meaning(self._statements.get(name[:_NAME_BYTES]))
-        return known if isinstance(known, Prepared) else Prepared(name, _NO_TEXT, shown=_shown(name))
+        known = meaning(self.name(name))
+        return known if isinstance(known, Prepared) else _by_sql(name)
 
-    def portal(self, name: bytes) -> Portal | None:
-        """The portal named `name`, if a Bind made it."""
-        known = _meaning(self._portals.get(name[:_NAME_BYTES]) if name else self._unnamed)
-        return known if isinstance(known, Portal) else None
+    def name(self, name: bytes) -> Name | None:
+        """The name of this statement, if Parse gave it one."""
+        return self._statements.get(name[:_NAME_BYTES])
+
+    def portal(self, name: bytes) -> Name | None:
+        """The name of this portal, if a Bind gave it one."""
+        return self._portals.get(name[:_NAME_BYTES]) if name else self._unnamed
+
+    def settle(self, name: Name) -> None:
+        """PostgreSQL has done what was asked of `name` first."""
+        asked = name.asked.popleft()
+        if isinstance(asked, Portal):
+            asked = _as_it_is(asked)
+        name.meaning = asked
+        if asked is None:
+            self.forget(name)
 
     def forget(self, name: Name) -> None:
         """Drop the name if it means nothing any more."""
@@ -181,7 +238,24 @@ def _ask(names: dict[bytes, Name], text: bytes, meaning: Prepared | Portal | Non
     return name
 
 
-def _meaning(name: Name | None) -> Prepared | Portal | None:
+def _by_sql(name: bytes) -> Prepared:
+    return Prepared(name, _NO_TEXT, shown=_shown(name))
+
+
+def _as_it_is(portal: Portal) -> Portal:
+    """The portal, now that all before its Bind is answered: of the statement that its name meant to PostgreSQL."""
+    true = None if portal.source is None else portal.source.meaning
+    thought = portal.statement
+    if true is thought:
+        return portal
+    if not isinstance(true, Prepared):
+        true = _by_sql(thought.name)
+    same = true.text is thought.text
+    return portal if same else Portal(portal.name, true, portal.parameters, portal.size, portal.source)
+
+
+def meaning(name: Name | None) -> Prepared | Portal | None:
+    """What `name` means where PostgreSQL takes all that was asked."""
     if name is None:
         return None
     return name.asked[-1] if name.asked else name.meaning
@@ -205,14 +279,16 @@ def read_bind(body: bytes, prepared: PreparedStatements, policy: Parameters) -> 
     """The portal that a Bind message makes. One that cannot be read has the whole message as its parameter."""
     portal_end = body.find(b"\0")
     name_end = body.find(b"\0", portal_end + 1)
-    statement = prepared.get(body[portal_end + 1 : name_end])
+    source = prepared.name(body[portal_end + 1 : name_end])
+    known = meaning(source)
+    statement = known if isinstance(known, Prepared) else _by_sql(body[portal_end + 1 : name_end])
     parameters: list[Parameter] | None = None
     if policy is not _NONE:
         try:
             parameters = _parameters(body, name_end + 1, statement.types, policy is _TYPES)
         except (IndexError, ValueError):
             parameters = [Parameter(0, None, base64.b64encode(body).decode())]
-    return Portal(body[:portal_end], statement, parameters, len(body) + 5)
+    return Portal(body[:portal_end], statement, parameters, len(body) + 5, source)
 
 
 def _parameters(body: bytes, at: int, types: tuple[int, ...], typed_only: bool) -> list[Parameter] | None:  # noqa: FBT001 positional for the C call

@@ -18,10 +18,11 @@ cdef class Tracker:
     cdef object _steps, _bound
     cdef list _finished
     cdef bint _in_round, _skipping
+    cdef Py_ssize_t _spare
     cdef long long _now, _position, _bytes_out, _copy_seen, _copy_counted
     cdef readonly object state, fatal
     cdef readonly long long statements, transaction
-    cdef readonly bint failed, terminated
+    cdef readonly bint failed, lost, terminated
 
     @cython.locals(kind=long, body=bytes, records=list)
     cpdef list requests(self, messages, now)
@@ -31,7 +32,6 @@ cdef class Tracker:
     cdef object _bind(self, bytes body, list records)
     cdef object _show_bound(self, list records)
     cdef object _drop_marker(self)
-    cdef object _settle(self, name)
     cdef object _describe_or_close(self, long kind, bytes body)
     cdef object _execute(self, bytes body, now)
     cdef object _front(self, long kinds)

@@ -18,7 +18,16 @@ from proxy.contract.record import Copy, Record, StatementEnd, StatementStart, Tr
 from proxy.contract.settings import Parameters
 from proxy.wire import steps
 from proxy.wire.messages import parse_error, parse_tag
-from proxy.wire.statements import Name, Portal, PreparedStatements, read_bind, read_parse, read_text, read_types
+from proxy.wire.statements import (
+    Name,
+    Portal,
+    PreparedStatements,
+    meaning,
+    read_bind,
+    read_parse,
+    read_text,
+    read_types,
+)
 from proxy.wire.steps import CopyDirection, Kind, Step
 
 # Frontend message types.
@@ -31,6 +40,7 @@ COPY_IN, COPY_OUT, COPY_BOTH, FUNCTION_RESPONSE, UNSEEN = b"GHWV2"
 _TAGGED = Kind.EXECUTE | Kind.QUERY
 _STATEMENT = _TAGGED | Kind.FUNCTION
 _ROUND = Kind.QUERY | Kind.FUNCTION | Kind.SYNC
+_MARKERS = (Kind.EXTENDED, Kind.COPY_END)
 EXTENDED, COPY_END, _NO_LIMIT = Kind.EXTENDED, Kind.COPY_END, bytes(4)
 _STATES: dict[bytes, TransactionState] = {b"I": "I", b"T": "T", b"E": "E"}
 _COPY_DIRECTIONS: dict[int, CopyDirection] = {COPY_IN: "in", COPY_OUT: "out", COPY_BOTH: "both"}
@@ -51,9 +61,11 @@ class Tracker:
         "_position",
         "_prepared",
         "_skipping",
+        "_spare",
         "_steps",
         "failed",
         "fatal",
+        "lost",
         "state",
         "statements",
         "terminated",
@@ -74,6 +86,8 @@ class Tracker:
         self._now = 0
         self._position = 0
         self._bytes_out = 0
+        self._spare = 0
+        """How many ReadyForQuery may come for Syncs that were taken for swallowed by COPY."""
         self._copy_seen = 0
         self._copy_counted = 0
         self.state: TransactionState = "I"
@@ -82,6 +96,8 @@ class Tracker:
         self.transaction = 0
         self.terminated = False
         """The client said Terminate; nothing behind it counts."""
+        self.lost = False
+        """Which answers belong to which statements cannot be told any more: the session must end."""
         self.failed = False
         """The last statement that was answered in full ended in an error."""
         self.fatal: dict[str, str] | None = None
@@ -160,15 +176,7 @@ class Tracker:
     def _query(self, body: bytes, now: int) -> StatementStart:
         text = read_text(body[:-1] if body[-1:] == b"\0" else body)
         step = self._start(Kind.QUERY, now, len(body) + 5, text.sql)
-        return StatementStart(
-            statement=step.statement,
-            kind="query",
-            sql=text.sql,
-            sql_base64=text.sql_base64,
-            masked=text.masked,
-            state=self.state,
-            transaction=self.transaction,
-        )
+        return text.start(step.statement, self.state, self.transaction)
 
     def _parse(self, body: bytes, records: list[Record]) -> None:
         prepared = read_parse(body)
@@ -198,26 +206,17 @@ class Tracker:
 
     def _execute(self, body: bytes, now: int) -> StatementStart:
         end = body.find(b"\0")
-        portal = self._prepared.portal(body[:end]) or Portal.unknown(body)
+        name = self._prepared.portal(body[:end])
+        known = meaning(name)
+        portal = known if isinstance(known, Portal) else Portal.unknown(body)
         if portal is self._bound:
             self._bound = None
-        statement = portal.statement
-        text = statement.text
-        step = self._start(Kind.EXECUTE, now, len(body) + 5 + portal.size, text.sql)
+        step = self._start(Kind.EXECUTE, now, len(body) + 5 + portal.size, portal.statement.text.sql)
+        step.name, step.portal = name, known
         limit = body[end + 1 :]
         if limit != _NO_LIMIT:
             step.limit = int.from_bytes(limit)
-        return StatementStart(
-            statement=step.statement,
-            kind="execute",
-            sql=text.sql,
-            sql_base64=text.sql_base64,
-            masked=text.masked,
-            parameters=portal.parameters,
-            name=statement.shown,
-            state=self.state,
-            transaction=self.transaction,
-        )
+        return portal.start(step.statement, self.state, self.transaction)
 
     def _function(self, body: bytes, now: int) -> StatementStart:
         step = self._start(Kind.FUNCTION, now, len(body) + 5, "")
@@ -232,13 +231,15 @@ class Tracker:
 
     # PostgreSQL to client.
 
-    def responses(
+    def responses(  # noqa: C901 as requests
         self, messages: Iterable[tuple[int, bytes, int]], now: int, *, copy_in: int = 0, copy_out: int = 0
     ) -> list[Record]:
         """The records that these messages complete. `copy_in` and `copy_out` count CopyData bytes since the start."""
         self._now, self._copy_seen = now, copy_in + copy_out
         records: list[Record] = []
         for kind, body, end in messages:
+            if self.lost:
+                break
             self._position = end
             if kind == COMMAND_COMPLETE:
                 self._command_complete(body, records)
@@ -259,37 +260,30 @@ class Tracker:
         return records
 
     def _front(self, kinds: int) -> Step | None:
-        """The oldest step if it is of these kinds, once the markers before it are dropped."""
+        """The oldest step but for markers, if it is of these kinds: then what the markers stand for was done, too."""
         queue = self._steps
-        while queue:
-            step = queue[0]
-            if step.kind & kinds:
-                return step  # type: ignore[return-value]  # a Name is of no kind that is asked for
-            if step.kind == EXTENDED:
-                self._drop_marker()
-            elif step.kind == COPY_END:
-                queue.popleft()
-            else:
-                return None
-        return None
+        step = queue[0] if queue else None
+        if step is not None and step.kind in _MARKERS:
+            step = next((step for step in queue if step.kind not in _MARKERS), None)
+        if step is None or not step.kind & kinds:
+            return None
+        while queue[0] is not step:
+            self._drop_marker()
+        if kinds != _ROUND:
+            self._spare = 0  # It would have come before.
+        return step  # type: ignore[return-value]  # a Name is a marker
 
     def _drop_marker(self) -> None:
         """Take the oldest step, a marker, off the queue: it was done."""
         marker = self._steps.popleft()
-        if marker is not steps.EXTENDED:
-            self._settle(marker)  # type: ignore[arg-type]  # the other marker is a Name
-
-    def _settle(self, name: Name) -> None:
-        """What was asked of `name` first was done."""
-        name.meaning = name.asked.popleft()
-        if name.meaning is None:
-            self._prepared.forget(name)
+        if isinstance(marker, Name):
+            self._prepared.settle(marker)
 
     def _unseen(self, count: int) -> None:
         """So many markers were answered before the error that comes next: only what is left can be its cause."""
         queue = self._steps
-        while count and queue and queue[0].kind == EXTENDED:
-            count -= 1
+        while count and queue and queue[0].kind in _MARKERS:
+            count -= queue[0].kind == EXTENDED
             self._drop_marker()
 
     def _command_complete(self, body: bytes, records: list[Record]) -> None:
@@ -315,6 +309,9 @@ class Tracker:
             self._complete(step)
 
     def _complete(self, step: Step) -> None:
+        if step.name is not None and step.name.meaning is not step.portal:
+            step.ran = step.name.ran()
+            step.sql = step.ran.sql
         self._steps.popleft()
         self._finish(step)
 
@@ -329,7 +326,7 @@ class Tracker:
         step = self._front(Kind.PARSE)
         if step is not None and step.name is not None:
             self._steps.popleft()
-            self._settle(step.name)
+            self._prepared.settle(step.name)
 
     def _described(self, body: bytes) -> None:
         """PostgreSQL says which types the parameters have that Parse left open."""
@@ -351,22 +348,14 @@ class Tracker:
         size = self._copy_seen - self._copy_counted
         self._copy_counted, step.copying = self._copy_seen, None
         if direction != "out":
-            self._forget_syncs_of_copy()
+            self._forget_syncs_of_copy(failed=failed)
         return Copy(statement=step.statement, direction=direction, bytes=size, failed=failed)
 
-    def _forget_syncs_of_copy(self) -> None:
-        """Drop the Syncs that PostgreSQL read, and ignored, while it took COPY data.
-
-        libpq sends one with Execute, before it knows that a COPY begins, and another one behind CopyDone. Where the
-        COPY failed before it read any, one dropped here is answered all the same: `_ready` knows.
-        """
-        queue = self._steps
-        copying = queue.popleft()
-        while queue and queue[0].kind == Kind.SYNC:
-            queue.popleft()
-        if queue and queue[0].kind == Kind.COPY_END:
-            queue.popleft()
-        queue.appendleft(copying)
+    def _forget_syncs_of_copy(self, *, failed: bool) -> None:
+        dropped, told_apart = steps.drop_swallowed_syncs(self._steps)
+        if failed and dropped:
+            self._spare += dropped
+            self.lost = not told_apart
 
     # Errors, and what they skip.
 
@@ -389,13 +378,16 @@ class Tracker:
         if self.fatal is not None:  # No ReadyForQuery follows: what is open stays open, and nothing more of it runs.
             for step in self.running:
                 step.skipped = step is not failed
-        elif cause not in (Kind.QUERY, Kind.FUNCTION):
+        elif cause not in (Kind.QUERY, Kind.FUNCTION) and not self.lost:
             self._skipping = True
             self._skip()
 
     def _statement_failed(self, step: Step, fields: dict[str, str], records: list[Record]) -> None:
         if step.sqlstate is None:
             step.sqlstate, step.message = fields.get("C", ""), fields.get("M", "")
+        if step is self._steps[0] and step.name is not None and step.name.meaning not in (step.portal, None):
+            step.ran = step.name.ran()  # Before it failed.
+            step.sql = step.ran.sql
         if step.copying is not None:
             records.append(self._copy_ends(step, failed=True))
 
@@ -411,7 +403,7 @@ class Tracker:
         while queue and queue[0].kind != Kind.SYNC:
             step = queue.popleft()
             name = step if isinstance(step, Name) else step.name
-            if name is not None:
+            if step.statement == 0 and name is not None:
                 name.asked.popleft()
                 self._prepared.forget(name)
             elif isinstance(step, Step) and step.statement:
@@ -423,14 +415,20 @@ class Tracker:
     def _ready(self, body: bytes, records: list[Record]) -> None:
         self.state = _STATES.get(body, "E")
         if self._skipping:
-            self._skip()
             self._skipping = False
+            ends = steps.ends_skipping(self._steps) if self._spare else True
+            self.lost = self.lost or ends is None
+            if ends:
+                self._skip()
+        ambiguous = self._spare > 0 and bool(self._steps) and self._steps[0].kind == EXTENDED
         step = self._front(_ROUND)
         if step is steps.SYNC:
             self._steps.popleft()
+            self.lost = self.lost or ambiguous
         elif step is not None and (step.tags or step.answered or step.sqlstate is not None):
             self._complete(step)
-        # Else it answers a Sync that was taken for one inside COPY: a Query is answered before its ReadyForQuery.
+        elif self._spare:  # What is in front would have been answered before its own ReadyForQuery.
+            self._spare -= 1
         if self.state == "I":
             self._prepared.idle()
         if self._finished:

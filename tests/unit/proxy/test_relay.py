@@ -20,7 +20,9 @@ from proxy.wire import messages
 from proxy.wire.tracker import Tracker
 from tests.unit.proxy.journals import open_journal, stored
 from tests.unit.proxy.wire.playbook import (
+    BOUND,
     COPY_IN,
+    PARSED,
     READY,
     READY_IN,
     ROW,
@@ -222,6 +224,14 @@ async def test_the_first_cause_counts(stand: Stand) -> None:
     stand.server.connection_lost(None)
     stand.client.connection_lost(None)
     assert isinstance(stand.cause(), ProtocolViolation)
+
+
+async def test_answers_that_cannot_be_told_apart(stand: Stand) -> None:
+    """The session ends before a record says something untrue."""
+    stand.client.data_received(parse("COPY t FROM STDIN") + bind() + execute() + SYNC + query("evil"))
+    stand.server.data_received(PARSED + BOUND + COPY_IN + error("P0001", "no"))
+    assert isinstance(stand.cause(), ProtocolViolation)
+    assert stand.cause().detail == "Send CopyDone or CopyFail before the next statement."
 
 
 # --- PostgreSQL to client

@@ -13,6 +13,7 @@ from proxy.contract.record import (
     GrantExtended,
     Notice,
     Parameter,
+    Ran,
     Record,
     StatementEnd,
     StatementPrepare,
@@ -125,6 +126,16 @@ def test_every_other_record_is_an_item(record: Record, kind: str, text: str) -> 
     (item,) = tell(record)
     assert (item["kind"], item["text"]) == (kind, text)
     assert not {"v", "prev", "session"} & item.keys()
+
+
+def test_what_ran_is_told() -> None:
+    """Where an Execute ran something else than its start had said: the truth, and beside it what was announced."""
+    ran = Ran(sql="DELETE FROM t WHERE a = $1", name="s", parameters=[Parameter(25, "x")])
+    start = StatementStart(statement=1, kind="execute", sql="SELECT 1", state="I", transaction=1)
+    (item,) = tell(start, StatementEnd(statement=1, tags=["DELETE 9"], duration=5, state="I", ran=ran))
+    assert (item["sql"], item["text"], item["announced"]) == (ran.sql, ran.sql, "SELECT 1")
+    assert (item["name"], item["parameters"], item["tags"]) == ("s", ran.parameters, ["DELETE 9"])
+    assert "ran" not in item
 
 
 def test_every_record_has_a_kind() -> None:

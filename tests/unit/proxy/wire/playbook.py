@@ -187,6 +187,8 @@ def told(record: Record) -> str:
 
 def _course(end: StatementEnd) -> str:
     parts = [*end.tags]
+    if end.ran is not None:
+        parts.append(f"ran {_named(end.ran.name)}{end.ran.sql}{_values(end.ran.parameters)}")
     if end.sqlstate is not None:
         parts.append(f"{end.sqlstate} {end.message}")
     if end.suspended:

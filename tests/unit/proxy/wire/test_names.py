@@ -13,6 +13,7 @@ from tests.unit.proxy.wire.playbook import (
     READY,
     READY_FAILED,
     READY_IN,
+    SUSPENDED,
     SYNC,
     Playbook,
     bind,
@@ -171,6 +172,80 @@ def test_names_in_another_encoding() -> None:
     book = Playbook()
     assert book.take(client(parse("evil", b"\xe9"), SYNC), server(PARSED, READY)) == ["prepare: (\\xe9) evil"]
     assert book.take(client(bind(statement=b"\xc3\xa9"), execute(), SYNC)) == ["1> (é) "]
+
+
+# --- all sent before the first answer: the start says what is thought, and the end what was so
+
+
+def test_ahead_of_a_refused_parse() -> None:
+    """The Execute was recorded with the text that its name was to get; the name was taken."""
+    book = known_as("s", "evil")
+    assert book.take(
+        client(parse("harmless", "s"), SYNC, bind("x", statement="s"), execute(), SYNC),
+        server(EXISTS, READY, BOUND, complete("DELETE 9"), READY),
+    ) == ["prepare: (s) harmless", "1> (s) harmless ['x']", "1< DELETE 9, ran (s) evil ['x'] [I]"]
+
+
+def test_ahead_of_a_refused_parse_that_fails_itself() -> None:
+    """An error of its own says the text, too."""
+    book = known_as("s", "evil")
+    book.take(client(parse("harmless", "s"), SYNC, bind(statement="s"), execute(), SYNC))
+    assert book.take(server(EXISTS, READY, BOUND, error(), READY)) == ["1< ran (s) evil, 22012 division by zero [I]"]
+
+
+def test_ahead_of_a_skipped_close() -> None:
+    """The name had its old text all the time."""
+    book = known_as("s", "evil")
+    heard = book.take(
+        client(parse("nonsense"), close_statement("s"), parse("harmless", "s"), SYNC),
+        client(bind(statement="s"), execute(), SYNC),
+        server(SYNTAX, READY, BOUND, complete("DELETE 9"), READY),
+    )
+    assert heard[-1] == "1< DELETE 9, ran (s) evil [I]"
+
+
+def test_ahead_of_a_refused_bind() -> None:
+    """The portal was an older one, with its own values."""
+    book = Playbook()
+    book.take(client(query("BEGIN")), server(complete("BEGIN"), READY_IN))
+    book.take(client(parse("evil"), bind("old", portal="p"), SYNC), server(PARSED, BOUND, READY_IN))
+    book.take(client(query("SAVEPOINT a"), parse("harmless"), bind("new", portal="p"), SYNC))
+    book.take(client(query("ROLLBACK TO a"), execute("p"), SYNC))
+    book.take(server(complete("SAVEPOINT"), READY_IN, PARSED, error("42P03", "exists"), READY_FAILED))
+    heard = book.take(server(complete("ROLLBACK"), READY_IN, complete("DELETE 9"), READY_IN))
+    assert heard[-1] == "4< DELETE 9, ran evil ['old'] [T]"
+
+
+def test_ahead_of_a_refused_bind_for_a_cursor_of_sql() -> None:
+    """The portal was none of ours: its text is in the DECLARE."""
+    book = Playbook()
+    book.take(client(query("BEGIN; DECLARE p CURSOR FOR evil")), server(complete("BEGIN"), READY_IN))
+    book.take(client(query("SAVEPOINT a"), parse("harmless"), bind(portal="p"), SYNC))
+    book.take(client(query("ROLLBACK TO a"), execute("p"), SYNC))
+    book.take(server(complete("SAVEPOINT"), READY_IN, PARSED, error("42P03", "exists"), READY_FAILED))
+    heard = book.take(server(complete("ROLLBACK"), READY_IN, complete("FETCH 1"), READY_IN))
+    assert heard[-1] == "4< FETCH 1, ran (portal p)  [T]"
+
+
+def test_what_never_ran_ran_nothing() -> None:
+    """Blamed for a Bind before it, skipped, or of a portal that does not exist: the end says no text."""
+    book = known_as("s", "evil")
+    ends = book.take(
+        client(parse("harmless", "s"), bind(statement="s"), execute(), execute(), SYNC),
+        client(bind(statement="s", portal="p"), SYNC, execute("p"), SYNC),
+        server(EXISTS, READY, BOUND, READY, error("34000", "no portal"), READY),
+    )[-3:]
+    assert ends == ["1< 42P05 already exists [I]", "2< skipped [I]", "3< 34000 no portal [I]"]
+
+
+def test_what_was_thought_rightly_is_not_said_again() -> None:
+    """Pipelined rounds that PostgreSQL takes as they were sent."""
+    rounds = [parse("a", "s"), SYNC, bind(statement="s"), execute(rows=1), SYNC, close_statement("s"), SYNC]
+    ends = play(
+        client(*rounds, parse("b", "s"), bind(statement="s"), execute(), SYNC),
+        server(PARSED, READY, BOUND, SUSPENDED, READY, CLOSED, READY, PARSED, BOUND, complete("B"), READY),
+    )[-2:]
+    assert ends == ["1< suspended after 1 [I]", "2< B [I]"]
 
 
 def test_types_that_are_told_late() -> None:

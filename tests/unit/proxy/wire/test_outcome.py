@@ -5,6 +5,7 @@ import pytest
 from proxy.wire.outcome import Fate, may_commit_inside, outcome
 from tests.unit.proxy.wire.playbook import (
     BOUND,
+    COPY_IN,
     PARSED,
     READY,
     READY_FAILED,
@@ -115,6 +116,13 @@ def test_two_rounds_are_two_commits() -> None:
     """What became of the first, nobody can tell from the last."""
     assert ended((PIPELINE, PIPELINE), (FATAL,), "aborted") == "unknown"
     assert ended((client(query("INSERT"), query("INSERT")),), (FATAL,)) == "unknown"
+
+
+def test_nothing_can_be_told_any_more() -> None:
+    """Answers that belong to nobody knows what: whatever they say."""
+    copy = client(parse("COPY t FROM STDIN"), bind(), execute(), SYNC, query("INSERT"))
+    lost = server(PARSED, BOUND, COPY_IN, error("P0001", "no"))
+    assert ended((copy, lost), (server(READY, complete("INSERT 0 1"), READY),), "none") == "unknown"
 
 
 @pytest.mark.parametrize(

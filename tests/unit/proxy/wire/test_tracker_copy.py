@@ -207,3 +207,61 @@ def test_the_end_of_no_copy() -> None:
         client(COPY_DONE, query("c")),
         server(error(), READY),
     ) == ["1> a", "2> b", "1< A [I]", "2< B [I]", "3> c", "3< 22012 division by zero [I]"]
+
+
+def test_a_statement_that_is_sent_between_the_error_and_its_end() -> None:
+    """The first Sync was not swallowed: what comes behind it is run, and not skipped."""
+    assert play(
+        ASKED,
+        BEGUN,
+        server(error("P0001", "no")),
+        client(query("evil")),
+        server(READY, complete("DELETE 9"), READY),
+    ) == ["1> COPY t FROM STDIN", "1: copy in 0 failed", "2> evil", "1< P0001 no [I]", "2< DELETE 9 [I]"]
+
+
+@pytest.mark.parametrize(
+    "behind",
+    [
+        [query("evil")],
+        [query("evil"), SYNC],
+        [bind(), execute(), SYNC],
+        [copy_data(b"x"), query("evil"), SYNC],
+        [COPY_DONE, query("evil"), SYNC],
+        [copy_fail(), parse("evil", "s"), SYNC],
+    ],
+)
+def test_a_statement_that_may_be_skipped_or_run(behind: list[bytes]) -> None:
+    """Whether the Sync before it was swallowed by the failed COPY, nobody can tell: nothing is claimed."""
+    book = Playbook()
+    book.take(ASKED, client(*behind), BEGUN, server(error("P0001", "no"), READY))
+    assert book.tracker.lost
+    book.take(server(complete("DELETE 9"), READY))
+    first, *others = book.close()
+    assert first == "1< P0001 no [-]"
+    assert [one.split("<")[1] for one in others] == ["  [-]"] * len(others)
+
+
+def test_a_statement_that_may_be_skipped_or_run_later() -> None:
+    """As above, where it was sent between the error and its ReadyForQuery, with a Sync behind it."""
+    book = Playbook()
+    book.take(ASKED, BEGUN, server(error("P0001", "no")), client(query("evil"), SYNC), server(READY))
+    assert book.tracker.lost
+
+
+def test_a_round_that_a_spare_answer_may_end() -> None:
+    """Of a Bind alone: whether it was done, the ReadyForQuery does not tell."""
+    book = Playbook()
+    book.take(ASKED, BEGUN, server(BAD_ROW), client(COPY_DONE, SYNC), server(READY))
+    book.take(client(bind(), SYNC), server(BOUND, READY))
+    assert book.tracker.lost
+
+
+def test_a_spare_answer_that_never_comes() -> None:
+    """Is forgotten as soon as something else is answered that stood in front of it."""
+    book = Playbook()
+    book.take(ASKED, BEGUN, server(BAD_ROW), client(COPY_DONE, SYNC), server(READY))
+    book.take(client(query("next")), server(complete("SELECT 1"), READY))
+    book.take(client(bind(), SYNC), server(BOUND, READY))
+    assert not book.tracker.lost
+    assert not book.tracker.busy
