@@ -2,7 +2,7 @@
 
 import itertools
 import signal
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -11,6 +11,7 @@ import pytest
 
 from tests.harness import roles
 from tests.harness.certs import Authority
+from tests.harness.loop import GoodbyeLoop
 from tests.harness.postgres import Cluster
 from tests.harness.proxy import Proxy
 
@@ -21,6 +22,11 @@ Watcher: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 def pytest_configure() -> None:
     """End a run on SIGTERM (a time limit of CI's, say) as on Ctrl-C: with everything that it started taken down."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+
+def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], GoodbyeLoop]]:
+    """The event loop of the asynchronous tests (pytest-asyncio's hook)."""
+    return {"asyncio": GoodbyeLoop}
 
 
 _numbers = itertools.count(1)
