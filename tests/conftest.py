@@ -20,8 +20,12 @@ Watcher: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
 
 def pytest_configure() -> None:
-    """End a run on SIGTERM (a time limit of CI's, say) as on Ctrl-C: with everything that it started taken down."""
+    """End a run on SIGTERM (a time limit of CI's, say) as on Ctrl-C: with everything that it started taken down.
+
+    Ctrl-C itself means what it should, for what the tests start too, where a shell's `&` has the run ignore it.
+    """
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], GoodbyeLoop]]:

@@ -20,5 +20,5 @@ class GoodbyeLoop(asyncio.SelectorEventLoop):
         """Close, once every transport has closed or the time is over."""
         give_up = time.monotonic() + GOODBYE
         while not self.is_closed() and len(self._transports) and time.monotonic() < give_up:  # type: ignore[attr-defined] # asyncio's own: fd -> transport
-            self.run_until_complete(asyncio.sleep(0.005))
+            self.run_until_complete(asyncio.sleep(0.005))  # gives them time
         super().close()

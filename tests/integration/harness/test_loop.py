@@ -29,7 +29,7 @@ def slow_server(ca: Authority) -> Iterator[int]:
                 connection.settimeout(5)
                 while connection.recv(1):
                     pass
-                time.sleep(0.2)
+                time.sleep(0.2)  # the server's slowness
                 with contextlib.suppress(OSError):
                     connection.unwrap()
 
