@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 
 from proxy.contract.settings import SettingsError, Target
 from proxy.leg import Leg
+from proxy.tls_transport import encrypt
 from proxy.wire import messages
 
 PUBLIC_TEXT = "the database cannot be reached through this proxy"
@@ -41,6 +42,7 @@ def tls_context(name: str, target: Target) -> ssl.SSLContext | None:
         return None
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.options |= ssl.OP_NO_RENEGOTIATION
     context.set_alpn_protocols([_ALPN])
     context.check_hostname = target.sslmode == "verify-full"
     if target.ca_file is not None:
@@ -137,11 +139,9 @@ async def _request_tls(connected: socket.socket) -> None:
 
 async def _adopt(connected: socket.socket, host: str, tls: ssl.SSLContext | None) -> Leg:
     """Make the socket a leg, after the TLS handshake if there is one."""
-    loop = asyncio.get_running_loop()
-    if connected.family == socket.AF_UNIX:
-        _, leg = await loop.create_unix_connection(Leg, sock=connected)
-    elif tls is None:
-        _, leg = await loop.create_connection(Leg, sock=connected)
+    leg = Leg()
+    if tls is None:
+        await asyncio.get_running_loop().connect_accepted_socket(lambda: leg, connected)
     else:
-        _, leg = await loop.create_connection(Leg, sock=connected, ssl=tls, server_hostname=host)
+        await encrypt(leg, connected, tls, server_hostname=host)
     return leg

@@ -17,7 +17,6 @@ from proxy.errors import ClientGone, ProtocolViolation
 HEADER_BYTES = 5
 READ_AHEAD_BYTES = 65_536
 LINGER_S = 2.0
-TLS_HIGH_BYTES = 65_536
 SLICE_BYTES = 32_768
 """Some 300 small statements, or 5 ms; a chunk of long rows costs hardly more in slices."""
 TURN_S = 0.005
@@ -57,11 +56,8 @@ class Leg(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep the transport (asyncio.Protocol)."""
         self.transport = cast("asyncio.Transport", transport)
-        # As soon as the kernel takes no more, the other leg stops reading: what a session may hold is one chunk. And
-        # above the limit uvloop sends at once; it would else wait for the end of the event loop's round. Its TLS sends
-        # at the end of the round in any case, so that there a low limit would stop the other leg at every message.
-        high, low = (TLS_HIGH_BYTES, TLS_HIGH_BYTES // 4) if self.encrypted else (1, 0)
-        self.transport.set_write_buffer_limits(high=high, low=low)
+        # As soon as the kernel takes no more, the other leg stops reading: what a session may hold is one chunk.
+        self.transport.set_write_buffer_limits(high=1, low=0)
 
     def data_received(self, data: bytes) -> None:
         """Hand the chunk to the relay, or keep it for `read` (asyncio.Protocol)."""
@@ -166,6 +162,11 @@ class Leg(asyncio.Protocol):
             self._has_turn = True
             asyncio.get_running_loop().call_soon(self._hand_on_slices)
         self._regulate()
+
+    @property
+    def connected(self) -> bool:
+        """Whether it has a transport yet."""
+        return cast("object", self.transport) is not None
 
     @property
     def encrypted(self) -> bool:

@@ -10,7 +10,8 @@ import ssl
 from dataclasses import dataclass
 
 from proxy.errors import ClientGone, InvalidStartup, ProtocolViolation, SessionError, TlsRequired, UnsupportedProtocol
-from proxy.leg import LINGER_S, Leg
+from proxy.leg import Leg
+from proxy.tls_transport import encrypt
 from proxy.wire import startup
 
 ALPN = "postgresql"
@@ -115,10 +116,7 @@ class Negotiation:
 
     async def _start_tls(self, *, direct: bool) -> Leg:
         leg = Leg()
-        loop = asyncio.get_running_loop()
-        await loop.connect_accepted_socket(
-            lambda: leg, self._sock, ssl=self._context, ssl_handshake_timeout=60, ssl_shutdown_timeout=LINGER_S
-        )
+        await encrypt(leg, self._sock, self._context)
         self._made = leg
         if direct and leg.transport.get_extra_info("ssl_object").selected_alpn_protocol() != ALPN:
             raise ClientGone

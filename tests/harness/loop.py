@@ -19,6 +19,10 @@ class GoodbyeLoop(asyncio.SelectorEventLoop):
     def close(self) -> None:
         """Close, once every transport has closed or the time is over."""
         give_up = time.monotonic() + GOODBYE
-        while not self.is_closed() and len(self._transports) and time.monotonic() < give_up:  # type: ignore[attr-defined] # asyncio's own: fd -> transport
+        while not self.is_closed() and self._has_connections() and time.monotonic() < give_up:
             self.run_until_complete(asyncio.sleep(0.005))  # gives them time
         super().close()
+
+    def _has_connections(self) -> bool:
+        transports = self._transports  # type: ignore[attr-defined]  # asyncio's own, by descriptor
+        return any(transport._sock is not None for transport in transports.values())
