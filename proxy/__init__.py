@@ -16,9 +16,12 @@ from types import ModuleType
 COMPILED = (
     "proxy.contract.chain",
     "proxy.journal",
+    "proxy.leg",
     "proxy.recorder",
     "proxy.relay",
+    "proxy.tls_transport",
     "proxy.wire.statements",
+    "proxy.wire.steps",
     "proxy.wire.tracker",
 )
 """The modules that are compiled from their own Python source; the .pxd beside each says what becomes C."""

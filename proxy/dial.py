@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 from proxy.contract.settings import SettingsError, Target
-from proxy.leg import Leg
+from proxy.leg import Leg, adopt
 from proxy.tls_transport import encrypt
 from proxy.wire import messages
 
@@ -141,7 +141,7 @@ async def _adopt(connected: socket.socket, host: str, tls: ssl.SSLContext | None
     """Make the socket a leg, after the TLS handshake if there is one."""
     leg = Leg()
     if tls is None:
-        await asyncio.get_running_loop().connect_accepted_socket(lambda: leg, connected)
+        await adopt(leg, connected)
     else:
         await encrypt(leg, connected, tls, server_hostname=host)
     return leg

@@ -10,7 +10,7 @@ import ssl
 from dataclasses import dataclass
 
 from proxy.errors import ClientGone, InvalidStartup, ProtocolViolation, SessionError, TlsRequired, UnsupportedProtocol
-from proxy.leg import Leg
+from proxy.leg import Leg, adopt
 from proxy.tls_transport import encrypt
 from proxy.wire import startup
 
@@ -124,7 +124,7 @@ class Negotiation:
 
     async def _leg(self) -> Leg:
         leg = Leg()
-        await asyncio.get_running_loop().connect_accepted_socket(lambda: leg, self._sock)
+        await adopt(leg, self._sock)
         self._made = leg
         return leg
 
