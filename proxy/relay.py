@@ -135,9 +135,8 @@ class Relay:
             self._end("client")
 
     def _note_responses(self, messages: list[tuple[int, bytes, int]]) -> None:
-        records = self.tracker.responses(
-            messages, _now(), copy_in=self._frontend.copy_bytes, copy_out=self._backend.copy_bytes
-        )
+        copied = self._frontend.copy_bytes + self._backend.copy_bytes
+        records = self.tracker.responses(messages, _now(), copied)
         if records:
             self._record_after(records)
         if self.tracker.lost:

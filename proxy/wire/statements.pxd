@@ -14,6 +14,7 @@ cdef class Prepared:
     cdef readonly Text text
     cdef readonly tuple types
     cdef readonly object shown
+    cdef readonly str named
 
 @cython.freelist(32)
 cdef class Portal:
@@ -23,7 +24,7 @@ cdef class Portal:
     cdef readonly Py_ssize_t size
     cdef readonly Name source
 
-    @cython.locals(what=str)
+    @cython.locals(text=str, named=str, values=str)
     cpdef str start(self, long long number, str state, long long transaction)
 
 cdef class Name(Owed):

@@ -56,7 +56,7 @@ def read_text(raw: bytes) -> Text:
 class Prepared:
     """A prepared statement: its name, its text and the parameter types that Parse declared."""
 
-    __slots__ = ("name", "shown", "text", "types")
+    __slots__ = ("name", "named", "shown", "text", "types")
 
     def __init__(self, name: bytes, text: Text, types: tuple[int, ...] = (), shown: str | None = None) -> None:
         self.name = name
@@ -64,6 +64,8 @@ class Prepared:
         self.types = types
         self.shown = shown
         """The name as it is recorded; None for the unnamed statement."""
+        self.named = "" if shown is None else f',"name":{as_json(shown)}'
+        """That, as it stands in a line."""
 
     def record(self) -> StatementPrepare:
         """What the journal says of its Parse."""
@@ -94,12 +96,9 @@ class Portal:
 
     def start(self, number: int, state: TransactionState, transaction: int) -> str:
         """What the journal says of its Execute, which is statement `number`."""
-        what = self.statement.text.fields
-        if self.parameters is not None:
-            what += f',"parameters":{as_json(self.parameters)}'
-        if self.statement.shown is not None:
-            what += f',"name":{as_json(self.statement.shown)}'
-        return start_of(number, "execute", what, state, transaction)
+        text, named = self.statement.text.fields, self.statement.named
+        values = "" if self.parameters is None else f',"parameters":{as_json(self.parameters)}'
+        return start_of(number, "execute", f"{text}{values}{named}", state, transaction)
 
     def ran(self) -> Ran:
         """What the journal says of its Execute where that ran something else than was thought."""

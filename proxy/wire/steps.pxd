@@ -15,8 +15,10 @@ cdef class Step(Owed):
     cdef public list tags
     cdef public bint skipped, suspended, answered
 
-    @cython.locals(fields=str)
+    @cython.locals(tags=str, rows=str, size=str, rest=str, state=str, ran=str)
     cpdef str end(self)
+    @cython.locals(error=str, skipped=str, suspended=str)
+    cdef str _particulars(self)
 
 cpdef str as_json(object value)
 cpdef str start_of(long long number, str kind, str what, str state, long long transaction)

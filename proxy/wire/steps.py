@@ -110,27 +110,23 @@ class Step(Owed):
 
     def end(self) -> str:
         """The fields of its `statement.end`; what is at its default is left out, as in every record."""
-        fields = f',"statement":{self.statement}'
-        if self.tags:
-            fields += f',"tags":{as_json(self.tags)}'
-        if self.rows:
-            fields += f',"rows":{self.rows}'
-        fields += f',"duration":{self.duration}'
-        if self.bytes_in:
-            fields += f',"bytes_in":{self.bytes_in}'
+        tags = f',"tags":{as_json(self.tags)}' if self.tags else ""
+        rows = f',"rows":{self.rows}' if self.rows else ""
+        size = f',"bytes_in":{self.bytes_in}' if self.bytes_in else ""
         if self.bytes_out:
-            fields += f',"bytes_out":{self.bytes_out}'
+            size = f'{size},"bytes_out":{self.bytes_out}'
+        rest = self._particulars() if self.sqlstate is not None or self.skipped or self.suspended else ""
+        state = "" if self.state is None else f',"state":"{self.state}"'
+        ran = "" if self.ran is None else f',"ran":{as_json(self.ran)}'
+        return f',"statement":{self.statement}{tags}{rows},"duration":{self.duration}{size}{rest}{state}{ran}'
+
+    def _particulars(self) -> str:
+        error = ""
         if self.sqlstate is not None:
-            fields += f',"sqlstate":{as_json(self.sqlstate)},"message":{as_json(self.message)}'
-        if self.skipped:
-            fields += ',"skipped":true'
-        if self.suspended:
-            fields += ',"suspended":true'
-        if self.state is not None:
-            fields += f',"state":"{self.state}"'
-        if self.ran is not None:
-            fields += f',"ran":{as_json(self.ran)}'
-        return fields
+            error = f',"sqlstate":{as_json(self.sqlstate)},"message":{as_json(self.message)}'
+        skipped = ',"skipped":true' if self.skipped else ""
+        suspended = ',"suspended":true' if self.suspended else ""
+        return f"{error}{skipped}{suspended}"
 
 
 Noted: TypeAlias = Record | Step

@@ -42,6 +42,8 @@ cdef class Tracker:
     cdef object _describe_or_close(self, long kind, bytes body)
     @cython.locals(portal=Portal, step=Step, name=Name, end=Py_ssize_t)
     cdef Step _execute(self, bytes body, now)
+    @cython.locals(kind=long, body=bytes, records=list)
+    cpdef list responses(self, messages, now, copied=*)
     @cython.locals(step=Owed)
     cdef Owed _front(self, long kinds)
     @cython.locals(step=Step)

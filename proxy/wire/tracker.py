@@ -233,11 +233,9 @@ class Tracker:
 
     # PostgreSQL to client.
 
-    def responses(  # noqa: C901 as requests
-        self, messages: Iterable[tuple[int, bytes, int]], now: int, *, copy_in: int = 0, copy_out: int = 0
-    ) -> list[Noted]:
-        """The records that these messages complete. `copy_in` and `copy_out` count CopyData bytes since the start."""
-        self._now, self._copy_seen = now, copy_in + copy_out
+    def responses(self, messages: Iterable[tuple[int, bytes, int]], now: int, copied: int = 0) -> list[Noted]:  # noqa: C901 as requests
+        """The records that these messages complete. `copied`: the bytes of CopyData since the start, both ways."""
+        self._now, self._copy_seen = now, copied
         records: list[Noted] = []
         for kind, body, end in messages:
             if self.lost:
@@ -266,7 +264,9 @@ class Tracker:
         queue = self._steps
         step = queue[0] if queue else None
         if step is not None and step.kind & _MARKERS:
-            step = next((step for step in queue if not step.kind & _MARKERS), None)
+            for step in queue:
+                if not step.kind & _MARKERS:
+                    break
         if step is None or not step.kind & kinds:
             return None
         while queue[0] is not step:

@@ -163,8 +163,8 @@ class Playbook:
                 self.records += started(self.tracker.requests(messages, self.now))
             else:
                 answers = self._backend.feed(turn.data)
-                copied = {"copy_in": self._frontend.copy_bytes, "copy_out": self._backend.copy_bytes}
-                self.records += ended(self.tracker.responses(answers, self.now, **copied))
+                copied = self._frontend.copy_bytes + self._backend.copy_bytes
+                self.records += ended(self.tracker.responses(answers, self.now, copied))
         return [told(record) for record in self.records[before:]]
 
     def close(self) -> list[str]:
