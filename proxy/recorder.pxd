@@ -13,3 +13,4 @@ cdef class Recorder:
     cpdef after(self, list records)
     cpdef settle(self)
     cdef bytes _started(self, record)
+    cdef bytes _ended(self, Step step)

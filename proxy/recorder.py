@@ -53,9 +53,12 @@ class Recorder:
         """
         for record in records:
             if isinstance(record, Step):
-                self._journal.append_lazily(self._chain.seal_fields("statement.end", record.end()))
+                self._journal.append_lazily(self._ended(record))
             else:
                 self._journal.append_lazily(self._chain.seal(record))
+
+    def _ended(self, step: Step) -> bytes:
+        return self._chain.seal_fields("statement.end", step.end())
 
     def refuse(self, record: AuthRefused) -> None:
         """Write the only record of a connection that was not admitted, signed. Raises JournalError."""

@@ -4,6 +4,8 @@ cimport cython
 
 from proxy.wire.steps cimport Owed, as_json, start_of
 
+cdef Py_ssize_t _NAME_BYTES
+
 cdef class Text:
     cdef readonly str sql, fields
     cdef readonly object sql_base64
@@ -51,7 +53,7 @@ cdef Portal _as_it_is(Portal portal)
 cpdef Portal unknown_portal(bytes body)
 cpdef Text read_text(bytes raw)
 
-@cython.locals(portal_end=Py_ssize_t, name_end=Py_ssize_t)
+@cython.locals(portal_end=Py_ssize_t, name_end=Py_ssize_t, name=bytes)
 cpdef Portal read_bind(bytes body, PreparedStatements prepared, policy)
 
 @cython.locals(count=Py_ssize_t, format_count=Py_ssize_t, index=Py_ssize_t, size=Py_ssize_t, formats=list, values=list)
@@ -61,3 +63,7 @@ cdef Py_ssize_t _uint16(bytes body, Py_ssize_t at) except? -2
 
 @cython.locals(high=Py_ssize_t)
 cdef Py_ssize_t _int32(bytes body, Py_ssize_t at) except? -2
+
+@cython.locals(index=Py_ssize_t)
+cpdef Py_ssize_t end_of_name(bytes body, Py_ssize_t at) except -2
+cpdef Py_ssize_t read_count(bytes body, Py_ssize_t at) except? -2

@@ -266,6 +266,14 @@ def meaning(name: Name | None) -> Prepared | Portal | None:
     return name.asked[-1] if name.asked else name.meaning
 
 
+def end_of_name(body: bytes, at: int) -> int:
+    """Where the NUL is that ends the name at `at`, -1 where there is none. Most are short: a loop in C finds it."""
+    for index in range(at, min(at + _NAME_BYTES, len(body))):
+        if not body[index]:
+            return index
+    return body.find(b"\0", at)
+
+
 def read_parse(body: bytes) -> Prepared:
     """The statement that a Parse message defines."""
     name, _, rest = body.partition(b"\0")
@@ -282,18 +290,19 @@ def read_types(body: bytes) -> tuple[int, ...]:
 
 def read_bind(body: bytes, prepared: PreparedStatements, policy: Parameters) -> Portal:
     """The portal that a Bind message makes. One that cannot be read has the whole message as its parameter."""
-    portal_end = body.find(b"\0")
-    name_end = body.find(b"\0", portal_end + 1)
-    source = prepared.name(body[portal_end + 1 : name_end])
+    portal_end = end_of_name(body, 0)
+    name_end = end_of_name(body, portal_end + 1)
+    name = body[portal_end + 1 : name_end]
+    source = prepared.name(name)
     known = meaning(source)
-    statement = known if isinstance(known, Prepared) else _by_sql(body[portal_end + 1 : name_end])
+    statement = known if isinstance(known, Prepared) else _by_sql(name)
     parameters: list[Parameter] | None = None
     if policy is not _NONE:
         try:
             parameters = _parameters(body, name_end + 1, statement.types, policy is _TYPES)
         except (IndexError, ValueError):
             parameters = [Parameter(0, None, base64.b64encode(body).decode())]
-    return Portal(body[:portal_end], statement, parameters, len(body) + 5, source)
+    return Portal(body[:portal_end] if portal_end else _UNNAMED, statement, parameters, len(body) + 5, source)
 
 
 def _parameters(body: bytes, at: int, types: tuple[int, ...], typed_only: bool) -> list[Parameter] | None:  # noqa: FBT001 positional for the C call
@@ -326,6 +335,11 @@ def _parameters(body: bytes, at: int, types: tuple[int, ...], typed_only: bool) 
         else:
             values.append(decode(types[index], formats[index], raw))
     return values
+
+
+def read_count(body: bytes, at: int) -> int:
+    """The int32 at `at`, 0 where the body is not just that long."""
+    return _int32(body, at) if len(body) == at + 4 else 0
 
 
 def _uint16(body: bytes, at: int) -> int:

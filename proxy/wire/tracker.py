@@ -22,8 +22,10 @@ from proxy.wire.statements import (
     Name,
     Portal,
     PreparedStatements,
+    end_of_name,
     meaning,
     read_bind,
+    read_count,
     read_parse,
     read_text,
     read_types,
@@ -42,7 +44,7 @@ _TAGGED = Kind.EXECUTE | Kind.QUERY
 _STATEMENT = _TAGGED | Kind.FUNCTION
 _ROUND = Kind.QUERY | Kind.FUNCTION | Kind.SYNC
 _MARKERS = Kind.EXTENDED | Kind.COPY_END
-EXTENDED, COPY_END, _NO_LIMIT = Kind.EXTENDED, Kind.COPY_END, bytes(4)
+EXTENDED, COPY_END = Kind.EXTENDED, Kind.COPY_END
 _STATES: dict[bytes, TransactionState] = {b"I": "I", b"T": "T", b"E": "E"}
 _COPY_DIRECTIONS: dict[int, CopyDirection] = {COPY_IN: "in", COPY_OUT: "out", COPY_BOTH: "both"}
 
@@ -211,17 +213,15 @@ class Tracker:
         self._steps.append(steps.EXTENDED)
 
     def _execute(self, body: bytes, now: int) -> Step:
-        end = body.find(b"\0")
-        name = self._prepared.portal(body[:end])
+        end = end_of_name(body, 0)
+        name = self._prepared.portal(body[:end] if end else b"")
         known = meaning(name)
         portal = known if isinstance(known, Portal) else unknown_portal(body)
         if portal is self._bound:
             self._bound = None
         step = self._start(Kind.EXECUTE, now, len(body) + 5 + portal.size, portal.statement.text.sql)
         step.name, step.portal = name, known
-        limit = body[end + 1 :]
-        if limit != _NO_LIMIT:
-            step.limit = int.from_bytes(limit[:4])
+        step.limit = read_count(body, end + 1)
         step.start = portal.start(step.statement, self.state, self.transaction)
         return step
 
