@@ -132,7 +132,9 @@ def _text(record: AnyRecord) -> str:
     text = ""
     match record:
         case SessionStart():
-            text = f"{record.person} connected to {record.target}/{record.database} as {record.profile}"
+            place = f"{record.target}/{record.database}" if record.database else record.target
+            purpose = "" if record.replication is None else f" for {record.replication} replication"
+            text = f"{record.person} connected to {place} as {record.profile}{purpose}"
         case StatementPrepare():
             text = f"'{record.name}'" if record.portal is None else f"portal '{record.portal}'"
             text += f": {record.sql}"
