@@ -70,6 +70,8 @@ GARBAGE = {
     "nothing but zeros": bytes(64),
     "HTTP": b"GET / HTTP/1.1\r\nHost: db.example\r\n\r\n",
     "SSH": b"SSH-2.0-OpenSSH_9.2\r\n",
+    "PROXY protocol": b"PROXY TCP4 10.0.0.1 10.0.0.2 1000 6432\r\n" + SSL_REQUEST,
+    "PROXY protocol 2": b"\r\n\r\n\0\r\nQUIT\n!\x11\0\x0c" + bytes(12) + SSL_REQUEST,
     "random": bytes(range(200, 256)) * 4,
     "2 GB": struct.pack("!iI", 2**31 - 1, PROTOCOL_3_0) + b"user\0dba1\0\0",
     "negative": struct.pack("!iI", -1, PROTOCOL_3_0) + b"user\0dba1\0\0",
