@@ -16,7 +16,7 @@ BACKUP = Login(user="curfew_backup", password="may-replicate")
 """A vaulted login with the attribute REPLICATION, and no other right."""
 PROFILE = "backup"
 DATABASE = "replicated"
-WAL_SENDERS = 4
+WAL_SENDERS = 8
 _SETTINGS: Mapping[str, str] = {
     "log_replication_commands": "on",
     "log_connections": "on",

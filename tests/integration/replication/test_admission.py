@@ -1,5 +1,6 @@
 """Who may replicate, and where it leads. Refused: nothing reaches PostgreSQL. Taken: PostgreSQL has its own limits."""
 
+import re
 from contextlib import AsyncExitStack
 
 import pytest
@@ -10,6 +11,7 @@ from tests.harness import roles
 from tests.harness.proxy import Proxy, new_grant_id
 from tests.harness.replication import BACKUP, DATABASE, PROFILE, WAL_SENDERS
 from tests.harness.serverlog import connections
+from tests.harness.waiting import eventually
 from tests.harness.wire import Refused, Wire
 
 PHYSICAL = (("user", "dba1"), ("replication", "true"))
@@ -92,7 +94,7 @@ async def test_a_role_that_may_not(replicator: Proxy) -> None:
         with pytest.raises(Refused) as caught:
             await log_in(stack, replicator, replicator.token(profile="unable"), *PHYSICAL)
     assert caught.value.fields["C"] == "42501"
-    assert "replication role" in caught.value.fields["M"]
+    assert re.search(r"WAL ?sender", caught.value.fields["M"], re.IGNORECASE)
 
 
 async def test_all_walsenders_taken(replicator: Proxy) -> None:
@@ -109,7 +111,13 @@ async def test_all_walsenders_taken(replicator: Proxy) -> None:
 async def test_check_tries_it(replicator: Proxy) -> None:
     """`curfew-proxy check` starts a walsender for each profile that allows replication."""
     configuration = config.load(replicator.config, {})
-    (fault,) = await check.everything(configuration, replicator.environment)
+
+    async def found() -> list[str]:
+        faults = await check.everything(configuration, replicator.environment)
+        # Walsenders of the test before count a moment longer than PostgreSQL shows them (ProcKill is the last to run).
+        return [] if any("max_wal_senders" in one for one in faults) else faults
+
+    (fault,) = await eventually(found)
     assert fault.startswith("targets.orders.access.unable.replication: ")
     assert f"ALTER ROLE {roles.READONLY.user} REPLICATION" in fault
     assert BACKUP.user not in fault
