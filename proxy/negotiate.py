@@ -9,7 +9,15 @@ import socket
 import ssl
 from dataclasses import dataclass
 
-from proxy.errors import ClientGone, InvalidStartup, ProtocolViolation, SessionError, TlsRequired, UnsupportedProtocol
+from proxy.errors import (
+    ClientGone,
+    InvalidReplication,
+    InvalidStartup,
+    ProtocolViolation,
+    SessionError,
+    TlsRequired,
+    UnsupportedProtocol,
+)
 from proxy.leg import Leg, adopt
 from proxy.tls_transport import encrypt
 from proxy.wire import startup
@@ -172,6 +180,8 @@ async def _started(leg: Leg, first: startup.Startup) -> Started:
 
 
 def _startup_error(error: startup.StartupError) -> SessionError:
+    if error.sqlstate == InvalidReplication.sqlstate:
+        return InvalidReplication(str(error))
     kinds: dict[str, type[SessionError]] = {"08P01": ProtocolViolation, "0A000": UnsupportedProtocol}
     return kinds.get(error.sqlstate, InvalidStartup)(str(error), detail=str(error))
 

@@ -61,6 +61,9 @@ class AccessProfile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     password: Secret | None = None
     """None where PostgreSQL asks for none (trust, or a client certificate)."""
     parameters: Parameters = Parameters.FULL
+    replication: Literal["none", "all"] = "none"
+    """Whether replication connections are allowed. PostgreSQL lets each of them read the whole server, so there is no
+    half of it: what is called logical replication takes BASE_BACKUP too."""
 
 
 class Keeper(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
