@@ -2,7 +2,8 @@
 
 `converse` (what is done without a word) has each client's conversation through a proxy, once for each way to begin TLS
 that it knows, and prints what was done, what was recorded, and whether that is what PostgreSQL's log says. `ends` has
-each client's grant end in each state and writes the table into proxy/README.md. `build` builds those that need it.
+each client's grant end in each state, compares that with pg_terminate_backend and no proxy, and writes the table into
+proxy/README.md. `build` builds those that need it.
 """
 
 import argparse
@@ -43,8 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     with house() as (cluster, proxy):
         if chosen.what == "ends":
-            asyncio.run(write_ends(programs, proxy))
-            return 0
+            return 1 if asyncio.run(write_ends(programs, cluster, proxy)) else 0
         results = asyncio.run(talk(programs, cluster, proxy))
     if chosen.json is not None:
         chosen.json.write_text(json.dumps([asdict(one) for one in results], indent=2) + "\n")
@@ -113,13 +113,20 @@ def row(fields: Sequence[str]) -> str:
     return f"| {' | '.join(fields)} |"
 
 
-async def write_ends(programs: Sequence[Program], proxy: Proxy) -> None:
-    """Renew the page's rows of these programs; the others stay as they are."""
-    rows = ends.read_rows()
+async def write_ends(programs: Sequence[Program], cluster: Cluster, proxy: Proxy) -> list[str]:
+    """Renew the page's rows of these programs; the others stay as they are. Returns where PostgreSQL's end differs."""
+    rows, otherwise = ends.read_rows(), []
     for program in programs:
-        rows |= ends.rows_of(await ends.observe([program], proxy))
+        observed = await ends.observe([program], proxy)
+        rows |= ends.rows_of(observed)
         say(row([program.name, *rows[program.name]]))
+        directly = await ends.observe_directly(program, cluster)
+        for state, said in observed[program.name].items():
+            if not said.is_like(directly[state]):
+                otherwise.append(f"{program.name}, {state}: without a proxy, {directly[state]}")
+                say(otherwise[-1])
     ends.write_rows({one.name: rows[one.name] for one in PROGRAMS if one.name in rows})
+    return otherwise
 
 
 if __name__ == "__main__":

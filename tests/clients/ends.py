@@ -6,19 +6,23 @@ proxy/README.md, and a test holds its rows true for the clients that are here.
 
 import asyncio
 import contextlib
+import functools
 import os
 import re
 import signal
 import time
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from proxy.leg import LINGER_S
 from tests.clients.programs import ROOT, Program, environment
+from tests.harness import roles
+from tests.harness.postgres import Cluster
 from tests.harness.proxy import Proxy, new_grant_id
 from tests.harness.tokens import grant as make_grant
+from tests.harness.waiting import eventually
 
 README = ROOT / "proxy" / "README.md"
 BEGIN, END = "<!-- ends: python -m tests.clients ends -->", "<!-- end of ends -->"
@@ -30,6 +34,7 @@ WITHIN_S = 40.0
 UNTOLD_S = {"idle": 0.3, "copy-in": LINGER_S + 1}
 """How long a library may take to tell of the end by itself. A COPY's data goes on for longer than the proxy lingers."""
 MESSAGE = "access to orders has ended: the grant has expired"
+ADMINISTRATOR = "terminating connection due to administrator command"
 DETAIL = "Work that was open: "
 HINT = "Ask again: curfew request orders app"
 _LONGEST = 160
@@ -48,6 +53,11 @@ class Said:
     detail: str
     hint: str
     """DETAIL and HINT, where the library has them apart from the text."""
+
+    def is_like(self, other: "Said") -> bool:
+        """Whether the person learns as much from it, as soon."""
+        knows, knew = (MESSAGE in one.text or ADMINISTRATOR in one.text for one in (self, other))
+        return knows == knew and (self.late, self.error, self.sqlstate) == (other.late, other.error, other.sqlstate)
 
     def cell(self, state: str) -> str:
         """The table's cell."""
@@ -112,21 +122,110 @@ class TooEarlyError(AssertionError):
     """A grant that had ended before the program was in its state."""
 
 
+class Way(Protocol):
+    """Who ends the connections, and how a program gets one."""
+
+    def environment(self, state: str) -> Mapping[str, str]:
+        """The variables of libpq's."""
+
+    def secret(self, grant: str) -> str:
+        """What the program reads as its password."""
+
+    async def over(self, grant: str, state: str) -> None:
+        """Returns when it has come to its end."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Curfew:
+    """The proxy does, when the grant expires."""
+
+    proxy: Proxy
+    until: float
+
+    def environment(self, state: str) -> Mapping[str, str]:  # noqa: ARG002 the same for each
+        """Through the proxy."""
+        return self.proxy.psql_env("-")
+
+    def secret(self, grant: str) -> str:
+        """A token of its own."""
+        return self.proxy.signer.token(make_grant(id=grant, profile="app"), exp=self.until)
+
+    async def over(self, grant: str, state: str) -> None:
+        """Once it is on record."""
+        if time.time() >= self.until:
+            raise TooEarlyError(f"{state}: not ready while its grant lasted")
+        await self.proxy.session_of(grant)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Administrator:
+    """Without a proxy, somebody calls pg_terminate_backend: what Curfew's end is compared with."""
+
+    cluster: Cluster
+
+    def environment(self, state: str) -> Mapping[str, str]:
+        """To PostgreSQL, in a database that tells the states apart."""
+        return {
+            "PGHOST": "localhost",
+            "PGPORT": str(self.cluster.port),
+            "PGUSER": roles.APP.user,
+            "PGDATABASE": database_of(state),
+            "PGSSLMODE": "verify-full",
+            "PGSSLROOTCERT": str(self.cluster.authority.file),
+        }
+
+    def secret(self, grant: str) -> str:  # noqa: ARG002 there is none
+        """The role's password."""
+        return roles.APP.password
+
+    async def over(self, grant: str, state: str) -> None:  # noqa: ARG002 there is none
+        """Once the backend, which is busy with what the program said that it does, is terminated."""
+        busy = "state = 'idle'" if state == "idle" else "state = 'active'"
+        found = "FROM pg_stat_activity WHERE datname = $1 AND backend_type = 'client backend' AND"
+        name = database_of(state)
+
+        async def terminated() -> bool:
+            return bool(await self.cluster.sql(f"SELECT pg_terminate_backend(pid) {found} {busy}", name))
+
+        await eventually(terminated)
+
+
+def database_of(state: str) -> str:
+    """The database for a state, without a proxy."""
+    return f"end_{state.replace('-', '_')}"
+
+
 async def observe(programs: Sequence[Program], proxy: Proxy) -> dict[str, dict[str, Said]]:
-    """What each says in each state, all at the same time."""
+    """What each says in each state when its grant expires, all at the same time."""
     for lasts_s in LASTS_S[:-1]:
         with contextlib.suppress(TooEarlyError):
-            return await _observe(programs, proxy, lasts_s)
-    return await _observe(programs, proxy, LASTS_S[-1])
+            return await _observe(programs, functools.partial(_lasting, proxy, lasts_s))
+    return await _observe(programs, functools.partial(_lasting, proxy, LASTS_S[-1]))
 
 
-async def _observe(programs: Sequence[Program], proxy: Proxy, lasts_s: float) -> dict[str, dict[str, Said]]:
-    running = await asyncio.gather(*(_start(program, state, proxy) for program in programs for state in STATES))
+def _lasting(proxy: Proxy, seconds: float) -> Curfew:
+    return Curfew(proxy=proxy, until=time.time() + seconds)
+
+
+async def observe_directly(program: Program, cluster: Cluster) -> dict[str, Said]:
+    """What it says when PostgreSQL itself ends its connection."""
+    for state in STATES:
+        roles.create_database(cluster, database_of(state))
+    try:
+        return (await _observe([program], lambda: Administrator(cluster=cluster)))[program.name]
+    finally:
+        for state in STATES:
+            roles.drop_database(cluster, database_of(state))
+
+
+async def _observe(programs: Sequence[Program], begin: Callable[[], Way]) -> dict[str, dict[str, Said]]:
+    first = begin()
+    running = await asyncio.gather(*(_start(program, state, first) for program in programs for state in STATES))
     try:
         async with asyncio.timeout(WITHIN_S):
             await asyncio.gather(*(one.heard("loaded") for one in running))
-            until = time.time() + lasts_s
-            said = await _all(*(_see(one, proxy, until) for one in running))
+            way = begin()  # The time counts from here: what loads slowly has loaded.
+            said = await _all(*(_see(one, way) for one in running))
     finally:
         for one in running:
             with contextlib.suppress(ProcessLookupError):
@@ -148,10 +247,10 @@ async def _all(*those: Coroutine[Any, Any, Said]) -> list[Said]:
     return [task.result() for task in tasks]
 
 
-async def _start(program: Program, state: str, proxy: Proxy) -> _Running:
-    given = {**os.environ, **proxy.psql_env("-"), **environment()}
+async def _start(program: Program, state: str, way: Way) -> _Running:
+    given = {**os.environ, **way.environment(state), **environment()}
     for name in ("PGPASSWORD", "PGHOSTADDR"):
-        del given[name]
+        given.pop(name, None)
     pipe = asyncio.subprocess.PIPE
     process = await asyncio.create_subprocess_exec(
         *program.command(state), env=given, cwd="/", start_new_session=True, stdin=pipe, stdout=pipe, stderr=pipe
@@ -159,20 +258,17 @@ async def _start(program: Program, state: str, proxy: Proxy) -> _Running:
     return _Running(program=program, state=state, process=process, grant=new_grant_id())
 
 
-async def _see(one: _Running, proxy: Proxy, until: float) -> Said:
-    grant = make_grant(id=one.grant, profile="app")
-    await one.tell(proxy.signer.token(grant, exp=until))
+async def _see(one: _Running, way: Way) -> Said:
+    await one.tell(way.secret(one.grant))
     try:
         await one.heard("ready")
     except AssertionError as error:
-        if time.time() < until:
-            raise
-        raise TooEarlyError(str(error)) from None
-    if time.time() >= until:
-        raise TooEarlyError(f"{one.program.name}, {one.state}: not ready while its grant lasted")
+        if isinstance(way, Curfew) and time.time() >= way.until:
+            raise TooEarlyError(str(error)) from None
+        raise
     async with asyncio.TaskGroup() as listening:
         telling = listening.create_task(one.heard("said"))
-        await proxy.session_of(one.grant)
+        await way.over(one.grant, one.state)
         await asyncio.wait([telling], timeout=UNTOLD_S.get(one.state))
         late = not telling.done()
         await one.tell("now")

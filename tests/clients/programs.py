@@ -62,6 +62,16 @@ class Program:
             return self.lacks()
         return self.lacks() or f"{self.name} is not built: python -m tests.clients build {self.name}"
 
+    def skip(self) -> str | None:
+        """As `missing`; it is built if that is quick, and where that fails, this is the reason."""
+        if reason := self.missing():
+            return reason
+        try:
+            self.prepare()
+        except CannotBuildError as error:
+            return f"{self.name} cannot be built: {error}"
+        return None
+
     def built(self) -> bool:
         """Whether what was built is of this source."""
         stamp = _place(self.folder) / "stamp" if self.folder else None

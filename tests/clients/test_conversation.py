@@ -8,7 +8,7 @@ import shutil
 import pytest
 
 from tests.clients.conversation import converse
-from tests.clients.programs import PROGRAMS, CannotBuildError, Program
+from tests.clients.programs import PROGRAMS, Program
 from tests.clients.stand import Stand
 
 
@@ -16,12 +16,8 @@ from tests.clients.stand import Stand
 @pytest.mark.parametrize("program", PROGRAMS, ids=lambda one: one.name)
 async def test_conversation(program: Program, stand: Stand) -> None:
     """Parameters, errors, batches, COPY, notifications, a cancel request, a big result; direct TLS where there is."""
-    if reason := program.missing():
+    if reason := program.skip():
         pytest.skip(reason)
-    try:
-        program.prepare()
-    except CannotBuildError as error:
-        pytest.skip(f"{program.name} cannot be built: {error}")
     result = await converse(program, stand, negotiation=program.negotiations[-1])
     assert result.faults == ()
 

@@ -58,3 +58,12 @@ def said(text: str, *, late: bool = False, detail: str = "", hint: str = "") -> 
 def test_cells(state: str, words: ends.Said, cell: str) -> None:
     """The reason is named only where the person sees it; everything else is the library's own words."""
     assert words.cell(state) == cell
+
+
+def test_what_is_alike() -> None:
+    """As much told, of the same kind, as soon; whose words they are does not matter."""
+    ours, theirs = said(f"{ends.MESSAGE} {ends.HINT}"), said(f"FATAL: {ends.ADMINISTRATOR}")
+    assert ours.is_like(theirs)
+    assert not said("gone").is_like(theirs)
+    assert not said(ends.MESSAGE, late=True).is_like(theirs)
+    assert said("gone").is_like(said("SSL connection has been closed"))

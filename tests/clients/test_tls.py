@@ -138,7 +138,8 @@ def test_installed_psql(case: Case, logged_proxy: Proxy, roots: dict[str, str]) 
 def test_psql_18(case: Case, logged_proxy: Proxy, roots: dict[str, str]) -> None:
     """Each mode, negotiated and direct, in version 18."""
     (program,) = named(["psql 18"])
-    program.prepare()
+    if reason := program.skip():
+        pytest.skip(reason)
     psql(psql_18(), case, logged_proxy, roots, sslnegotiation=case.negotiation)
 
 
