@@ -118,8 +118,11 @@ async def write_ends(programs: Sequence[Program], cluster: Cluster, proxy: Proxy
     rows, otherwise = ends.read_rows(), []
     for program in programs:
         observed = await ends.observe([program], proxy)
-        rows |= ends.rows_of(observed)
+        before, cells = rows.get(program.name, []), ends.rows_of(observed)[program.name]
+        rows[program.name] = [program.version(), *cells]
         say(row([program.name, *rows[program.name]]))
+        if before[1:] != cells:
+            say(f"that is new; it was {row(before)}")
         directly = await ends.observe_directly(program, cluster)
         for state, said in observed[program.name].items():
             if not said.is_like(directly[state]):

@@ -27,7 +27,7 @@ from tests.harness.waiting import eventually
 README = ROOT / "proxy" / "README.md"
 BEGIN, END = "<!-- ends: python -m tests.clients ends -->", "<!-- end of ends -->"
 STATES = ("idle", "query", "copy-in", "copy-out")
-HEADINGS = ("client", "idle", "in a query", "in COPY in", "in COPY out")
+HEADINGS = ("client", "version", "idle", "in a query", "in COPY in", "in COPY out")
 LASTS_S = (2.0, 6.0, 15.0)
 """A grant, from when the programs are loaded. Where it ends before all are in their states: the next one."""
 WITHIN_S = 40.0
@@ -285,7 +285,7 @@ def rows_of(observed: Mapping[str, Mapping[str, Said]]) -> dict[str, list[str]]:
 
 
 def read_rows(path: Path = README) -> dict[str, list[str]]:
-    """The rows that the page has, by client."""
+    """The rows that the page has, by client: the version that they were seen with, then the cells."""
     _, _, rest = path.read_text().partition(BEGIN)
     table, _, _ = rest.partition(END)
     lines = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in table.strip().splitlines()[2:]]

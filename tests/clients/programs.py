@@ -263,7 +263,7 @@ PROGRAMS = (
     ),
     Program(
         name="asyncpg on uvloop",
-        version=lambda: f"{importlib.metadata.version('asyncpg')}, {importlib.metadata.version('uvloop')}",
+        version=lambda: f"{importlib.metadata.version('asyncpg')} (uvloop {importlib.metadata.version('uvloop')})",
         command=_python("asyncpg_program", lambda: "uvloop"),
     ),
     Program(
