@@ -323,7 +323,7 @@ class Session:
 
     def _start_record(self, connected: Connected, backend_start: str, startup: StartupMessage) -> SessionStart:
         grant, client = self.grant, self._client
-        cipher = client.transport.get_extra_info("cipher") if client is not None else None
+        tls = client.transport.get_extra_info("ssl_object") if client is not None else None
         application = dict(startup.parameters).get(b"application_name")
         return SessionStart(
             grant=grant.id,
@@ -338,7 +338,7 @@ class Session:
             backend_pid=connected.pid,
             backend_start=backend_start,
             address=None if self._peer.address is None else str(self._peer.address),
-            tls=Tls(version=cipher[1], cipher=cipher[0]) if cipher else None,
+            tls=Tls(version=tls.version(), cipher=tls.cipher()[0]) if tls is not None else None,
             application_name=None if application is None else application.decode("utf-8", "backslashreplace"),
             proxy=self._shared.settings.name,
             replication=startup.replication,
