@@ -77,6 +77,12 @@ class Relay:
         """Bytes that PostgreSQL has sent."""
         return self._backend.position
 
+    @property
+    def copied(self) -> int:
+        """Bytes of CopyData in both directions."""
+        copied: int = self._frontend.copy_bytes + self._backend.copy_bytes
+        return copied
+
     def start(self) -> None:
         """Let both directions run."""
         self._client.source, self._upstream.source = self._upstream, self._client
@@ -135,8 +141,7 @@ class Relay:
             self._end("client")
 
     def _note_responses(self, messages: list[tuple[int, bytes, int]]) -> None:
-        copied = self._frontend.copy_bytes + self._backend.copy_bytes
-        records = self.tracker.responses(messages, _now(), copied)
+        records = self.tracker.responses(messages, _now(), self._frontend.copy_bytes + self._backend.copy_bytes)
         if records:
             self._record_after(records)
         if self.tracker.lost:

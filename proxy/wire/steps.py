@@ -149,6 +149,28 @@ COPY_END = Step(Kind.COPY_END)
 """Steps that have nothing of their own: one of each serves all."""
 
 
+def parse(name: "Name") -> Step:
+    """A Parse, which gives `name` a meaning."""
+    step = Step(Kind.PARSE)
+    step.name = name
+    return step
+
+
+def describe(prepared: "Prepared") -> Step:
+    """A Describe of `prepared`."""
+    step = Step(Kind.DESCRIBE)
+    step.described = prepared
+    return step
+
+
+def one_round(queue: "deque[Step | Name]") -> bool:
+    """Whether what is open ends with one commit: a Sync, or a Query, ends a round."""
+    kinds = [step.kind for step in queue if step.statement or step.kind == Kind.SYNC]
+    while kinds[-2:] == [Kind.SYNC, Kind.SYNC]:
+        kinds.pop()  # A round in which nothing is asked commits nothing.
+    return all(kind == Kind.EXECUTE for kind in kinds[:-1])
+
+
 def drop_swallowed_syncs(queue: "deque[Step | Name]") -> tuple[int, bool]:
     """Drop the Syncs behind the COPY in front that PostgreSQL read, and ignored, while it took data; returns how many.
 

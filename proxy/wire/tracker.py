@@ -124,8 +124,7 @@ class Tracker:
     @property
     def one_round(self) -> bool:
         """Whether what is open ends with one commit: a Sync, or a Query, ends a round."""
-        kinds = [step.kind for step in self._steps if step.statement or step.kind == Kind.SYNC]
-        return all(kind == Kind.EXECUTE for kind in kinds[:-1])
+        return steps.one_round(self._steps)
 
     # Client to PostgreSQL.
 
@@ -184,9 +183,7 @@ class Tracker:
 
     def _parse(self, body: bytes, records: list[Noted]) -> None:
         prepared = read_parse(body)
-        step = Step(Kind.PARSE)
-        step.name = self._prepared.define(prepared)
-        self._steps.append(step)
+        self._steps.append(steps.parse(self._prepared.define(prepared)))
         if prepared.shown is not None:
             records.append(prepared.record())
 
@@ -207,9 +204,7 @@ class Tracker:
             self._steps.append(steps.EXTENDED if name is None else name)
             return
         if body[:1] == b"S":
-            step = Step(Kind.DESCRIBE)
-            step.described = self._prepared.get(body[1:-1])
-            self._steps.append(step)
+            self._steps.append(steps.describe(self._prepared.get(body[1:-1])))
         self._steps.append(steps.EXTENDED)
 
     def _execute(self, body: bytes, now: int) -> Step:
@@ -346,11 +341,14 @@ class Tracker:
             step.copying = direction
 
     def _copy_ends(self, step: Step, *, failed: bool) -> Copy:
-        direction = step.copying or "in"
-        size = self._copy_seen - self._copy_counted
-        self._copy_counted, step.copying = self._copy_seen, None
-        if direction != "out":
+        ended = self._copied(step, failed=failed)
+        if ended.direction != "out":
             self._forget_syncs_of_copy(failed=failed)
+        return ended
+
+    def _copied(self, step: Step, *, failed: bool) -> Copy:
+        size, direction = self._copy_seen - self._copy_counted, step.copying or "in"
+        self._copy_counted, step.copying = self._copy_seen, None
         return Copy(statement=step.statement, direction=direction, bytes=size, failed=failed)
 
     def _forget_syncs_of_copy(self, *, failed: bool) -> None:
@@ -442,9 +440,10 @@ class Tracker:
 
     # The end.
 
-    def close(self, now: int) -> list[Noted]:
-        """The ends of all statements that never got one, when the session is over."""
-        unanswered = [step for step in self._steps if isinstance(step, Step) and step.statement]
-        for step in unanswered:
+    def close(self, now: int, copied: int = 0) -> list[Noted]:
+        """The ends of all that never got one, when the session is over; `copied` as in `responses`."""
+        self._copy_seen, cut = copied, self.running
+        for step in cut:
             step.duration = now - step.started
-        return [*self._finished, *unanswered]
+        copies = [self._copied(step, failed=True) for step in cut if step.copying is not None]
+        return [*copies, *self._finished, *cut]

@@ -169,7 +169,7 @@ class Playbook:
 
     def close(self) -> list[str]:
         """The session ends here."""
-        last = ended(self.tracker.close(self.now))
+        last = ended(self.tracker.close(self.now, self._frontend.copy_bytes + self._backend.copy_bytes))
         self.records += last
         return [told(record) for record in last]
 

@@ -15,6 +15,7 @@ from tests.unit.proxy.wire.playbook import (
     Turn,
     bind,
     client,
+    close_statement,
     complete,
     error,
     execute,
@@ -110,6 +111,14 @@ def test_a_pipeline_is_one_commit() -> None:
     assert ended((PIPELINE,), (FATAL,), "aborted") == "rolled back"
     assert ended((PIPELINE, server(PARSED, BOUND, complete("INSERT 0 1"))), (FATAL,)) == "rolled back"
     assert ended((PIPELINE,), (FATAL,), "committed") == "committed before"
+
+
+def test_an_empty_round_commits_nothing() -> None:
+    """As a client leaves behind that drops a statement (Close, Sync) before its answers are there."""
+    behind = client(close_statement("s"), SYNC)
+    assert ended((PIPELINE, behind), (FATAL,)) == "rolled back"
+    assert ended((PIPELINE, behind, behind), (FATAL,)) == "rolled back"
+    assert ended((PIPELINE, behind, PIPELINE), (FATAL,)) == "unknown"
 
 
 def test_two_rounds_are_two_commits() -> None:

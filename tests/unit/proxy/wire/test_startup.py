@@ -3,7 +3,7 @@
 import struct
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from proxy.wire import startup
@@ -133,6 +133,7 @@ class TestStartup:
     @given(st.lists(st.tuples(names, st.binary(max_size=20).filter(lambda value: b"\0" not in value))))
     def test_round_trip(self, parameters: list[tuple[bytes, bytes]]) -> None:
         """What `startup_message` builds is read back, the last of each name."""
+        assume(b"replication" not in dict(parameters))  # whose values are judged
         wanted = [*parameters, (b"user", b"dba1"), (b"database", b"d")]
         parsed = startup.parse_startup(startup_message(wanted)[8:], 0x30000)
         assert dict(parsed.parameters) == {k: v for k, v in wanted if not k.startswith(b"_pq_.")}

@@ -265,3 +265,11 @@ def test_a_spare_answer_that_never_comes() -> None:
     book.take(client(bind(), SYNC), server(BOUND, READY))
     assert not book.tracker.lost
     assert not book.tracker.busy
+
+
+@pytest.mark.parametrize(("answer", "direction"), [(COPY_IN, "in"), (COPY_OUT, "out"), (COPY_BOTH, "both")])
+def test_a_copy_that_nobody_ended(answer: bytes, direction: str) -> None:
+    """The backend died without a word: what went through until then is on record, before the statement's end."""
+    book = Playbook()
+    book.take(client(query("a")), server(answer, copy_data(b"12345")))
+    assert book.close() == [f"1: copy {direction} 5 failed", "1<  [-]"]
