@@ -45,6 +45,11 @@ def error_response(
     return _message(b"E", _report(severity, sqlstate, message, detail, hint))
 
 
+def error_as_it_came(body: bytes) -> bytes:
+    """PostgreSQL's own ErrorResponse again."""
+    return _message(b"E", body)
+
+
 def notice_response(
     severity: str, sqlstate: str, message: str, detail: str | None = None, hint: str | None = None
 ) -> bytes:
