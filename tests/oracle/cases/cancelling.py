@@ -96,12 +96,3 @@ async def half_closed_in_a_message(talk: Talk) -> None:
     talk.send(query("SELECT 1"), query("SELECT 2")[:-3])
     await talk.end()
     await talk.rest()
-
-
-@case
-async def half_closed_within_tls(talk: Talk) -> None:
-    """TCP's half is closed under TLS."""
-    await talk.log_in()
-    talk.send(query(NAP))
-    await talk.end()
-    await talk.rest()

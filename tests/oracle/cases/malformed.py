@@ -94,12 +94,15 @@ add("sync-with-a-body", "08P01", malformed(message("S", b"body")))
 add("flush-with-a-body", "08P01", malformed(message("H", b"body")))
 
 
-def fatal(data: bytes) -> Script:
-    """What ends the session: nothing can be trusted behind it."""
+def fatal(data: bytes, *, closing: bool = False) -> Script:
+    """What ends the session: nothing can be trusted behind it. `closing`: nothing comes behind it, either."""
 
     async def script(talk: Talk) -> None:
+        await talk.plain()
         await talk.log_in()
         talk.send(data)
+        if closing:
+            await talk.end()
         await talk.rest()
 
     return script
@@ -121,6 +124,7 @@ add("length-of-0", "cannot be", fatal(header("Q", 0)))
 add("length-of-3", "cannot be", fatal(header("Q", 3)))
 add("length-that-is-negative", "cannot be", fatal(header("Q", -1)))
 add("length-over-a-gib", "too long for a query", fatal(header("Q", 0x4000_0000)))
+add("length-of-200-mb", "a query that may be too long here", fatal(header("Q", 200_000_000), closing=True))
 add("length-of-a-long-sync", "10,000 is as long as may be", fatal(header("S", 10_001)))
 add("length-of-a-long-describe", "10,000 is as long as may be", fatal(header("D", 10_001)))
 add("length-of-a-long-copy-fail", "10,000 is as long as may be", fatal(header("f", 10_001)))

@@ -21,6 +21,17 @@ def texts(*sql: str) -> Script:
 TABLE = "CREATE TEMP TABLE t (id int)"
 
 
+def waiting(*sql: str) -> Script:
+    """These queries, and then nothing more until PostgreSQL ends it."""
+
+    async def script(talk: Talk) -> None:
+        await talk.log_in()
+        await talk.sql(*sql)
+        await talk.rest()
+
+    return script
+
+
 def violating(insert: str, name: str) -> Script:
     """A table made and filled in a transaction that fails. No temporary one: its schema's name is in the error."""
     table = f"CREATE TABLE {name} (id int PRIMARY KEY, other int NOT NULL CHECK (other > 0))"
@@ -72,8 +83,8 @@ add("many-rows", "ten thousand", texts("SELECT generate_series(1, 10000), 'x'"))
 add("large-row", "five megabytes", texts("SELECT repeat('x', 5000000), 1"))
 add("large-query", "five megabytes", texts(f"SELECT length('{'x' * 5_000_000}')"))
 add("backend-killed", "57P01, and closed", texts("BEGIN", KILLED))
-add("idle-in-transaction", "25P03, and closed", texts("SET idle_in_transaction_session_timeout = 50", "BEGIN"))
-add("idle", "57P05, and closed", texts("SET idle_session_timeout = 50"))
+add("idle-in-transaction", "25P03, and closed", waiting("BEGIN", "SET idle_in_transaction_session_timeout = 50"))
+add("idle", "57P05, and closed", waiting("SET idle_session_timeout = 50"))
 add("deep-recursion", "54001", texts("SET max_stack_depth = '100kB'", f"SELECT {'(' * 3000}1{')' * 3000}"))
 
 

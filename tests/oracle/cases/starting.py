@@ -74,6 +74,8 @@ add("setting-of-64-bytes", "PostgreSQL cuts it", setting(("application_name", "x
 add("encoding", "answered with its proper name", setting(("client_encoding", "utf-8")))
 add("encoding-that-is-none", "22023", setting(("client_encoding", "klingon")))
 add("encoding-of-one-byte", "texts come in it", setting(("client_encoding", "LATIN1")))
+add("settings-that-are-told", "ParameterStatus", setting(("TimeZone", "Asia/Tokyo"), ("DateStyle", "german")))
+add("setting-of-another-case", "names are alike in any", setting(("Work_Mem", "8MB")))
 add("role", "one that may be taken", setting(("role", "curfew_app")))
 add("role-without-a-right", "42501", setting(("role", "postgres")))
 add("options", "two in both forms", options("-c work_mem=8MB --geqo=off", "work_mem", "geqo"))
