@@ -47,6 +47,8 @@ from proxy.wire.tracker import Tracker
 PASSWORD = ord("p")
 PASSWORD_BYTES = 65_535 - 4
 """PostgreSQL's own limit for a password message (PG_MAX_AUTH_TOKEN_LENGTH), which counts the length word."""
+MAX_STARTUP_BYTES = 10_000
+"""What PostgreSQL reads of a startup packet (MAX_STARTUP_PACKET_LENGTH); behind more it closes without a word."""
 SECRET_BYTES = {0: 4, 2: 32}
 """A cancel key's secret by minor protocol version: 3.0 has room for 4 bytes, 3.2 takes up to 256."""
 READY_FOR_QUERY = b"Z\0\0\0\5I"
@@ -261,8 +263,12 @@ class Session:
                 self._connected.leg.transport.abort()
 
     async def _dial(self, startup: StartupMessage) -> Connected:
+        parameters = self._upstream_parameters(startup)
+        if (over := messages.startup_bytes(parameters) - MAX_STARTUP_BYTES) > 0:
+            text = f"with what the proxy adds, the startup packet is {over} bytes longer than PostgreSQL reads"
+            raise ProtocolViolation(text, detail=text)
         try:
-            return await self._link.dialler.connect(self._profile, self._upstream_parameters(startup))
+            return await self._link.dialler.connect(self._profile, parameters)
         except UpstreamError as error:
             self._log.error("upstream failed", target=self._link.name, error=str(error))
             raise _told_to_client(error) from error

@@ -110,6 +110,11 @@ def startup_message(parameters: Sequence[tuple[bytes, bytes]], version: int = PR
     return struct.pack("!ii", len(body) + 9, version) + body + b"\0"
 
 
+def startup_bytes(parameters: Sequence[tuple[bytes, bytes]]) -> int:
+    """How long a StartupMessage with these is, without its length word."""
+    return sum(len(name) + len(value) + 2 for name, value in parameters) + 5
+
+
 def cancel_request(pid: int, secret: bytes) -> bytes:
     """A CancelRequest. It has no type byte, as all first packets."""
     return struct.pack("!iii", 12 + len(secret), _CANCEL_REQUEST_CODE, pid) + secret

@@ -1,7 +1,7 @@
 """What the script is said to: one PostgreSQL, the proxy in front of it, and the way to each.
 
 One role, one database, one set of bytes: the database, the target and the role are called alike on both ways, and
-PostgreSQL asks this role for a password in clear, as the proxy asks for its token. So even the login is comparable.
+PostgreSQL asks everybody for a password in clear, as the proxy asks for its token. So even the login is comparable.
 """
 
 import tempfile
@@ -17,7 +17,7 @@ from tests.harness.proxy import Proxy
 from tests.oracle.talk import ALPN, Way
 
 DATABASE = "orders"
-_HBA = [f"host {databases} {roles.APP.user} 127.0.0.1/32 password" for databases in ("all", "replication")]
+_HBA = [f"host {databases} all 127.0.0.1/32 password" for databases in ("all", "replication")]
 _QUICKLY_COMPARED = f"SET password_encryption = md5; ALTER ROLE {roles.APP.user} PASSWORD :'password'"
 """A password in clear is held against a SCRAM verifier in some 5 ms of work, and there are 600 logins."""
 _TOKEN_LASTS_S = 3_600

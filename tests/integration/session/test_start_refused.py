@@ -35,6 +35,17 @@ async def test_it_comes_as_postgresql_says_it(proxy: Proxy, parameter: tuple[str
     assert "token" not in fields.get("H", "")
 
 
+async def test_a_packet_that_grows_too_long(proxy: Proxy) -> None:
+    """Ours behind it, PostgreSQL would close without a word: it was told that the database could not be reached."""
+    fitting, longest = 9_700, 9_940
+    said = await start(proxy, ("a.b", "x" * fitting), ("no_such_setting", "1"))
+    assert said[-1].fields["C"] == "42704"
+    said = await start(proxy, ("a.b", "x" * longest))
+    assert [one.kind for one in said] == ["R", "E"]
+    assert (said[1].fields["V"], said[1].fields["C"]) == ("FATAL", "08P01")
+    assert "longer than PostgreSQL reads" in said[1].fields["D"]
+
+
 async def test_its_hint_comes_along(proxy: Proxy) -> None:
     """PostgreSQL knows which units there are."""
     assert "Valid units" in (await start(proxy, ("work_mem", "1 parsec")))[2].fields["H"]

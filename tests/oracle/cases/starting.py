@@ -112,6 +112,10 @@ add("startup-without-a-user-and-an-option", "28000: no user", packet(DATABASE, b
 add("startup-without-a-database", "it is the user's name", packet(USER, b"\0"))
 add("startup-with-two-users", "the last one counts", packet(b"user\0nobody\0", USER, DATABASE, b"\0"))
 add("startup-with-two-databases", "the last one counts", packet(USER, b"database\0nowhere\0", DATABASE, b"\0"))
+add("startup-with-another-database", "3D000", packet(USER, b"database\0nowhere\0\0"))
+add("startup-with-another-user", "28P01", packet(b"user\0nobody\0", DATABASE, b"\0"))
+add("startup-with-a-user-of-64-bytes", "28P01", packet(b"user\0" + b"x" * 64 + b"\0", DATABASE, b"\0"))
+add("startup-with-a-user-of-no-encoding", "28P01", packet(b"user\0\xff\xfe\0", DATABASE, b"\0"))
 add("startup-of-10000-bytes", "as long as may be", packet(USER, DATABASE, b"a.b\0", b"x" * 9_957, b"\0\0"))
 
 
