@@ -1,5 +1,7 @@
 """Statements and portals of the extended protocol: their names, their lives, and what is said of them."""
 
+import struct
+
 from tests.harness.wire import FLUSH, SYNC, bind, execute, message, parse, query
 from tests.oracle.case import Script, add, case
 from tests.oracle.talk import Talk
@@ -13,6 +15,11 @@ def describe(kind: str, name: str = "") -> bytes:
 def close(kind: str, name: str = "") -> bytes:
     """Close a statement (S) or a portal (P)."""
     return message("C", kind.encode() + name.encode() + b"\0")
+
+
+def raw_bind(*formats: int) -> bytes:
+    """A Bind of nothing, for results in these formats."""
+    return message("B", b"\0\0" + struct.pack(f"!HHH{len(formats) - 1}H", 0, 0, *formats))
 
 
 def rounds(*data: tuple[bytes, ...]) -> Script:
@@ -29,6 +36,10 @@ def rounds(*data: tuple[bytes, ...]) -> Script:
 
 
 A = parse("SELECT $1::int + 1", "a")
+MANY = (
+    "SELECT 1, 1.5::float8, 2.5::numeric, 'text', '2026-01-01'::timestamptz, ARRAY[1, 2], NULL::int, true, '{}'::jsonb"
+)
+TWO = "SELECT 1, 2"
 FIVE = "SELECT generate_series(1, 5)"
 
 add(
@@ -104,6 +115,20 @@ add(
     "portal-of-no-rows",
     "again: 55000 or nothing",
     rounds((parse("SET work_mem = '8MB'"), bind(), execute(), execute())),
+)
+add(
+    "portal-in-binary", "numbers, texts, times, arrays", rounds((parse(MANY), raw_bind(1, 1), describe("P"), execute()))
+)
+add("portal-in-two-formats", "a column each", rounds((parse(TWO), raw_bind(2, 1, 0), describe("P"), execute())))
+add("portal-of-five-megabytes", "there and back", rounds((parse("SELECT $1::text"), bind("x" * 5_000_000), execute())))
+add(
+    "statement-in-a-failed-transaction",
+    "25P02, but for its end",
+    rounds(
+        (parse("BEGIN"), bind(), execute(), parse("SELECT 1/0"), bind(), execute()),
+        (parse("SELECT 1"),),
+        (parse("ROLLBACK"), bind(), execute()),
+    ),
 )
 add("close-of-nothing", "is fine", rounds((close("S", "nothing"), close("P", "nothing"))))
 

@@ -130,6 +130,32 @@ add("function-of-no-bytes", "08P01", bytes_of(message("F")))
 
 
 @case
+async def large_object(talk: Talk) -> None:
+    """By function calls, as libpq's lo_* and pgjdbc do it: made, opened, written, read, and undone."""
+    create, open_, write, seek, read = 715, 952, 955, 956, 954
+    number, mode, descriptor = (4_711).to_bytes(4), (0x60000).to_bytes(4), bytes(4)
+    await talk.log_in()
+    await talk.sql("BEGIN")
+    calls = ((create, number), (open_, number, mode), (write, descriptor, b"\0\1binary\xff"))
+    for one in (*calls, (seek, descriptor, bytes(4), bytes(4)), (read, descriptor, (100).to_bytes(4))):
+        talk.send(call(one[0], *one[1:], formats=(1,), result=1))
+        await talk.ready()
+    await talk.sql("ROLLBACK")
+
+
+@case
+async def encoding_changed(talk: Talk) -> None:
+    """Texts and errors come in the new one; what it cannot hold is an error of its own."""
+    await talk.log_in()
+    await talk.sql("SET client_encoding = 'LATIN1'", "SELECT chr(228)", 'SELECT 1 AS "a" FROM nowhere')
+    talk.send(message("Q", b"SELECT '\xe4' AS \xe4, nothing_\xe4\0"))
+    await talk.ready()
+    await talk.sql("SELECT chr(8364)")
+    talk.send(message("Q", b"SELECT '\xe4' AS \xe4\0"))
+    await talk.ready()
+
+
+@case
 async def function_in_a_failed_transaction(talk: Talk) -> None:
     """25P02, and what goes with it."""
     await talk.log_in()
