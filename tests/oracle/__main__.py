@@ -15,6 +15,7 @@ from tests.oracle import stand
 from tests.oracle.cases import CASES
 from tests.oracle.runner import Result, run_version
 
+_FAILED_LINES = 20
 _LINE, _LINES = 72, 4
 """What the summary shows of a reviewed difference; `--verbose` shows everything."""
 VERSIONS = (14, 18)
@@ -35,9 +36,10 @@ def main(arguments: list[str] | None = None) -> int:
     results: list[Result] = []
     for programs in chosen.postgres or _default_programs():
         _say(f"\nPostgreSQL {stand.major_version(programs)} ({programs}), {len(picked)} cases")
-        results += run_version(programs, picked, _progress)
+        found = run_version(programs, picked, _progress)
         if chosen.verbose:
-            _say("\n".join(_transcript(one) for one in results))
+            _say("\n".join(_transcript(one) for one in found))
+        results += found
     _say(report(results))
     if chosen.json is not None:
         chosen.json.write_text(json.dumps([one.as_json() for one in results], indent=2) + "\n")
@@ -120,7 +122,8 @@ def _count(results: Sequence[Result]) -> str:
 def failure(result: Result) -> str:
     """What differs and should not, as text."""
     lines = [f"FAILED {result.case}:"]
-    lines += [f"    {line}" for line in result.differs] or ["    no difference"]
+    lines += [f"    {line}" for line in result.differs[:_FAILED_LINES]] or ["    no difference"]
+    lines += ["    ..."] if len(result.differs) > _FAILED_LINES else []
     if result.expected:
         lines += ["  where the reviewed list has", *(f"    {line}" for line in result.expected)]
     return "\n".join(lines)

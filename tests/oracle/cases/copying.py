@@ -77,7 +77,7 @@ def wrong(data: bytes, begin: bytes = IN) -> Script:
 add("copy-in-and-a-query", "08P01, and out of step", wrong(query("SELECT 1")))
 add("copy-in-and-a-parse", "08P01, and out of step", wrong(parse("SELECT 1")))
 add("copy-in-extended-and-a-bind", "08P01, and out of step", wrong(bind(), IN_EXTENDED))
-add("copy-in-and-terminate", "08P01 or nothing", wrong(TERMINATE))
+add("copy-in-and-terminate", "08P01, and out of step", wrong(TERMINATE))
 add("copy-in-and-no-message", "08P01, and out of step", wrong(message("z")))
 
 

@@ -109,9 +109,9 @@ async def locked_out(talk: Talk) -> None:
 async def not_serialisable(talk: Talk) -> None:
     """40001: two sessions, a row of both."""
     await talk.log_in()
-    await talk.sql("CREATE TABLE both (x int)", "INSERT INTO both VALUES (1)")
-    await talk.sql("BEGIN ISOLATION LEVEL REPEATABLE READ", "SELECT x FROM both")
+    await talk.sql("CREATE TABLE shared_row (x int)", "INSERT INTO shared_row VALUES (1)")
+    await talk.sql("BEGIN ISOLATION LEVEL REPEATABLE READ", "SELECT x + 0 FROM shared_row")
     other = talk.beside()
     await other.log_in()
-    await other.sql("UPDATE both SET x = 2")
-    await talk.sql("UPDATE both SET x = 3", "ROLLBACK", "DROP TABLE both")
+    await other.sql("UPDATE shared_row SET x = 2")
+    await talk.sql("UPDATE shared_row SET x = 3", "ROLLBACK", "DROP TABLE shared_row")

@@ -55,7 +55,7 @@ add(
 add("bind-of-a-negative-length", "08P01", malformed(P1, raw_bind(counts(0, 1), struct.pack("!i", -2), counts(0))))
 add("bind-of-the-least-length", "08P01", malformed(P1, raw_bind(counts(0, 1), struct.pack("!i", -(2**31)), counts(0))))
 add("bind-of-no-number", "22P02", malformed(P1, bind("five"), execute()))
-add("bind-of-a-binary-too-short", "22P03", malformed(P1, raw_bind(counts(1, 1, 1), FIVE, counts(0)), execute()))
+add("bind-of-a-binary-too-short", "08P01", malformed(P1, raw_bind(counts(1, 1, 1), FIVE, counts(0)), execute()))
 add(
     "bind-of-a-binary-too-long", "22P03", malformed(P1, raw_bind(counts(1, 1, 1, 0, 8), bytes(8), counts(0)), execute())
 )
@@ -76,7 +76,11 @@ add("parse-with-one-end", "08P01", malformed(message("P", b"name\0SELECT 1")))
 add("parse-without-types", "08P01", malformed(message("P", b"\0SELECT 1\0")))
 add("parse-of-too-few-types", "08P01", malformed(message("P", b"\0SELECT 1\0\0\2\0\0\0\x17")))
 add("parse-of-too-many-types", "08P01", malformed(message("P", b"\0SELECT 1\0\0\1\0\0\0\x17\0\0\0\x17")))
-add("parse-of-65535-types", "54000 or 08P01", malformed(parse("SELECT 1", types=(23,) * 65_535), bind(), execute()))
+add(
+    "parse-of-65535-types",
+    "08P01: the Bind has none",
+    malformed(parse("SELECT 1", types=(23,) * 65_535), bind(), execute()),
+)
 add("parse-of-no-bytes", "08P01", malformed(message("P")))
 add("parse-of-no-encoding", "22021", malformed(message("P", b"\0SELECT '\xff'\0\0\0")))
 add("describe-without-an-end", "08P01", malformed(message("D", b"Sname")))

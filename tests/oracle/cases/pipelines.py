@@ -58,7 +58,11 @@ add(
 )
 add("pipeline-with-a-notice", "amid it", pipeline(1, ONE, one_by_one("DROP TABLE IF EXISTS nowhere"), TWO, SYNC))
 add("pipeline-with-two-begins", "25001 as a warning", pipeline(1, BEGIN, BEGIN, COMMIT, COMMIT, SYNC))
-add("pipeline-with-a-vacuum", "25001, or not", pipeline(2, ONE, one_by_one("VACUUM pg_class"), SYNC, ONE, SYNC))
+add(
+    "pipeline-with-a-vacuum",
+    "25001, where it is not the first",
+    pipeline(2, ONE, one_by_one("VACUUM pg_class"), SYNC, ONE, SYNC),
+)
 add("pipeline-that-fails-at-its-sync", "after all was complete", pipeline(2, *AT_SYNC, TWO, SYNC, ONE, SYNC))
 add(
     "pipeline-that-fails-at-its-commit",
