@@ -112,6 +112,28 @@ async def copy_in_and_closed(talk: Talk) -> None:
 
 
 @case
+async def copy_in_and_closed_at_once(talk: Talk) -> None:
+    """The same, before PostgreSQL has said that it takes data."""
+    await talk.plain()
+    await talk.log_in()
+    await talk.sql(TABLE)
+    talk.send(IN, ROWS)
+    await talk.end()
+    await talk.rest()
+
+
+@case
+async def copy_in_done_and_closed(talk: Talk) -> None:
+    """A client that has said all still gets its answer (`(cat script; cat data) | nc -N`)."""
+    await talk.plain()
+    await talk.log_in()
+    await talk.sql(TABLE)
+    talk.send(IN, ROWS, COPY_DONE, query("SELECT x + 0 FROM c"))
+    await talk.end()
+    await talk.rest()
+
+
+@case
 async def copy_amid_several(talk: Talk) -> None:
     """Two COPYs in one Query, the data sent ahead."""
     await talk.log_in()
