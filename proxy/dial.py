@@ -24,12 +24,18 @@ Address: TypeAlias = tuple[socket.AddressFamily, Any]
 
 
 class UpstreamError(Exception):
-    """PostgreSQL cannot be used. `str(error)` is for the log; `sqlstate` and `public` are for the client."""
+    """PostgreSQL cannot be used. `str(error)` is for the log; `sqlstate` and `public` are for the client.
 
-    def __init__(self, log_text: str, *, sqlstate: str = "08006", public: str = PUBLIC_TEXT) -> None:
+    `answer` is the body of PostgreSQL's own ErrorResponse, where it is about what the client asked for at its start.
+    """
+
+    def __init__(
+        self, log_text: str, *, sqlstate: str = "08006", public: str = PUBLIC_TEXT, answer: bytes | None = None
+    ) -> None:
         super().__init__(log_text)
         self.sqlstate = sqlstate
         self.public = public
+        self.answer = answer
 
 
 def tls_context(name: str, target: Target) -> ssl.SSLContext | None:

@@ -101,6 +101,17 @@ class UpstreamFailed(SessionError):  # noqa: N818 says what happened
     reason = "upstream"
 
 
+class StartRefused(SessionError):  # noqa: N818 says what happened
+    """PostgreSQL let the proxy in, and then refused what the client asked for: an unknown setting, a database."""
+
+    reason = "upstream"
+
+    def __init__(self, log_text: str, answer: bytes) -> None:
+        super().__init__(log_text)
+        self.answer = answer
+        """The body of PostgreSQL's ErrorResponse: the client gets it as it came."""
+
+
 class JournalFailed(SessionError):  # noqa: N818 says what happened
     """The record could not be written, so the statement was not forwarded."""
 

@@ -162,7 +162,7 @@ class Login:
         if sqlstate.startswith(_CREDENTIAL):
             return CredentialError(log_text)
         if text and (self._logged_in or sqlstate.startswith(_NOT_OURS)):
-            return UpstreamError(log_text, sqlstate=sqlstate, public=text)
+            return UpstreamError(log_text, sqlstate=sqlstate, public=text, answer=body if self._logged_in else None)
         return UpstreamError(log_text)
 
     @property

@@ -20,7 +20,7 @@ from proxy.journal import JournalError
 from proxy.leg import Leg
 from proxy.recorder import Recorder
 from proxy.wire.framing import BackendFramer, FrontendFramer
-from proxy.wire.steps import Noted
+from proxy.wire.steps import Noted, wants_copy_data
 from proxy.wire.tracker import Tracker
 
 Cause = SessionError | Literal["client", "upstream"]
@@ -118,10 +118,14 @@ class Relay:
     def _client_end(self) -> None:
         if self.tracker.terminated:
             return  # PostgreSQL does what it was asked to do before Terminate, and then ends the session itself.
-        if self._client.closed.done() or self._client.encrypted or not self.tracker.busy:
+        if self._client.closed.done() or self._client.encrypted or not self._works_on():
             self._end("client")
         # A client that only closed its sending half (`printf ... | nc -N`) still gets the answers it waits for:
         # the session ends when PostgreSQL is idle again, see _from_upstream.
+
+    def _works_on(self) -> bool:
+        """Whether there is an answer to wait for without hearing from the client again."""
+        return self.tracker.busy and not wants_copy_data(self.tracker.owed)
 
     # PostgreSQL to client.
 
@@ -137,7 +141,7 @@ class Relay:
             self._note_responses(messages)
         if self._backend.error is not None:
             self._end("upstream")
-        if self._client.ended and not self.tracker.busy and not self.tracker.terminated:
+        if self._client.ended and not self._works_on() and not self.tracker.terminated:
             self._end("client")
 
     def _note_responses(self, messages: list[tuple[int, bytes, int]]) -> None:

@@ -29,6 +29,7 @@ from proxy.errors import (
     NotAdmitted,
     ProtocolViolation,
     SessionError,
+    StartRefused,
     UpstreamFailed,
 )
 from proxy.journal import JournalError
@@ -44,8 +45,10 @@ from proxy.wire.startup import NEWEST_MINOR, StartupMessage
 from proxy.wire.tracker import Tracker
 
 PASSWORD = ord("p")
-PASSWORD_BYTES = 65_535
-"""PostgreSQL's own limit for a password message (PG_MAX_AUTH_TOKEN_LENGTH)."""
+PASSWORD_BYTES = 65_535 - 4
+"""PostgreSQL's own limit for a password message (PG_MAX_AUTH_TOKEN_LENGTH), which counts the length word."""
+MAX_STARTUP_BYTES = 10_000
+"""What PostgreSQL reads of a startup packet (MAX_STARTUP_PACKET_LENGTH); behind more it closes without a word."""
 SECRET_BYTES = {0: 4, 2: 32}
 """A cancel key's secret by minor protocol version: 3.0 has room for 4 bytes, 3.2 takes up to 256."""
 READY_FOR_QUERY = b"Z\0\0\0\5I"
@@ -161,7 +164,7 @@ class Session:
             client.write(messages.negotiate_protocol_version(spoken, startup.unknown_options))
         client.write(messages.AUTHENTICATION_CLEARTEXT)
         kind, body = await client.read(PASSWORD_BYTES)
-        if kind != PASSWORD or body.find(b"\0") != len(body) - 1:
+        if kind != PASSWORD or not body or body.find(b"\0") != len(body) - 1:
             raise ProtocolViolation(f"expected a password, got message {kind}")
         self.grant = self._verify(body[:-1].decode("utf-8", "replace"), startup)
 
@@ -263,8 +266,12 @@ class Session:
                 self._connected.leg.transport.abort()
 
     async def _dial(self, startup: StartupMessage) -> Connected:
+        parameters = self._upstream_parameters(startup)
+        if (over := messages.startup_bytes(parameters) - MAX_STARTUP_BYTES) > 0:
+            text = f"with what the proxy adds, the startup packet is {over} bytes longer than PostgreSQL reads"
+            raise ProtocolViolation(text, detail=text)
         try:
-            return await self._link.dialler.connect(self._profile, self._upstream_parameters(startup))
+            return await self._link.dialler.connect(self._profile, parameters)
         except UpstreamError as error:
             self._log.error("upstream failed", target=self._link.name, error=str(error))
             raise _told_to_client(error) from error
@@ -409,9 +416,11 @@ class Session:
             return
         if not isinstance(error, NotAdmitted):
             self._log.info("connection refused", sqlstate=error.sqlstate, error=str(error))
-        self._client.write(
-            messages.error_response("FATAL", error.sqlstate, error.message, detail=error.detail, hint=error.hint)
-        )
+        if isinstance(error, StartRefused):  # What PostgreSQL says behind its own AuthenticationOk, row 25.
+            answer = messages.AUTHENTICATION_OK + messages.error_as_it_came(error.answer)
+        else:
+            answer = messages.error_response("FATAL", error.sqlstate, error.message, error.detail, error.hint)
+        self._client.write(answer)
         await self._client.close()
 
 
@@ -420,7 +429,9 @@ def _minor(startup: StartupMessage) -> int:
     return NEWEST_MINOR if startup.minor >= NEWEST_MINOR else 0
 
 
-def _told_to_client(error: UpstreamError) -> UpstreamFailed:
+def _told_to_client(error: UpstreamError) -> SessionError:
+    if error.answer is not None:
+        return StartRefused(str(error), error.answer)
     failed = UpstreamFailed(str(error))
     failed.sqlstate, failed.message = error.sqlstate, error.public
     return failed

@@ -90,4 +90,5 @@ class Dialler:
         return self.tls is not None and self.tls.verify_mode is ssl.CERT_REQUIRED
 
     def _named(self, error: UpstreamError) -> UpstreamError:
-        return UpstreamError(f"{self._name}: {error}", sqlstate=error.sqlstate, public=error.public)
+        text = f"{self._name}: {error}"
+        return UpstreamError(text, sqlstate=error.sqlstate, public=error.public, answer=error.answer)

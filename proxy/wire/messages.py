@@ -45,6 +45,11 @@ def error_response(
     return _message(b"E", _report(severity, sqlstate, message, detail, hint))
 
 
+def error_as_it_came(body: bytes) -> bytes:
+    """PostgreSQL's own ErrorResponse again."""
+    return _message(b"E", body)
+
+
 def notice_response(
     severity: str, sqlstate: str, message: str, detail: str | None = None, hint: str | None = None
 ) -> bytes:
@@ -103,6 +108,11 @@ def startup_message(parameters: Sequence[tuple[bytes, bytes]], version: int = PR
         raise ValueError("a startup parameter without a name")
     body = b"".join(_c_string(name) + _c_string(value) for name, value in parameters)
     return struct.pack("!ii", len(body) + 9, version) + body + b"\0"
+
+
+def startup_bytes(parameters: Sequence[tuple[bytes, bytes]]) -> int:
+    """How long a StartupMessage with these is, without its length word."""
+    return sum(len(name) + len(value) + 2 for name, value in parameters) + 5
 
 
 def cancel_request(pid: int, secret: bytes) -> bytes:

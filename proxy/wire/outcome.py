@@ -9,6 +9,7 @@ import re
 from typing import Literal
 
 from proxy.contract.record import Outcome
+from proxy.wire.steps import one_round
 from proxy.wire.tracker import Tracker
 
 Fate = Literal["committed", "aborted", "none"] | None
@@ -65,7 +66,7 @@ def outcome(tracker: Tracker, *, open_at_decision: int, state_at_decision: str, 
 
 def _cut_short(tracker: Tracker, fate: Fate) -> Outcome:
     cut = tracker.open
-    one_commit = tracker.one_round and not any(may_commit_inside(step.sql) for step in cut)
+    one_commit = one_round(tracker.owed) and not any(may_commit_inside(step.sql) for step in cut)
     if tracker.state != "I" and one_commit:
         return "rolled back"
     if fate == "committed":

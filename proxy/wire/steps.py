@@ -171,6 +171,12 @@ def one_round(queue: "deque[Step | Name]") -> bool:
     return all(kind == Kind.EXECUTE for kind in kinds[:-1])
 
 
+def wants_copy_data(queue: "deque[Step | Name]") -> bool:
+    """Whether PostgreSQL waits for data of a COPY that the client has not ended."""
+    copying = queue[0] if queue else None
+    return isinstance(copying, Step) and copying.copying in ("in", "both") and COPY_END not in queue
+
+
 def drop_swallowed_syncs(queue: "deque[Step | Name]") -> tuple[int, bool]:
     """Drop the Syncs behind the COPY in front that PostgreSQL read, and ignored, while it took data; returns how many.
 

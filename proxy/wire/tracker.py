@@ -122,9 +122,9 @@ class Tracker:
         return (*self._finished, *self.running)
 
     @property
-    def one_round(self) -> bool:
-        """Whether what is open ends with one commit: a Sync, or a Query, ends a round."""
-        return steps.one_round(self._steps)
+    def owed(self) -> deque[Step | Name]:
+        """What PostgreSQL has not answered, the oldest first. Only to be looked at."""
+        return self._steps
 
     # Client to PostgreSQL.
 

@@ -435,10 +435,11 @@ async def refused_login(proxy: Proxy, *parameters: tuple[str, str], token: str =
         (b"p" + struct.pack("!i", 2**31 - 1), "08P01"),
         (b"p" + struct.pack("!i", -1), "08P01"),
         (b"p" + struct.pack("!i", 3), "08P01"),
-        (message("p", b"x" * 65_536), "08P01"),
-        (message("p", b"x" * 65_534 + b"\0"), "28P01"),
+        (message("p"), "08P01"),
+        (message("p", b"x" * 65_531 + b"\0"), "08P01"),
+        (message("p", b"x" * 65_530 + b"\0"), "28P01"),
     ],
-    ids=["Query", "Terminate", "no end", "two", "2 GB", "negative", "length 3", "64 kB + 1", "64 kB"],
+    ids=["Query", "Terminate", "no end", "two", "2 GB", "negative", "length 3", "nothing", "64 kB + 1", "64 kB"],
 )
 async def test_instead_of_the_token(proxy: Proxy, data: bytes, sqlstate: str) -> None:
     """Whatever is no PasswordMessage, or a far too long one, ends the connection."""

