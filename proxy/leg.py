@@ -211,7 +211,7 @@ class Leg:
                 else:
                     self.transport.close()
                 await asyncio.shield(self.closed)
-        except TimeoutError:
+        except OSError:  # TimeoutError is one; uvloop's write_eof raises where the peer has reset the connection.
             pass
         finally:
             self.transport.abort()

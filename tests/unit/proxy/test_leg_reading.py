@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import struct
 from collections.abc import AsyncIterator
 from typing import TypeAlias
 
@@ -171,6 +172,20 @@ async def test_closing_does_not_wait_for_ever(pair: Pair) -> None:
     async with asyncio.timeout(5):
         await leg.close(0.05)
         await leg.closed
+
+
+async def test_closing_what_the_peer_has_reset() -> None:
+    """There is nobody left to say goodbye to: shutdown(2) says ENOTCONN, which is nobody's fault."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        far = socket.create_connection(listening.getsockname())
+        near, _ = listening.accept()
+    near.setblocking(False)  # noqa: FBT003 the socket module takes it by position
+    leg = Leg()
+    await adopt(leg, near)
+    far.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    far.close()
+    await leg.close()
+    await leg.closed
 
 
 async def test_closing_what_is_closed(pair: Pair) -> None:

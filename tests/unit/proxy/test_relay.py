@@ -21,6 +21,7 @@ from proxy.wire.tracker import Tracker
 from tests.unit.proxy.journals import open_journal, stored
 from tests.unit.proxy.wire.playbook import (
     BOUND,
+    COPY_DONE,
     COPY_IN,
     PARSED,
     READY,
@@ -404,6 +405,32 @@ async def test_a_client_that_only_stops_sending(stand: Stand) -> None:
     stand.server.data_received(complete("B") + READY)
     assert stand.cause() == "client"
     assert stand.told == complete("A") + READY + complete("B") + READY
+
+
+@pytest.mark.parametrize("early", [True, False], ids=["before PostgreSQL wants data", "behind that"])
+async def test_a_client_that_gives_up_a_copy(stand: Stand, early: bool) -> None:  # noqa: FBT001 a parameter of pytest's
+    """It owes data that never comes: nobody waits for that, nor holds the COPY's locks until the grant ends."""
+    stand.client.data_received(query("COPY t FROM STDIN"))
+    if early:
+        stand.client.eof_received()
+        assert stand.cause() is None
+        stand.server.data_received(COPY_IN)
+    else:
+        stand.server.data_received(COPY_IN)
+        stand.client.data_received(copy_data(b"1\n"))
+        stand.client.eof_received()
+    assert stand.cause() == "client"
+
+
+async def test_a_client_that_stops_sending_behind_its_copy(stand: Stand) -> None:
+    """All data is there: it gets the answer."""
+    stand.client.data_received(query("COPY t FROM STDIN"))
+    stand.server.data_received(COPY_IN)
+    stand.client.data_received(copy_data(b"1\n") + COPY_DONE)
+    stand.client.eof_received()
+    assert stand.cause() is None
+    stand.server.data_received(complete("COPY 1") + READY)
+    assert stand.cause() == "client"
 
 
 async def test_a_client_that_stops_sending_over_tls(stands: MakeStand) -> None:
