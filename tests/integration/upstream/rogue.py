@@ -88,7 +88,7 @@ class Client:
     ) -> None:
         """SCRAM as PostgreSQL does it, without checking the client's proof, with each part open to change."""
         self.say(message("R", SASL))
-        bare = (await self.answer()).partition(b"n,,")[2]
+        bare = (await self.answer()).partition(b",,")[2]
         together = nonce(bare.partition(b",r=")[2])
         said = first(b"r=" + together + b",s=" + base64.b64encode(SALT) + b",i=" + iterations.encode())
         self.say(message("R", struct.pack("!i", 11) + said))

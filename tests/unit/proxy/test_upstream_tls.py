@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from proxy.contract.settings import Keeper, SettingsError, Target
-from proxy.dial import tls_context
+from proxy.upstream_tls import tls_context
 from tests.harness.certs import Authority
 
 
@@ -47,9 +47,8 @@ def test_default_is_to_verify_all() -> None:
 
 
 def test_no_tls() -> None:
-    """Where it is disabled, and on a unix socket."""
+    """Where it is disabled."""
     assert tls_context("orders", target(sslmode="disable")) is None
-    assert tls_context("orders", target(host="/var/run/postgresql")) is None
 
 
 @pytest.mark.parametrize("content", [None, "", "no certificate", "-----BEGIN CERTIFICATE-----\nAAAA\n"])
