@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.harness import roles
 from tests.harness.certs import Authority
 from tests.harness.postgres import Cluster
 from tests.integration.upstream.stage import BY_BOTH, BY_CERTIFICATE, CLEAR, MD5, TRUSTED
@@ -32,4 +33,5 @@ def odd_postgres(ca: Authority) -> Iterator[Cluster]:
                 f"SET password_encryption = '{stored}'; CREATE ROLE {login.user} LOGIN PASSWORD :'password'",
                 password=login.password,
             )
+        roles.install(cluster)
         yield cluster
