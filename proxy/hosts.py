@@ -47,7 +47,7 @@ class Hosts:
                 continue  # the second round of prefer-standby: it was not there a moment ago
             own = loop.time() + (until - loop.time()) / (len(tries) - number)
             try:
-                connected = await _within(own, attempt(host, own)) if len(tries) > 1 else await attempt(host, own)
+                connected = await _within(own, host, attempt(host, own))
             except UpstreamError as error:
                 if not isinstance(error, Unreachable) and error.sqlstate != STARTING:
                     raise
@@ -72,12 +72,13 @@ class Hosts:
         return [(wanted, host) for wanted in wishes for host in hosts]
 
 
-async def _within(until: float, attempt: Awaitable[Connected]) -> Connected:
+async def _within(until: float, host: Host, attempt: Awaitable[Connected]) -> Connected:
+    seconds = until - asyncio.get_running_loop().time()
     try:
         async with asyncio.timeout_at(until):
             return await attempt
     except TimeoutError as error:
-        raise Unreachable("not ready within its share of the time") from error
+        raise Unreachable(f"{host}: not ready within {seconds:.1f} s") from error
 
 
 def _all_failed(errors: list[UpstreamError]) -> UpstreamError:

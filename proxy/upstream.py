@@ -56,7 +56,9 @@ class Dialler:
                     leg, server = await dial(host, tls, direct=self._target.sslnegotiation == "direct", until=until)
                     return await self._log_in(leg, server, terms, parameters)
 
-                return await self._hosts.first_that_fits(attempt, deadline.when() or 0.0)
+                until = deadline.when() or 0.0
+                deadline.reschedule(None)  # from here on each host has its share of it, and an error of its own
+                return await self._hosts.first_that_fits(attempt, until)
         except CredentialError as error:
             log.error(  # noqa: TRY400 an operator's matter, no fault of the code: no traceback
                 "the target refused the proxy's own login", target=self._name, user=profile.user, why=str(error)

@@ -152,16 +152,20 @@ def check_alpn(tls: ssl.SSLObject, *, direct: bool) -> None:
 
 
 def server_end_point(tls: ssl.SSLObject) -> bytes:
-    """The channel binding data `tls-server-end-point`: a hash of the server's certificate (RFC 5929, section 4.1).
-
-    The hash is the one that the certificate is signed with; SHA-256 where that is MD5 or SHA-1. Raises TlsError.
-    """
+    """The channel binding data `tls-server-end-point` of a connection. Raises TlsError."""
     encoded = tls.getpeercert(binary_form=True)
     if encoded is None:
         raise TlsError("the server has no certificate to bind the login to")
+    return end_point(encoded)
+
+
+def end_point(encoded: bytes) -> bytes:
+    """The hash of a server's certificate that a login is bound to (RFC 5929, section 4.1). Raises TlsError.
+
+    It is the hash that the certificate is signed with, and SHA-256 where that is MD5 or SHA-1.
+    """
     try:
-        certificate = x509.load_der_x509_certificate(encoded)
-        algorithm = certificate.signature_hash_algorithm
+        algorithm = x509.load_der_x509_certificate(encoded).signature_hash_algorithm
     except (ValueError, UnsupportedAlgorithm) as error:
         raise TlsError(f"the server's certificate cannot be read: {error}") from error
     if algorithm is None:  # Ed25519: RFC 5929 leaves it undefined, and PostgreSQL itself gives up

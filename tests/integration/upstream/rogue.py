@@ -109,6 +109,8 @@ class Rogue:
         self._script = script
         self._server: asyncio.Server
         self._done: asyncio.Queue[Client] = asyncio.Queue()
+        self.played = 0
+        """How often."""
 
     async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(self._play, "127.0.0.1", 0)
@@ -132,6 +134,7 @@ class Rogue:
             return await self._done.get()
 
     async def _play(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.played += 1
         client = Client(reader, writer)
         with suppress(asyncio.IncompleteReadError, ConnectionError, ssl.SSLError):
             await self._script(client)
