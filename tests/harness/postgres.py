@@ -77,15 +77,17 @@ class Cluster:
         settings: Mapping[str, str] | None = None,
         hba: Sequence[str] = (),
         log_statements: bool = False,
+        programs: Path | None = None,
     ) -> None:
-        """Make the folder; start nothing.
+        """Make the folder; start nothing. `programs`: another PostgreSQL's bin folder than `postgresql_bin`.
 
         `settings` are lines of postgresql.conf (quote texts yourself), `hba` lines go before the harness's own, and
         `log_statements` has the server write every statement into a csvlog (see `tests.harness.serverlog`).
         """
         self.authority = authority
         self.account = unprivileged()
-        self.password, template = _template(self.account)
+        self._programs = programs or postgresql_bin()
+        self.password, template = _template(self.account, self._programs)
         self.folder = _reachable_folder("curfew-pg-", self.account)
         self.data = self.folder / "data"
         self.host = "127.0.0.1"
@@ -216,7 +218,7 @@ class Cluster:
         flags = ["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-h", str(self.folder), "-p", str(self.port)]
         given = [part for name, value in variables.items() for part in ("-v", f"{name}={value}")]
         command: list[str | Path] = [
-            postgresql_bin() / "psql",
+            self._programs / "psql",
             *flags,
             *given,
             "-U",
@@ -233,7 +235,7 @@ class Cluster:
     def _launch(self) -> Process:
         """Run `postgres` itself, not pg_ctl: it then is our child, and its end is seen at once."""
         sockets = ["-c", f"unix_socket_directories={self.folder}", "-c", f"listen_addresses={self.host}"]
-        command: list[str | Path] = [postgresql_bin() / "postgres", "-D", self.data, "-p", str(self.port), *sockets]
+        command: list[str | Path] = [self._programs / "postgres", "-D", self.data, "-p", str(self.port), *sockets]
         (self.data / "postmaster.pid").unlink(missing_ok=True)
         return Process(command, account=self.account, folder=Path("/"))
 
@@ -283,8 +285,8 @@ def _reachable_folder(prefix: str, account: Account | None) -> Path:
 
 
 @functools.cache
-def _template(account: Account | None) -> tuple[str, Path]:
-    """The superuser's password and a freshly made data folder, made once per process."""
+def _template(account: Account | None, programs: Path) -> tuple[str, Path]:
+    """The superuser's password and a freshly made data folder, made once per process and version."""
     folder = _reachable_folder("curfew-initdb-", account)
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     password, data = secrets.token_urlsafe(18), folder / "data"
@@ -299,7 +301,7 @@ def _template(account: Account | None) -> tuple[str, Path]:
         "--no-sync",
         "--no-instructions",
     ]
-    run([postgresql_bin() / "initdb", "-D", data, *options, "--encoding=UTF8", "--locale=C"], account=account)
+    run([programs / "initdb", "-D", data, *options, "--encoding=UTF8", "--locale=C"], account=account)
     with (data / "postgresql.conf").open("a") as file:
         file.write("include 'curfew.conf'\n")
     return password, data

@@ -1,11 +1,13 @@
 """Several hosts: the order, what counts as a reason to try the next one, roles, and who ends what."""
 
 import asyncio
+import signal
 import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import pytest
 from structlog.testing import capture_logs
 
@@ -227,6 +229,32 @@ async def test_a_login_that_only_reads(postgres: Cluster, tmp_path: Path) -> Non
 
 
 # A whole proxy
+
+
+async def test_a_crashed_session_is_ended_where_it_was(
+    postgres: Cluster, standby: Cluster, make_proxy: MakeProxy
+) -> None:
+    """The record says on which of the two servers; the next start ends it there."""
+    target = {"host": [LOCAL, "localhost"], "port": [standby.port, postgres.port], "target_session_attrs": "primary"}
+    proxy = make_proxy(postgres, target=target)
+    connection = await proxy.connect()
+    pid = connection.get_server_pid()
+    sleep = asyncio.get_running_loop().create_task(connection.execute("SELECT pg_sleep(60)"))
+    state = "SELECT wait_event FROM pg_stat_activity WHERE pid = $1"
+
+    async def sleeps() -> bool:
+        return bool((await postgres.sql(state, pid))[0]["wait_event"] == "PgSleep")
+
+    await eventually(sleeps)
+    proxy.signal(signal.SIGKILL)
+    proxy.close()
+    with pytest.raises(asyncpg.ConnectionDoesNotExistError):
+        await sleep
+    assert await sleeps()
+    proxy.start()
+    ended = (await eventually(proxy.ended))[0]
+    assert (ended.reason, ended.gone_at is not None) == ("crashed", True)
+    assert await postgres.sql(state, pid) == []
 
 
 async def test_a_session_is_ended_where_it_is(postgres: Cluster, standby: Cluster, make_proxy: MakeProxy) -> None:
