@@ -51,7 +51,6 @@ class Login:
         self._server = server
         self._authentication = authentication
         self._minor = minor
-        self._negotiated = False
         self._heard = False
         self._backend_key: tuple[int, bytes] | None = None
         self._announcement = bytearray()
@@ -94,13 +93,13 @@ class Login:
 
         No `_pq_` option is ever asked for, so none can be unknown; a server that changes nothing has nothing to say.
         """
-        if self._negotiated or len(body) < _NEGOTIATE_BYTES:
-            raise ProtocolViolation("malformed or second protocol negotiation")
+        if len(body) < _NEGOTIATE_BYTES:
+            raise ProtocolViolation(f"a protocol negotiation of {len(body)} bytes")
         version, options = struct.unpack_from("!ii", body)
         chosen = _VERSIONS.get(version)
         if chosen is None or chosen >= self._minor or options:
             raise ProtocolViolation(f"the server wants protocol {version:#x} and refuses {options} options")
-        self._negotiated, self._minor = True, chosen
+        self._minor = chosen
 
     def _announce(self, kind: int, body: bytes) -> None:
         self._announcement += b"%c%b%b" % (kind, struct.pack("!i", len(body) + 4), body)

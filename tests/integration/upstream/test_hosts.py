@@ -152,9 +152,9 @@ async def test_a_host_that_is_not_trusted(postgres: Cluster, tmp_path: Path) -> 
     refused(caught.value)
 
 
-@pytest.mark.parametrize("says", [b"", b"S"])
-async def test_a_host_that_hangs_up(postgres: Cluster, tmp_path: Path, says: bytes) -> None:
-    """When asked for TLS, and in the midst of its handshake."""
+@pytest.mark.parametrize(("says", "sslmode"), [(b"", "require"), (b"S", "require"), (b"", "disable")])
+async def test_a_host_that_hangs_up(postgres: Cluster, tmp_path: Path, says: bytes, sslmode: str) -> None:
+    """When asked for TLS, in the midst of its handshake, and without it at the startup packet: a balancer, say."""
 
     async def script(client: Client) -> None:
         await client.first_packet()
@@ -162,7 +162,9 @@ async def test_a_host_that_hangs_up(postgres: Cluster, tmp_path: Path, says: byt
         client.writer.close()
 
     async with Rogue(script) as rogue:
-        assert await chosen(postgres, tmp_path, [rogue.port, postgres.port]) == postgres.port
+        hosts, ports = [LOCAL, str(postgres.folder)], [rogue.port, postgres.port]
+        dialler = dialler_of(postgres, tmp_path, host=hosts, port=ports, sslmode=sslmode)
+        (await log_in(dialler, profile_of(roles.APP, tmp_path))).close()
         await rogue.client()
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
+from tests.harness.certs import Authority
 from tests.integration.upstream.rogue import KEY, OK, SASL, Client, message
 from tests.integration.upstream.stage import (
     READY,
@@ -117,3 +118,45 @@ async def test_cleartext_over_tls_to_an_unverified_server(server_context: ssl.SS
 
     text, _ = await refused_by(script, sslmode="require")
     assert "in clear" in text
+
+
+@pytest.mark.parametrize("request_", [struct.pack("!i", 3), struct.pack("!i", 5) + b"salt"])
+async def test_nothing_is_said_where_binding_is_required(
+    ca: Authority, server_context: ssl.SSLContext, request_: bytes
+) -> None:
+    """Not even to a verified server that may ask for it: it would be too late to find out afterwards."""
+
+    async def script(client: Client) -> None:
+        await client.starts_tls(server_context)
+        await client.first_packet()
+        client.say(message("R", request_))
+
+    methods = ["scram-sha-256", "password", "md5"]
+    text, heard = await refused_by(
+        script, sslmode="verify-full", ca_file=str(ca.file), channel_binding="require", require_auth=methods
+    )
+    assert "requires SCRAM-SHA-256-PLUS" in text
+    assert heard.endswith(b"database\0db\0\0")
+
+
+@pytest.mark.parametrize("salt", [b"", b"sal", b"salts", b"s" * 60_000])
+async def test_md5_salts_that_cannot_be(salt: bytes) -> None:
+    """Four bytes are a salt; anything else gets no answer."""
+    script = after_startup(message("R", struct.pack("!i", 5) + salt))
+    text, heard = await refused_by(script, require_auth=["md5"])
+    assert f"a salt of {len(salt)} bytes" in text
+    assert heard.endswith(b"database\0db\0\0")
+
+
+async def test_md5_is_answered_once() -> None:
+    """A server that asks again, with a salt of its liking, gets no second answer to compare with the first."""
+
+    async def script(client: Client) -> None:
+        await client.first_packet()
+        for salt in (b"one.", b"two."):
+            client.say(message("R", struct.pack("!i", 5) + salt))
+        answer = await client.answer()
+        assert answer.startswith(b"md5")
+
+    text, _ = await refused_by(script, require_auth=["md5"])
+    assert "twice" in text
