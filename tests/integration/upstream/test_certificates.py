@@ -3,12 +3,15 @@
 import os
 from pathlib import Path
 
+import msgspec
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from proxy.contract.settings import AccessProfile, SettingsError
+from proxy import stop
+from proxy.config import read_secret
+from proxy.contract.settings import AccessProfile, Keeper, SettingsError
 from proxy.upstream import UpstreamError
 from tests.harness import roles
 from tests.harness.certs import Authority, CertificateFiles
@@ -17,7 +20,7 @@ from tests.harness.postgres import Cluster
 from tests.harness.roles import Login
 from tests.harness.waiting import eventually
 from tests.integration.upstream.stage import BY_BOTH, BY_CERTIFICATE, refused
-from tests.integration.upstream.targets import dialler_of, log_in, profile_of, secret_of
+from tests.integration.upstream.targets import dialler_of, log_in, profile_of, secret_of, target_of
 
 
 def certified(login: Login, files: CertificateFiles, folder: Path | None = None) -> AccessProfile:
@@ -168,3 +171,20 @@ async def test_a_certificate_as_crl(postgres: Cluster, ca: Authority, tmp_path: 
     dialler = dialler_of(postgres, tmp_path, crl_file=str(ca.file))
     with pytest.raises(UpstreamError, match="unable to get certificate CRL"):
         await log_in(dialler, profile_of(roles.APP, tmp_path))
+
+
+async def test_a_keeper_by_certificate(
+    odd_postgres: Cluster, ca: Authority, tmp_path: Path, files: CertificateFiles
+) -> None:
+    """The keeper's own login has one too, and a renewed one counts at its next connection."""
+    ca.client("somebody_else", folder=tmp_path)
+    login = Keeper(user=BY_CERTIFICATE.user, certificate_file=str(files.certificate), key_file=str(files.key))
+    target = msgspec.structs.replace(target_of(odd_postgres, tmp_path), keeper=login)
+    keeper = stop.Keeper("orders", target, read_secret=read_secret)
+    await keeper.start()
+    assert not keeper.ready
+    ca.client(BY_CERTIFICATE.user, stem="new", folder=tmp_path)
+    (tmp_path / "new.pem").replace(files.certificate)
+    (tmp_path / "new.key").replace(files.key)
+    await eventually(lambda: keeper.ready)
+    await keeper.close()
