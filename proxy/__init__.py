@@ -16,10 +16,15 @@ from types import ModuleType
 COMPILED = (
     "proxy.contract.chain",
     "proxy.journal",
+    "proxy.leg",
     "proxy.recorder",
     "proxy.relay",
+    "proxy.tls_transport",
+    "proxy.wire.messages",
     "proxy.wire.statements",
+    "proxy.wire.steps",
     "proxy.wire.tracker",
+    "proxy.wire.values",
 )
 """The modules that are compiled from their own Python source; the .pxd beside each says what becomes C."""
 

@@ -19,6 +19,7 @@ from proxy.config import Configuration, ProxySettings, read_secret
 from proxy.contract.settings import AccessProfile, Host, Secret, SettingsError, Target
 from proxy.contract.token import KeySet, KeySetError
 from proxy.dial import UpstreamError, dial
+from proxy.replication import PLACEHOLDER
 from proxy.upstream import Dialler
 from proxy.upstream_tls import Contexts, key_fault, logins, no_passphrase
 from proxy.wire import messages
@@ -193,6 +194,8 @@ async def _target_faults(name: str, target: Target, environment: Mapping[str, st
     sessions = dialler(target)
     for key, profile in target.access.items():
         faults += await _login_faults(f"{path}.access.{key}", sessions, profile, target.database)
+        if profile.replication != "none":
+            faults += await _replication_faults(f"{path}.access.{key}", sessions, profile)
     return faults
 
 
@@ -227,4 +230,19 @@ async def _login_faults(path: str, dialler: Dialler, login: AccessProfile, datab
         await connected.leg.close()
     if _SUPERUSER in connected.announcement:
         return [f"{path}.user: {login.user} is a superuser, whose backends the keeper may not end; name another role"]
+    return []
+
+
+async def _replication_faults(path: str, dialler: Dialler, login: AccessProfile) -> list[str]:
+    """Whether PostgreSQL lets `login` start a walsender. It takes one of max_wal_senders for a moment."""
+    parameters = [(b"user", login.user.encode()), (b"database", PLACEHOLDER), (b"replication", b"true")]
+    try:
+        connected = await dialler.connect(login, parameters)
+    except UpstreamError as error:
+        advice = (
+            f"ALTER ROLE {login.user} REPLICATION, and give it a line for the database `replication` in pg_hba.conf"
+        )
+        return [f"{path}.replication: {error}; {advice}"]
+    connected.leg.write(messages.TERMINATE)
+    await connected.leg.close()
     return []

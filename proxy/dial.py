@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from proxy.contract.settings import Host
-from proxy.leg import Leg
+from proxy.leg import Leg, adopt
 from proxy.tls_transport import encrypt
 from proxy.upstream_tls import TlsError, check_alpn
 from proxy.wire import messages
@@ -141,7 +141,7 @@ async def _adopt(connected: socket.socket, server: Server) -> Leg:
     leg = Leg()
     try:
         if server.tls is None:
-            await asyncio.get_running_loop().connect_accepted_socket(lambda: leg, connected)
+            await adopt(leg, connected)
         else:
             if not server.direct:
                 await _request_tls(connected, server.host)

@@ -64,6 +64,26 @@ class NotAdmitted(SessionError):  # noqa: N818 says what happened
         self.grant = grant
 
 
+class ReplicationNotAllowed(NotAdmitted):
+    """A good token, but for a replication connection that is not allowed. Says what would allow it."""
+
+    sqlstate = "42501"  # PostgreSQL's own, where a role may not start a walsender
+    message = "replication connections are not allowed with this grant"
+
+    def __init__(self, *, detail: str, hint: str, grant: str) -> None:
+        super().__init__(Refusal.REPLICATION, detail, grant=grant)
+        self.detail = detail
+        self.hint = hint
+
+
+class InvalidReplication(SessionError):  # noqa: N818 says what it is
+    """A value of the startup parameter `replication` that PostgreSQL does not know either."""
+
+    sqlstate = "22023"
+    message = 'invalid value for parameter "replication"'
+    hint = 'Valid values are: "false", 0, "true", 1, "database".'
+
+
 class TooManySessions(SessionError):  # noqa: N818 says what it is
     """A limit on sessions is reached."""
 

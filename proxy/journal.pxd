@@ -1,5 +1,9 @@
 # As proxy/wire/tracker.pxd, for journal.py. Public where its tests make it fail on purpose.
 
+cimport cython
+
+cdef long _NEWLINE
+
 cdef class Journal:
     cdef public object directory, torn_bytes, unfinished, acknowledged, fault
     cdef public object _lock, _segment_bytes, _limit_bytes, _retry_s, _retry_at, _keep_bytes, _open, _sizes, _number
@@ -7,5 +11,6 @@ cdef class Journal:
     cdef public bytearray _buffer
     cdef public Py_ssize_t _size, _room
 
+    @cython.locals(buffer=bytearray, size=Py_ssize_t, written=Py_ssize_t)
     cpdef append(self, bytes line)
     cpdef append_lazily(self, bytes line)

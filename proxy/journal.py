@@ -43,6 +43,7 @@ SHUT = -1
 
 LOCK_FILE = "lock"
 
+_NEWLINE = ord("\n")
 log = structlog.get_logger(__name__)
 
 
@@ -125,7 +126,7 @@ class Journal:
         """
         buffer = self._buffer
         buffer += line
-        buffer += b"\n"
+        buffer.append(_NEWLINE)
         size = len(buffer)
         if size >= self._room:
             self._write_slowly()
@@ -143,7 +144,7 @@ class Journal:
     def append_lazily(self, line: bytes) -> None:
         """Take `line` in order, to be written with the next `append` or `flush`. Raises JournalError."""
         self._buffer += line
-        self._buffer += b"\n"
+        self._buffer.append(_NEWLINE)
         if self._room == SHUT or len(self._buffer) > LAZY_BYTES:
             self._write_slowly()
 

@@ -1,3 +1,4 @@
+# cython: annotation_typing=False, binding=False
 """One socket of a session, towards the client or towards PostgreSQL: an asyncio protocol with two modes.
 
 While a session starts, messages are read one by one with `read`; in the relay each chunk goes straight to a sink. Owns
@@ -8,6 +9,7 @@ headers and nothing of what messages mean.
 """
 
 import asyncio
+import socket
 from collections.abc import Callable
 from time import monotonic
 from typing import cast
@@ -23,8 +25,29 @@ TURN_S = 0.005
 """A leg hands on slices for so long at most, then it is the others' turn."""
 
 
-class Leg(asyncio.Protocol):
-    """One socket of a session."""
+class Leg:
+    """One socket of a session: an asyncio.Protocol in all but its base, which a class in C cannot have."""
+
+    __slots__ = (
+        "_at",
+        "_chunk",
+        "_eof",
+        "_has_turn",
+        "_held",
+        "_inbox",
+        "_lost",
+        "_on_end",
+        "_on_fault",
+        "_parting",
+        "_reader",
+        "_reading_paused",
+        "_sink",
+        "_wanted",
+        "closed",
+        "ended",
+        "source",
+        "transport",
+    )
 
     def __init__(self, initial: bytes = b"") -> None:
         self._inbox = bytearray(initial)
@@ -261,6 +284,12 @@ class Leg(asyncio.Protocol):
             self._wake()
             if self._on_end is not None:
                 self._on_end()
+
+
+async def adopt(leg: Leg, connected: socket.socket) -> None:
+    """Give `leg` a transport in clear over `connected` (TLS: `proxy.tls_transport.encrypt`). Raises OSError."""
+    protocol = cast("asyncio.Protocol", leg)
+    await asyncio.get_running_loop().connect_accepted_socket(lambda: protocol, connected)
 
 
 def _nothing(_data: object) -> None:

@@ -9,8 +9,16 @@ import socket
 import ssl
 from dataclasses import dataclass
 
-from proxy.errors import ClientGone, InvalidStartup, ProtocolViolation, SessionError, TlsRequired, UnsupportedProtocol
-from proxy.leg import Leg
+from proxy.errors import (
+    ClientGone,
+    InvalidReplication,
+    InvalidStartup,
+    ProtocolViolation,
+    SessionError,
+    TlsRequired,
+    UnsupportedProtocol,
+)
+from proxy.leg import Leg, adopt
 from proxy.tls_transport import encrypt
 from proxy.wire import startup
 
@@ -124,7 +132,7 @@ class Negotiation:
 
     async def _leg(self) -> Leg:
         leg = Leg()
-        await asyncio.get_running_loop().connect_accepted_socket(lambda: leg, self._sock)
+        await adopt(leg, self._sock)
         self._made = leg
         return leg
 
@@ -172,6 +180,8 @@ async def _started(leg: Leg, first: startup.Startup) -> Started:
 
 
 def _startup_error(error: startup.StartupError) -> SessionError:
+    if error.sqlstate == InvalidReplication.sqlstate:
+        return InvalidReplication(str(error))
     kinds: dict[str, type[SessionError]] = {"08P01": ProtocolViolation, "0A000": UnsupportedProtocol}
     return kinds.get(error.sqlstate, InvalidStartup)(str(error), detail=str(error))
 

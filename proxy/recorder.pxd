@@ -2,6 +2,7 @@
 
 from proxy.contract.chain cimport Chain
 from proxy.journal cimport Journal
+from proxy.wire.steps cimport Step
 
 cdef class Recorder:
     cdef Journal _journal
@@ -11,3 +12,5 @@ cdef class Recorder:
     cpdef before(self, list records)
     cpdef after(self, list records)
     cpdef settle(self)
+    cdef bytes _started(self, record)
+    cdef bytes _ended(self, Step step)

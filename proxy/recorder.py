@@ -8,8 +8,9 @@ It never looks into a statement (see `proxy.wire.tracker`).
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from proxy.contract.chain import Chain
-from proxy.contract.record import AuthRefused, Record, SessionEnd, SessionStart
+from proxy.contract.record import AuthRefused, SessionEnd, SessionStart
 from proxy.journal import Journal
+from proxy.wire.steps import Noted, Step
 
 
 class Recorder:
@@ -26,21 +27,38 @@ class Recorder:
         """Write the first record: from now on the session owes an end. Raises JournalError."""
         self._journal.append_start(self._chain, self._chain.seal(record))
 
-    def before(self, records: list[Record]) -> None:
-        """Write records (one at least) whose cause must not go on until they are written. Raises JournalError."""
+    def before(self, records: list[Noted]) -> None:
+        """Write records (one at least), and the starts of statements, which must not go on until they are written.
+
+        Raises JournalError.
+        """
         if len(records) == 1:
-            self._journal.append(self._chain.seal(records[0]))
+            self._journal.append(self._started(records[0]))
         else:
-            self._journal.append(b"\n".join([self._chain.seal(record) for record in records]))
+            self._journal.append(b"\n".join([self._started(record) for record in records]))
+
+    def _started(self, record: Noted) -> bytes:
+        if isinstance(record, Step):
+            return self._chain.seal_fields("statement.start", record.start)
+        return self._chain.seal(record)
 
     def settle(self) -> None:
         """Do what was put off so that nobody had to wait for it."""
         self._chain.settle()
 
-    def after(self, records: list[Record]) -> None:
-        """Write records of what has happened, with the next write or within milliseconds. Raises JournalError."""
+    def after(self, records: list[Noted]) -> None:
+        """Write records of what has happened, and the ends of statements, with the next write or within milliseconds.
+
+        Raises JournalError.
+        """
         for record in records:
-            self._journal.append_lazily(self._chain.seal(record))
+            if isinstance(record, Step):
+                self._journal.append_lazily(self._ended(record))
+            else:
+                self._journal.append_lazily(self._chain.seal(record))
+
+    def _ended(self, step: Step) -> bytes:
+        return self._chain.seal_fields("statement.end", step.end())
 
     def refuse(self, record: AuthRefused) -> None:
         """Write the only record of a connection that was not admitted, signed. Raises JournalError."""

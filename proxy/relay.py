@@ -20,6 +20,7 @@ from proxy.journal import JournalError
 from proxy.leg import Leg
 from proxy.recorder import Recorder
 from proxy.wire.framing import BackendFramer, FrontendFramer
+from proxy.wire.steps import Noted
 from proxy.wire.tracker import Tracker
 
 Cause = SessionError | Literal["client", "upstream"]
@@ -100,7 +101,7 @@ class Relay:
         if self._frontend.error is not None:
             self._end(ProtocolViolation(self._frontend.error, detail=self._frontend.error))
 
-    def _record_before(self, records: list[Record]) -> bool:
+    def _record_before(self, records: list[Noted]) -> bool:
         try:
             self._recorder.before(records)
         except JournalError as error:
@@ -134,9 +135,8 @@ class Relay:
             self._end("client")
 
     def _note_responses(self, messages: list[tuple[int, bytes, int]]) -> None:
-        records = self.tracker.responses(
-            messages, _now(), copy_in=self._frontend.copy_bytes, copy_out=self._backend.copy_bytes
-        )
+        copied = self._frontend.copy_bytes + self._backend.copy_bytes
+        records = self.tracker.responses(messages, _now(), copied)
         if records:
             self._record_after(records)
         if self.tracker.lost:
@@ -147,7 +147,7 @@ class Relay:
         """Write a record that is not a statement's."""
         self._record_after([record])
 
-    def _record_after(self, records: list[Record]) -> None:
+    def _record_after(self, records: list[Noted]) -> None:
         try:
             self._recorder.after(records)
         except JournalError as error:

@@ -15,6 +15,7 @@ from ipaddress import IPv4Address, IPv6Address
 
 import structlog
 
+from proxy import replication
 from proxy.clock import Deadline
 from proxy.contract.grant import Grant, Refusal
 from proxy.contract.record import AuthRefused, Cancel, Chain, EndReason, Notice, SessionStart, Tls
@@ -28,7 +29,6 @@ from proxy.errors import (
     NotAdmitted,
     ProtocolViolation,
     SessionError,
-    UnsupportedProtocol,
     UpstreamFailed,
 )
 from proxy.journal import JournalError
@@ -49,7 +49,6 @@ PASSWORD_BYTES = 65_535
 SECRET_BYTES = {0: 4, 2: 32}
 """A cancel key's secret by minor protocol version: 3.0 has room for 4 bytes, 3.2 takes up to 256."""
 READY_FOR_QUERY = b"Z\0\0\0\5I"
-OFF = {b"", b"0", b"off", b"false", b"no"}
 
 log = structlog.get_logger(__name__)
 
@@ -197,31 +196,32 @@ class Session:
 
     def _admit(self, startup: StartupMessage) -> None:
         """Hold the connection against the grant and against what is in force."""
-        target, _, database = startup.database.partition("/")
+        target, database = replication.destination(startup, self.grant)
         link = self._shared.targets.get(target)
-        self._database = database or (link.settings.database if link is not None else "")
+        if database == "" and link is not None:
+            database = link.settings.database
+        self._database = database or ""
         refusal = self.grant.refuses(
             user=startup.user,
             target=target,
-            database=self._database,
+            database=database,
             address=self._peer.address,
             certificate=None,
         )
         if refusal is None:
-            refusal = self._refused_here(link)
+            refusal = self._refused_here(link, startup)
         if refusal is not None or link is None:
-            raise self._unadmitted(NotAdmitted(refusal or Refusal.WRONG_TARGET, grant=self.grant.id), startup)
+            raise self._unadmitted(self._not_admitted(refusal or Refusal.WRONG_TARGET, link), startup)
         if self._shared.journal.fault is not None:
             # Its own attempt to record would say so too, but what it seals meanwhile would fill the journal's memory.
             raise JournalFailed(self._shared.journal.fault)
         self._link, self._profile = link, link.settings.access[self.grant.profile]
-        self._refuse_replication(startup)
         try:
             self._shared.registry.admit(self)
         except NotAdmitted as error:
             raise self._unadmitted(error, startup) from error
 
-    def _refused_here(self, link: TargetLink | None) -> Refusal | None:
+    def _refused_here(self, link: TargetLink | None, startup: StartupMessage) -> Refusal | None:
         if link is None:
             return Refusal.WRONG_TARGET
         if self.grant.profile not in link.settings.access:
@@ -230,12 +230,15 @@ class Session:
             return Refusal.UNSUPPORTED
         if link.settings.lost_lease != "run-on" and not self._shared.has_lease():
             return Refusal.NO_LEASE
+        profile = link.settings.access[self.grant.profile]
+        if startup.replication is not None and not replication.allowed(self.grant, profile):
+            return Refusal.REPLICATION
         return None
 
-    def _refuse_replication(self, startup: StartupMessage) -> None:
-        asked = dict(startup.parameters).get(b"replication", b"").lower()
-        if asked not in OFF:
-            raise UnsupportedProtocol("replication", detail="Replication connections are not granted here.")
+    def _not_admitted(self, refusal: Refusal, link: TargetLink | None) -> NotAdmitted:
+        if refusal is Refusal.REPLICATION and link is not None:
+            return replication.not_allowed(self.grant, link.settings.access[self.grant.profile])
+        return NotAdmitted(refusal, grant=self.grant.id)
 
     # dial, announce, relay, end
 
@@ -276,7 +279,7 @@ class Session:
         ]
         return [
             (b"user", self._profile.user.encode()),
-            (b"database", self._database.encode()),
+            *replication.parameters(startup, self._database),
             *theirs,
             (b"curfew.person", self.grant.person.encode()),
             (b"curfew.grant", self.grant.id.encode()),
@@ -324,7 +327,7 @@ class Session:
 
     def _start_record(self, connected: Connected, backend_start: str, startup: StartupMessage) -> SessionStart:
         grant, client = self.grant, self._client
-        cipher = client.transport.get_extra_info("cipher") if client is not None else None
+        tls = client.transport.get_extra_info("ssl_object") if client is not None else None
         application = dict(startup.parameters).get(b"application_name")
         return SessionStart(
             grant=grant.id,
@@ -340,9 +343,10 @@ class Session:
             backend_start=backend_start,
             server=str(connected.server.host) if len(self._link.keepers) > 1 else None,
             address=None if self._peer.address is None else str(self._peer.address),
-            tls=Tls(version=cipher[1], cipher=cipher[0]) if cipher else None,
+            tls=Tls(version=tls.version(), cipher=tls.cipher()[0]) if tls is not None else None,
             application_name=None if application is None else application.decode("utf-8", "backslashreplace"),
             proxy=self._shared.settings.name,
+            replication=startup.replication,
         )
 
     async def _run_relay(self) -> Cause | Stop:

@@ -1,3 +1,4 @@
+# cython: annotation_typing=False, binding=False
 """TLS between a socket and a leg: a protocol to the socket's transport, a transport to the leg.
 
 Why not the event loop's own: it asks OpenSSL for more until that raises "want read", and sends at the end of its round.
@@ -20,12 +21,16 @@ RECORD_BYTES = 16_384
 """The most that one record carries (RFC 8446, 5.1)."""
 
 
-class TlsTransport(asyncio.Protocol, asyncio.Transport):
-    """One connection's TLS. `established` is done when the handshake is; its leg has its transport from then on."""
+class TlsTransport:
+    """One connection's TLS. `established` is done when the handshake is; its leg has its transport from then on.
+
+    An asyncio.Protocol and an asyncio.Transport in all but their bases, which a class in C cannot have.
+    """
+
+    __slots__ = ("_closing", "_incoming", "_is_established", "_leg", "_outgoing", "_socket", "_tls", "established")
 
     def __init__(self, leg: Leg, context: ssl.SSLContext, *, server_hostname: str | None = None) -> None:
         """A client of `server_hostname`; without it, a server."""
-        super().__init__()
         self._leg = leg
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._tls = context.wrap_bio(
@@ -155,7 +160,7 @@ class TlsTransport(asyncio.Protocol, asyncio.Transport):
             return False
         self._flush()
         self._is_established = True
-        self._leg.connection_made(self)
+        self._leg.connection_made(cast("asyncio.Transport", self))
         if not self.established.done():
             self.established.set_result(None)
         return True
@@ -217,7 +222,8 @@ async def encrypt(
     Raises OSError where the handshake fails. The socket is closed then, and when this is cancelled.
     """
     made = TlsTransport(leg, context, server_hostname=server_hostname)
-    await asyncio.get_running_loop().connect_accepted_socket(lambda: made, connected)
+    protocol = cast("asyncio.Protocol", made)
+    await asyncio.get_running_loop().connect_accepted_socket(lambda: protocol, connected)
     try:
         await made.established
     except BaseException:

@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 import asyncpg
 import pytest
 
-from tests.harness import roles
+from tests.harness import replication, roles
 from tests.harness.certs import Authority
 from tests.harness.loop import GoodbyeLoop
 from tests.harness.postgres import Cluster
@@ -79,6 +79,21 @@ def secret_file(tmp_path: Path) -> Path:
 def proxy(postgres: Cluster, ca: Authority, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
     """A proxy in front of `postgres`, shared by a worker's tests, as deploy's defaults have it. Leave it running."""
     with Proxy(cluster=postgres, ca=ca, folder=tmp_path_factory.mktemp("proxy")) as started:
+        yield started
+
+
+@pytest.fixture(scope="session")
+def replicated(ca: Authority) -> Iterator[Cluster]:
+    """A PostgreSQL that may be replicated from and logs each command; `postgres` has no WAL for it. Shared as that."""
+    with replication.cluster(ca) as cluster:
+        replication.install(cluster)
+        yield cluster
+
+
+@pytest.fixture(scope="session")
+def replicator(replicated: Cluster, ca: Authority, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
+    """A proxy in front of it, with a profile that may replicate."""
+    with replication.proxy(replicated, ca, tmp_path_factory.mktemp("replicator")) as started:
         yield started
 
 

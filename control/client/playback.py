@@ -52,6 +52,7 @@ class Item(msgspec.Struct, frozen=True, kw_only=True):
     outcome: str | None = None
     running: int | None = None
     stop_s: float | None = None
+    slots: list[str] | None = None
 
 
 class Timeline(msgspec.Struct, frozen=True, kw_only=True):
@@ -132,6 +133,8 @@ def _told(item: Item) -> str:
     parts.append(f"open work: {item.outcome or 'unknown'}")
     if item.stop_s is not None:
         parts.append(f"backend gone {show_duration(item.stop_s)} after the decision")
+    if item.slots:
+        parts.append(f"replication slots left behind: {', '.join(item.slots)}")
     return "; ".join(parts)
 
 

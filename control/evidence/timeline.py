@@ -1,5 +1,7 @@
 """A session told as a timeline: what was done, how it went and how long it took, in the order it happened. Pure.
 
+The session's end tells too what it has left behind at the server (`slots`).
+
 An item is an object with `seq`, `at`, `offset_s` (seconds since the session began), `kind`, `text` (the item in one
 line, for whoever does not know its kind), and then its record's own fields under their own names (see
 `proxy.contract.record`), times in RFC 3339 and durations in seconds.
@@ -14,6 +16,7 @@ from typing import Any, TypeAlias
 
 import msgspec
 
+from control.evidence.slots import Slots
 from control.times import SECOND, rfc3339
 from proxy.contract.record import (
     AnyRecord,
@@ -58,6 +61,7 @@ class Teller:
         self._started_at = started_at
         self._held: deque[AnyRecord] = deque()
         self._ends: dict[int, StatementEnd] = {}
+        self._slots = Slots()
 
     def take(self, record: AnyRecord) -> Sequence[Item]:
         """The items that are complete now."""
@@ -92,9 +96,14 @@ class Teller:
         }
         item |= _own_fields(record)
         if isinstance(record, StatementStart):
-            item |= _course(record, self._ends.pop(record.statement, None))
+            end = self._ends.pop(record.statement, None)
+            self._slots.take(record, end)
+            item |= _course(record, end)
         if isinstance(record, SessionEnd):
             item["stop_s"] = None if record.gone_at is None else (record.gone_at - record.decided_at) / SECOND
+            item["slots"] = self._slots.left
+            if self._slots.left:
+                item["text"] += f"; replication slots left behind: {', '.join(self._slots.left)}"
         return item
 
 
@@ -132,7 +141,9 @@ def _text(record: AnyRecord) -> str:
     text = ""
     match record:
         case SessionStart():
-            text = f"{record.person} connected to {record.target}/{record.database} as {record.profile}"
+            place = f"{record.target}/{record.database}" if record.database else record.target
+            purpose = "" if record.replication is None else f" for {record.replication} replication"
+            text = f"{record.person} connected to {place} as {record.profile}{purpose}"
         case StatementPrepare():
             text = f"'{record.name}'" if record.portal is None else f"portal '{record.portal}'"
             text += f": {record.sql}"

@@ -35,12 +35,13 @@ def line_hash(line: bytes) -> str:
 class Chain:
     """One session's chain: numbers its records and joins them."""
 
-    __slots__ = ("_head", "_unhashed", "next_seq", "session")
+    __slots__ = ("_head", "_unhashed", "_versioned", "next_seq", "session")
 
     def __init__(self, session: str, *, next_seq: int = 0, head: str = GENESIS) -> None:
         self.session = session
         self.next_seq = next_seq
         self._head = head
+        self._versioned = f'","v":{RECORD_VERSION},"session":{_encode(session).decode()},"seq":'
         self._unhashed: bytes | None = None
 
     @property
@@ -69,6 +70,16 @@ class Chain:
         record.at = _now() if at is None else at
         record.prev = self._head
         line: bytes = _encode(record)
+        self.next_seq += 1
+        self._unhashed = line
+        return line
+
+    def seal_fields(self, kind: str, fields: str) -> bytes:
+        """As `seal`, for a record of type `kind` whose own fields are JSON already, each with a comma before it."""
+        self.settle()
+        at = _now()
+        text = f'{{"type":"{kind}{self._versioned}{self.next_seq},"at":{at},"prev":"{self._head}"{fields}}}'
+        line = text.encode()
         self.next_seq += 1
         self._unhashed = line
         return line

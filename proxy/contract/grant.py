@@ -45,6 +45,8 @@ class Refusal(enum.StrEnum):
     UNKNOWN_PROFILE = "unknown_profile"
     UNSUPPORTED = "unsupported"
     """The grant asks for something that this proxy cannot hold it to (for instance an end mode it does not have)."""
+    REPLICATION = "replication"
+    """A replication connection, which the access profile or the grant does not allow."""
     REVOKED = "revoked"
     LOCKED = "locked"
     NO_LEASE = "no_lease"
@@ -70,28 +72,34 @@ class Grant(msgspec.Struct, frozen=True, kw_only=True):
     approved_by: str | None = None
     reason: str | None = None
 
+    @property
+    def covers_server(self) -> bool:
+        """Whether it is for all databases."""
+        return self.databases == ("*",)
+
     def allows_database(self, database: str) -> bool:
         """Whether `database`, as PostgreSQL will read it, is granted."""
-        return self.databases == ("*",) or database in self.databases
+        return self.covers_server or database in self.databases
 
     def refuses(
         self,
         *,
         user: str,
         target: str,
-        database: str,
+        database: str | None,
         address: IPv4Address | IPv6Address | None,
         certificate: str | None,
     ) -> Refusal | None:
         """Why a connection with these facts is refused, or None where the grant covers it.
 
-        `address` is None on a unix socket, which a grant with addresses never covers.
+        `address` is None on a unix socket, which a grant with addresses never covers. `database` is None where it
+        connects to none, which is what physical replication does.
         """
         if user != self.person:
             return Refusal.WRONG_SUBJECT
         if target != self.target:
             return Refusal.WRONG_TARGET
-        if len(database.encode()) > NAME_BYTES or not self.allows_database(database):
+        if database is not None and (len(database.encode()) > NAME_BYTES or not self.allows_database(database)):
             return Refusal.WRONG_DATABASE
         if self.addresses and (address is None or not any(_within(address, network) for network in self.addresses)):
             return Refusal.WRONG_ADDRESS

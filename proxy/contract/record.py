@@ -111,6 +111,7 @@ class SessionStart(Record, kw_only=True, tag="session.start"):
     expires_at: int
     target: str
     database: str
+    """Empty for physical replication, which is in no database."""
     profile: str
     upstream_user: str
     backend_pid: int
@@ -122,6 +123,8 @@ class SessionStart(Record, kw_only=True, tag="session.start"):
     tls: Tls | None = None
     application_name: str | None = None
     proxy: str
+    replication: Literal["physical", "logical"] | None = None
+    """The kind of replication connection, where it is one. Its commands are recorded as statements."""
 
 
 class StatementStart(Record, kw_only=True, tag="statement.start"):

@@ -84,6 +84,9 @@ class AccessProfile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     key_file: Text | None = None
     """Its private key."""
     parameters: Parameters = Parameters.FULL
+    replication: Literal["none", "all"] = "none"
+    """Whether replication connections are allowed. PostgreSQL lets each of them read the whole server, so there is no
+    half of it: what is called logical replication takes BASE_BACKUP too."""
 
     def __post_init__(self) -> None:
         _check_pair(self.certificate_file, self.key_file)

@@ -1,3 +1,4 @@
+# cython: annotation_typing=False, binding=False
 """Protocol messages as bytes: builders for those the proxy itself sends, and the fields of an ErrorResponse.
 
 Owns the layout of messages (https://www.postgresql.org/docs/current/protocol-message-formats.html) and makes text fit

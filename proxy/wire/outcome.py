@@ -16,11 +16,15 @@ Fate = Literal["committed", "aborted", "none"] | None
 
 _COMMITS = re.compile(
     r"\b(commit|call|prepare\s+transaction|vacuum|cluster|reindex|concurrently|rollback\s+prepared"
-    r"|create\s+(database|tablespace|subscription)|drop\s+(database|tablespace|subscription))\b"
+    r"|create\s+(database|tablespace|subscription)|drop\s+(database|tablespace|subscription)"
+    r"|(pg_)?(create|drop|alter|copy)_(physical_|logical_)?replication_slot|pg_replication_slot_advance)\b"
     r"|(^|;)\s*(end|analy[sz]e|execute)\b",
     re.IGNORECASE,
 )
-"""What can commit before the statement is done, so that the transaction it died in says nothing of the others."""
+"""What can commit before the statement is done, so that the transaction it died in says nothing of the others.
+
+Replication slots are in no transaction: they are there, or gone, as soon as the server has done it.
+"""
 _END = re.compile(r"\b(end|execute)\b", re.IGNORECASE)
 _QUOTED = re.compile(r"""(?<![\w$])(?P<tag>\$(?:[^\W\d]\w*)?\$).*?(?P=tag)|'(?:[^']|'')*'|"(?:[^"]|"")*\"""", re.DOTALL)
 """Dollar quotes, texts and names. A dollar inside a name is a part of it (PostgreSQL, "Lexical Structure")."""

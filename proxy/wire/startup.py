@@ -6,8 +6,9 @@ packet is read at all.
 """
 
 import struct
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 FIRST_BYTES = 8
 """What every first packet starts with: its length, which counts itself, and its code or version."""
@@ -21,6 +22,19 @@ _SSL_REQUEST = 80_877_103
 _GSSENC_REQUEST = 80_877_104
 _LEAST_SECRET, _MOST_SECRET = 4, 256
 _MAJOR = 3
+_BOOLEANS = {
+    b"true": True,
+    b"false": False,
+    b"yes": True,
+    b"no": False,
+    b"on": True,
+    b"off": False,
+    b"1": True,
+    b"0": False,
+}
+
+Replication: TypeAlias = Literal["physical", "logical"]
+"""A walsender (PostgreSQL, "Streaming Replication Protocol") that is in no database, or in one."""
 
 
 class StartupError(Exception):
@@ -73,6 +87,8 @@ class StartupMessage:
     """As the client wrote it, or `user`. May be longer than the 63 bytes that PostgreSQL looks at."""
     unknown_options: tuple[bytes, ...]
     """The names of its `_pq_.` options: none is known to us, each must be echoed."""
+    replication: Replication | None = None
+    """What it asks for with `replication`; None for an ordinary session."""
 
     @property
     def minor(self) -> int:
@@ -110,7 +126,8 @@ def parse_cancel(body: bytes) -> tuple[int, bytes]:
 def parse_startup(body: bytes, version: int) -> StartupMessage:
     """The StartupMessage, from what follows its first eight bytes. Raises StartupError."""
     parameters, options = {}, []
-    for name, value in _pairs(body):
+    pairs = _pairs(body)
+    for name, value in pairs:
         if name.startswith(b"_pq_."):
             options.append(name)
         else:
@@ -124,6 +141,7 @@ def parse_startup(body: bytes, version: int) -> StartupMessage:
         user=user,
         database=_name(parameters.get(b"database", b"")) or user,
         unknown_options=tuple(options),
+        replication=_replication(value for name, value in pairs if name == b"replication"),
     )
 
 
@@ -140,6 +158,28 @@ def _pairs(body: bytes) -> list[tuple[bytes, bytes]]:
     if at != len(body) - 1:
         raise StartupError("08P01", "invalid startup packet layout: expected terminator as last byte")
     return pairs
+
+
+def _replication(values: Iterable[bytes]) -> Replication | None:
+    # As ProcessStartupPacket: each value in turn, and a `database` is not taken back by what follows.
+    walsender = of_database = False
+    for value in values:
+        if value == b"database":
+            walsender = of_database = True
+        else:
+            walsender = _boolean(value)
+    if not walsender:
+        return None
+    return "logical" if of_database else "physical"
+
+
+def _boolean(value: bytes) -> bool:
+    # As parse_bool (bool.c): any case, and as few letters as tell it from the others.
+    word = value.lower()
+    meanings = {meaning for whole, meaning in _BOOLEANS.items() if word and whole.startswith(word)}
+    if len(meanings) != 1:
+        raise StartupError("22023", 'invalid value for parameter "replication"')
+    return meanings.pop()
 
 
 def _name(raw: bytes) -> str:

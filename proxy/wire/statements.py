@@ -13,12 +13,10 @@ import base64
 import struct
 from collections import deque
 
-import msgspec
-
-from proxy.contract.record import Parameter, Ran, StatementPrepare, StatementStart, TransactionState
+from proxy.contract.record import Parameter, Ran, StatementPrepare, TransactionState
 from proxy.contract.settings import Parameters
 from proxy.wire.secrets import mask
-from proxy.wire.steps import Kind
+from proxy.wire.steps import Kind, Owed, as_json, start_of
 from proxy.wire.values import decode
 
 _UINT16 = struct.Struct("!H")
@@ -27,24 +25,22 @@ _NAME_BYTES = 63
 _NONE, _TYPES = Parameters.NONE, Parameters.TYPES  # an enum's member costs a microsecond to look up in Python 3.11
 
 
-class Text(msgspec.Struct, frozen=True, gc=False):
+class Text:
     """A statement's SQL as it is recorded."""
 
-    sql: str
-    sql_base64: str | None = None
-    masked: bool = False
+    __slots__ = ("fields", "masked", "sql", "sql_base64")
 
-    def start(self, number: int, state: TransactionState, transaction: int) -> StatementStart:
-        """What the journal says of a Query with this text, which is statement `number`."""
-        return StatementStart(
-            statement=number,
-            kind="query",
-            sql=self.sql,
-            sql_base64=self.sql_base64,
-            masked=self.masked,
-            state=state,
-            transaction=transaction,
-        )
+    def __init__(self, sql: str, sql_base64: str | None = None, masked: bool = False) -> None:  # noqa: FBT001, FBT002 as a record's fields
+        self.sql = sql
+        self.sql_base64 = sql_base64
+        self.masked = masked
+        fields = f',"sql":{as_json(sql)}'
+        if sql_base64 is not None:
+            fields += f',"sql_base64":"{sql_base64}"'
+        if masked:
+            fields += ',"masked":true'
+        self.fields = fields
+        """These three, as they stand in a line."""
 
 
 def read_text(raw: bytes) -> Text:
@@ -57,14 +53,19 @@ def read_text(raw: bytes) -> Text:
     return Text(sql, None, masked)
 
 
-class Prepared(msgspec.Struct, frozen=True):
+class Prepared:
     """A prepared statement: its name, its text and the parameter types that Parse declared."""
 
-    name: bytes
-    text: Text
-    types: tuple[int, ...] = ()
-    shown: str | None = None
-    """The name as it is recorded; None for the unnamed statement."""
+    __slots__ = ("name", "named", "shown", "text", "types")
+
+    def __init__(self, name: bytes, text: Text, types: tuple[int, ...] = (), shown: str | None = None) -> None:
+        self.name = name
+        self.text = text
+        self.types = types
+        self.shown = shown
+        """The name as it is recorded; None for the unnamed statement."""
+        self.named = "" if shown is None else f',"name":{as_json(shown)}'
+        """That, as it stands in a line."""
 
     def record(self) -> StatementPrepare:
         """What the journal says of its Parse."""
@@ -72,31 +73,32 @@ class Prepared(msgspec.Struct, frozen=True):
         return StatementPrepare(sql=text.sql, sql_base64=text.sql_base64, masked=text.masked, name=self.shown)
 
 
-class Portal(msgspec.Struct, frozen=True):
+class Portal:
     """A bound statement."""
 
-    name: bytes
-    statement: Prepared
-    parameters: list[Parameter] | None = None
-    size: int = 0
-    """Bytes of the Bind message."""
-    source: "Name | None" = None
-    """The statement's name, where Parse knows it."""
+    __slots__ = ("name", "parameters", "size", "source", "statement")
 
-    def start(self, number: int, state: TransactionState, transaction: int) -> StatementStart:
+    def __init__(
+        self,
+        name: bytes,
+        statement: Prepared,
+        parameters: list[Parameter] | None = None,
+        size: int = 0,
+        source: "Name | None" = None,
+    ) -> None:
+        self.name = name
+        self.statement = statement
+        self.parameters = parameters
+        self.size = size
+        """Bytes of the Bind message."""
+        self.source = source
+        """The statement's name, where Parse knows it."""
+
+    def start(self, number: int, state: TransactionState, transaction: int) -> str:
         """What the journal says of its Execute, which is statement `number`."""
-        text = self.statement.text
-        return StatementStart(
-            statement=number,
-            kind="execute",
-            sql=text.sql,
-            sql_base64=text.sql_base64,
-            masked=text.masked,
-            parameters=self.parameters,
-            name=self.statement.shown,
-            state=state,
-            transaction=transaction,
-        )
+        text, named = self.statement.text.fields, self.statement.named
+        values = "" if self.parameters is None else f',"parameters":{as_json(self.parameters)}'
+        return start_of(number, "execute", f"{text}{values}{named}", state, transaction)
 
     def ran(self) -> Ran:
         """What the journal says of its Execute where that ran something else than was thought."""
@@ -115,11 +117,11 @@ class Portal(msgspec.Struct, frozen=True):
         record.portal, record.parameters = _readable(self.name), self.parameters
         return record
 
-    @classmethod
-    def unknown(cls, body: bytes) -> "Portal":
-        """A portal that SQL made (DECLARE CURSOR), or none at all: the record names it."""
-        name = body[: body.find(b"\0")]
-        return cls(name, Prepared(name, Text(""), shown=f"portal {_shown(name)}"))
+
+def unknown_portal(body: bytes) -> Portal:
+    """A portal that SQL made (DECLARE CURSOR), or none at all: the record names it."""
+    name = body[: body.find(b"\0")]
+    return Portal(name, Prepared(name, _NO_TEXT, shown=f"portal {_shown(name)}"))
 
 
 _NO_TEXT = Text("")
@@ -134,21 +136,24 @@ def _shown(name: bytes) -> str | None:
     return _readable(name) or None
 
 
-class Name(msgspec.Struct, gc=False):
+class Name(Owed):
     """What a name means: a statement, a portal, or None for nothing. In the queue of steps: a Bind or Close of it."""
 
-    key: bytes
-    asked: deque[Prepared | Portal | None]
-    """What it was said to mean and PostgreSQL has not answered yet, the oldest first; None for a Close."""
-    meaning: Prepared | Portal | None = None
-    """As far as PostgreSQL has answered."""
-    kind: int = Kind.EXTENDED
-    statement: int = 0
+    __slots__ = ("asked", "key", "meaning")
+
+    def __init__(self, key: bytes) -> None:
+        self.kind = Kind.EXTENDED
+        self.statement = 0
+        self.key = key
+        self.asked: deque[Prepared | Portal | None] = deque()
+        """What it was said to mean and PostgreSQL has not answered yet, the oldest first; None for a Close."""
+        self.meaning: Prepared | Portal | None = None
+        """As far as PostgreSQL has answered."""
 
     def ran(self) -> Ran:
         """What an Execute of this portal has run, now that it is answered."""
         true = self.meaning
-        return (true if isinstance(true, Portal) else Portal.unknown(self.key + b"\0")).ran()
+        return (true if isinstance(true, Portal) else unknown_portal(self.key + b"\0")).ran()
 
 
 class PreparedStatements:
@@ -159,7 +164,7 @@ class PreparedStatements:
     def __init__(self) -> None:
         self._statements: dict[bytes, Name] = {}
         self._portals: dict[bytes, Name] = {}
-        self._unnamed = Name(b"", deque())
+        self._unnamed = Name(b"")
         """The unnamed portal, which nearly all are."""
 
     def define(self, prepared: Prepared) -> Name:
@@ -233,7 +238,7 @@ def _ask(names: dict[bytes, Name], text: bytes, meaning: Prepared | Portal | Non
     key = text[:_NAME_BYTES]
     name = names.get(key)
     if name is None:
-        name = names[key] = Name(key, deque())
+        name = names[key] = Name(key)
     name.asked.append(meaning)
     return name
 
@@ -261,6 +266,14 @@ def meaning(name: Name | None) -> Prepared | Portal | None:
     return name.asked[-1] if name.asked else name.meaning
 
 
+def end_of_name(body: bytes, at: int) -> int:
+    """Where the NUL is that ends the name at `at`, -1 where there is none. Most are short: a loop in C finds it."""
+    for index in range(at, min(at + _NAME_BYTES, len(body))):
+        if not body[index]:
+            return index
+    return body.find(b"\0", at)
+
+
 def read_parse(body: bytes) -> Prepared:
     """The statement that a Parse message defines."""
     name, _, rest = body.partition(b"\0")
@@ -277,18 +290,19 @@ def read_types(body: bytes) -> tuple[int, ...]:
 
 def read_bind(body: bytes, prepared: PreparedStatements, policy: Parameters) -> Portal:
     """The portal that a Bind message makes. One that cannot be read has the whole message as its parameter."""
-    portal_end = body.find(b"\0")
-    name_end = body.find(b"\0", portal_end + 1)
-    source = prepared.name(body[portal_end + 1 : name_end])
+    portal_end = end_of_name(body, 0)
+    name_end = end_of_name(body, portal_end + 1)
+    name = body[portal_end + 1 : name_end]
+    source = prepared.name(name)
     known = meaning(source)
-    statement = known if isinstance(known, Prepared) else _by_sql(body[portal_end + 1 : name_end])
+    statement = known if isinstance(known, Prepared) else _by_sql(name)
     parameters: list[Parameter] | None = None
     if policy is not _NONE:
         try:
             parameters = _parameters(body, name_end + 1, statement.types, policy is _TYPES)
         except (IndexError, ValueError):
             parameters = [Parameter(0, None, base64.b64encode(body).decode())]
-    return Portal(body[:portal_end], statement, parameters, len(body) + 5, source)
+    return Portal(body[:portal_end] if portal_end else _UNNAMED, statement, parameters, len(body) + 5, source)
 
 
 def _parameters(body: bytes, at: int, types: tuple[int, ...], typed_only: bool) -> list[Parameter] | None:  # noqa: FBT001 positional for the C call
@@ -321,6 +335,11 @@ def _parameters(body: bytes, at: int, types: tuple[int, ...], typed_only: bool) 
         else:
             values.append(decode(types[index], formats[index], raw))
     return values
+
+
+def read_count(body: bytes, at: int) -> int:
+    """The int32 at `at`, 0 where the body is not just that long."""
+    return _int32(body, at) if len(body) == at + 4 else 0
 
 
 def _uint16(body: bytes, at: int) -> int:

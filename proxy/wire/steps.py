@@ -1,3 +1,4 @@
+# cython: annotation_typing=False, binding=False
 """The steps of a session that PostgreSQL still owes an answer for: what the tracker's queue holds."""
 
 from collections import deque
@@ -5,11 +6,13 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 import msgspec
 
-from proxy.contract.record import Ran, StatementEnd, TransactionState
+from proxy.contract.record import Ran, Record, TransactionState
 
 if TYPE_CHECKING:
     from proxy.wire.statements import Name, Portal, Prepared
 
+
+_encode = msgspec.json.Encoder().encode
 
 CopyDirection: TypeAlias = Literal["in", "out", "both"]
 
@@ -34,53 +37,110 @@ class Kind:
     """CopyDone or CopyFail: a marker."""
 
 
-class Step(msgspec.Struct, gc=False):
+class Owed:
+    """What PostgreSQL owes an answer for: a Step, or a Name, which stands for a Bind or Close of it."""
+
+    __slots__ = ("kind", "statement")
+
+    def __init__(self, kind: int, statement: int = 0) -> None:
+        self.kind = kind
+        self.statement = statement
+        """Its number, where it is a statement, else 0."""
+
+
+class Step(Owed):
     """One thing that was asked; a statement where `statement` is not 0. Times in ns, sizes in bytes.
 
-    A msgspec structure because one is made for every statement, and this is the fastest there is.
+    A statement is recorded twice. Both records are written here as the fields of a line (what follows `prev` in it),
+    since one object less for each is worth it: they are StatementStart and StatementEnd of `proxy.contract.record`.
     """
 
-    kind: int
-    statement: int = 0
-    started: int = 0
-    bytes_in: int = 0
-    sql: str = ""
-    limit: int = 0
-    """How many rows the Execute asked for, 0 for all."""
-    name: "Name | None" = None
-    """Of a Parse: what it gave a meaning to. Of an Execute: its portal's."""
-    portal: "Prepared | Portal | None" = None
-    """What that name was thought to mean."""
-    described: "Prepared | None" = None
-    tags: list[str] = []
-    rows: int = 0
-    duration: int = 0
-    bytes_out: int = 0
-    sqlstate: str | None = None
-    message: str | None = None
-    skipped: bool = False
-    suspended: bool = False
-    copying: CopyDirection | None = None
-    answered: bool = False
-    """Answered, by something else than a tag or an error."""
-    ran: Ran | None = None
+    __slots__ = (
+        "answered",
+        "bytes_in",
+        "bytes_out",
+        "copying",
+        "described",
+        "duration",
+        "limit",
+        "message",
+        "name",
+        "portal",
+        "ran",
+        "rows",
+        "skipped",
+        "sql",
+        "sqlstate",
+        "start",
+        "started",
+        "state",
+        "suspended",
+        "tags",
+    )
 
-    def end(self, state: TransactionState | None) -> StatementEnd:
-        """The record of its end."""
-        return StatementEnd(
-            statement=self.statement,
-            tags=self.tags,
-            rows=self.rows,
-            duration=self.duration,
-            bytes_in=self.bytes_in,
-            bytes_out=self.bytes_out,
-            sqlstate=self.sqlstate,
-            message=self.message,
-            skipped=self.skipped,
-            suspended=self.suspended,
-            state=state,
-            ran=self.ran,
-        )
+    def __init__(self, kind: int, statement: int = 0, started: int = 0, bytes_in: int = 0, sql: str = "") -> None:
+        self.kind = kind
+        self.statement = statement
+        self.started = started
+        self.bytes_in = bytes_in
+        self.sql = sql
+        self.start = ""
+        """The fields of its `statement.start`."""
+        self.limit = 0
+        """How many rows the Execute asked for, 0 for all."""
+        self.name: Name | None = None
+        """Of a Parse: what it gave a meaning to. Of an Execute: its portal's."""
+        self.portal: Prepared | Portal | None = None
+        """What that name was thought to mean."""
+        self.described: Prepared | None = None
+        self.tags: list[str] = []
+        self.rows = 0
+        self.duration = 0
+        self.bytes_out = 0
+        self.sqlstate: str | None = None
+        self.message: str | None = None
+        self.skipped = False
+        self.suspended = False
+        self.copying: CopyDirection | None = None
+        self.answered = False
+        """Answered, by something else than a tag or an error."""
+        self.ran: Ran | None = None
+        self.state: TransactionState | None = None
+        """What the ReadyForQuery said that closed its round."""
+
+    def end(self) -> str:
+        """The fields of its `statement.end`; what is at its default is left out, as in every record."""
+        tags = f',"tags":{as_json(self.tags)}' if self.tags else ""
+        rows = f',"rows":{self.rows}' if self.rows else ""
+        size = f',"bytes_in":{self.bytes_in}' if self.bytes_in else ""
+        if self.bytes_out:
+            size = f'{size},"bytes_out":{self.bytes_out}'
+        rest = self._particulars() if self.sqlstate is not None or self.skipped or self.suspended else ""
+        state = "" if self.state is None else f',"state":"{self.state}"'
+        ran = "" if self.ran is None else f',"ran":{as_json(self.ran)}'
+        return f',"statement":{self.statement}{tags}{rows},"duration":{self.duration}{size}{rest}{state}{ran}'
+
+    def _particulars(self) -> str:
+        error = ""
+        if self.sqlstate is not None:
+            error = f',"sqlstate":{as_json(self.sqlstate)},"message":{as_json(self.message)}'
+        skipped = ',"skipped":true' if self.skipped else ""
+        suspended = ',"suspended":true' if self.suspended else ""
+        return f"{error}{skipped}{suspended}"
+
+
+Noted: TypeAlias = Record | Step
+"""What the tracker wants recorded: a Step where a statement starts (`Tracker.requests`) or ends (its other methods)."""
+
+
+def as_json(value: object) -> str:
+    """As it stands in a line."""
+    return _encode(value).decode()
+
+
+def start_of(number: int, kind: str, what: str, state: TransactionState, transaction: int) -> str:
+    """The fields of a `statement.start`; `what` are those from `sql` to `function`, each with a comma before it."""
+    return f',"statement":{number},"kind":"{kind}"{what},"state":"{state}","transaction":{transaction}'
 
 
 SYNC = Step(Kind.SYNC)

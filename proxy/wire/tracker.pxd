@@ -3,13 +3,15 @@
 
 cimport cython
 
-from proxy.wire.statements cimport PreparedStatements
+from proxy.wire.statements cimport Name, Portal, Prepared, PreparedStatements, Text, meaning, read_bind, read_text
+from proxy.wire.statements cimport end_of_name, read_count, unknown_portal
+from proxy.wire.steps cimport Owed, Step, start_of
 
 cdef long QUERY, PARSE, BIND, EXECUTE, DESCRIBE, CLOSE
 cdef long SYNC, FUNCTION, COPY_DONE, COPY_FAIL, TERMINATE
 cdef long COMMAND_COMPLETE, READY, ERROR, EMPTY_QUERY, SUSPENDED, PARSE_COMPLETE, PARAMETER_DESCRIPTION
 cdef long FUNCTION_RESPONSE, UNSEEN
-cdef long _TAGGED, _STATEMENT, _ROUND
+cdef long _TAGGED, _STATEMENT, _ROUND, _MARKERS
 cdef long EXTENDED, COPY_END
 
 cdef class Tracker:
@@ -26,16 +28,28 @@ cdef class Tracker:
 
     @cython.locals(kind=long, body=bytes, records=list)
     cpdef list requests(self, messages, now)
-    cdef object _start(self, object kind, now, Py_ssize_t size, sql)
-    cdef object _query(self, bytes body, now)
+    @cython.locals(step=Step)
+    cdef Step _start(self, long kind, now, Py_ssize_t size, str sql)
+    @cython.locals(text=Text, step=Step)
+    cdef Step _query(self, bytes body, now)
+    @cython.locals(prepared=Prepared, step=Step)
     cdef object _parse(self, bytes body, list records)
+    @cython.locals(portal=Portal)
     cdef object _bind(self, bytes body, list records)
     cdef object _show_bound(self, list records)
     cdef object _drop_marker(self)
+    @cython.locals(step=Step)
     cdef object _describe_or_close(self, long kind, bytes body)
-    cdef object _execute(self, bytes body, now)
-    cdef object _front(self, long kinds)
+    @cython.locals(portal=Portal, step=Step, name=Name, end=Py_ssize_t)
+    cdef Step _execute(self, bytes body, now)
+    @cython.locals(kind=long, body=bytes, records=list)
+    cpdef list responses(self, messages, now, copied=*)
+    @cython.locals(step=Owed)
+    cdef Owed _front(self, long kinds)
+    @cython.locals(step=Step)
     cdef object _command_complete(self, bytes body, list records)
-    cdef object _complete(self, step)
-    cdef object _finish(self, step)
+    @cython.locals(name=Name)
+    cdef object _complete(self, Step step)
+    cdef object _finish(self, Step step)
+    @cython.locals(step=Owed, one=Step)
     cdef object _ready(self, bytes body, list records)

@@ -14,7 +14,7 @@ SQL, and does no IO.
 from collections import deque
 from collections.abc import Iterable
 
-from proxy.contract.record import Copy, Record, StatementEnd, StatementStart, TransactionState
+from proxy.contract.record import Copy, TransactionState
 from proxy.contract.settings import Parameters
 from proxy.wire import steps
 from proxy.wire.messages import parse_error, parse_tag
@@ -22,13 +22,16 @@ from proxy.wire.statements import (
     Name,
     Portal,
     PreparedStatements,
+    end_of_name,
     meaning,
     read_bind,
+    read_count,
     read_parse,
     read_text,
     read_types,
+    unknown_portal,
 )
-from proxy.wire.steps import CopyDirection, Kind, Step
+from proxy.wire.steps import CopyDirection, Kind, Noted, Step, start_of
 
 # Frontend message types.
 QUERY, PARSE, BIND, EXECUTE, DESCRIBE, CLOSE = b"QPBEDC"
@@ -40,8 +43,8 @@ COPY_IN, COPY_OUT, COPY_BOTH, FUNCTION_RESPONSE, UNSEEN = b"GHWV2"
 _TAGGED = Kind.EXECUTE | Kind.QUERY
 _STATEMENT = _TAGGED | Kind.FUNCTION
 _ROUND = Kind.QUERY | Kind.FUNCTION | Kind.SYNC
-_MARKERS = (Kind.EXTENDED, Kind.COPY_END)
-EXTENDED, COPY_END, _NO_LIMIT = Kind.EXTENDED, Kind.COPY_END, bytes(4)
+_MARKERS = Kind.EXTENDED | Kind.COPY_END
+EXTENDED, COPY_END = Kind.EXTENDED, Kind.COPY_END
 _STATES: dict[bytes, TransactionState] = {b"I": "I", b"T": "T", b"E": "E"}
 _COPY_DIRECTIONS: dict[int, CopyDirection] = {COPY_IN: "in", COPY_OUT: "out", COPY_BOTH: "both"}
 
@@ -126,9 +129,9 @@ class Tracker:
 
     # Client to PostgreSQL.
 
-    def requests(self, messages: Iterable[tuple[int, bytes]], now: int) -> list[Record]:  # noqa: C901 a branch per type, hottest first
+    def requests(self, messages: Iterable[tuple[int, bytes]], now: int) -> list[Noted]:  # noqa: C901 a branch per type, hottest first
         """The records that must be in the journal before these messages go on. `now` is monotonic, in ns."""
-        records: list[Record] = []
+        records: list[Noted] = []
         for kind, body in messages:
             if self.terminated:
                 break
@@ -173,23 +176,26 @@ class Tracker:
         self._steps.append(step)
         return step
 
-    def _query(self, body: bytes, now: int) -> StatementStart:
+    def _query(self, body: bytes, now: int) -> Step:
         text = read_text(body[:-1] if body[-1:] == b"\0" else body)
         step = self._start(Kind.QUERY, now, len(body) + 5, text.sql)
-        return text.start(step.statement, self.state, self.transaction)
+        step.start = start_of(step.statement, "query", text.fields, self.state, self.transaction)
+        return step
 
-    def _parse(self, body: bytes, records: list[Record]) -> None:
+    def _parse(self, body: bytes, records: list[Noted]) -> None:
         prepared = read_parse(body)
-        self._steps.append(Step(Kind.PARSE, name=self._prepared.define(prepared)))
+        step = Step(Kind.PARSE)
+        step.name = self._prepared.define(prepared)
+        self._steps.append(step)
         if prepared.shown is not None:
             records.append(prepared.record())
 
-    def _bind(self, body: bytes, records: list[Record]) -> None:
+    def _bind(self, body: bytes, records: list[Noted]) -> None:
         self._show_bound(records)
         self._bound = portal = read_bind(body, self._prepared, self._policy)
         self._steps.append(self._prepared.bind(portal))
 
-    def _show_bound(self, records: list[Record]) -> None:
+    def _show_bound(self, records: list[Noted]) -> None:
         """Record a Bind that no Execute followed in what came with it."""
         if self._bound is not None:
             records.append(self._bound.record())
@@ -201,42 +207,36 @@ class Tracker:
             self._steps.append(steps.EXTENDED if name is None else name)
             return
         if body[:1] == b"S":
-            self._steps.append(Step(Kind.DESCRIBE, described=self._prepared.get(body[1:-1])))
+            step = Step(Kind.DESCRIBE)
+            step.described = self._prepared.get(body[1:-1])
+            self._steps.append(step)
         self._steps.append(steps.EXTENDED)
 
-    def _execute(self, body: bytes, now: int) -> StatementStart:
-        end = body.find(b"\0")
-        name = self._prepared.portal(body[:end])
+    def _execute(self, body: bytes, now: int) -> Step:
+        end = end_of_name(body, 0)
+        name = self._prepared.portal(body[:end] if end else b"")
         known = meaning(name)
-        portal = known if isinstance(known, Portal) else Portal.unknown(body)
+        portal = known if isinstance(known, Portal) else unknown_portal(body)
         if portal is self._bound:
             self._bound = None
         step = self._start(Kind.EXECUTE, now, len(body) + 5 + portal.size, portal.statement.text.sql)
         step.name, step.portal = name, known
-        limit = body[end + 1 :]
-        if limit != _NO_LIMIT:
-            step.limit = int.from_bytes(limit)
-        return portal.start(step.statement, self.state, self.transaction)
+        step.limit = read_count(body, end + 1)
+        step.start = portal.start(step.statement, self.state, self.transaction)
+        return step
 
-    def _function(self, body: bytes, now: int) -> StatementStart:
+    def _function(self, body: bytes, now: int) -> Step:
         step = self._start(Kind.FUNCTION, now, len(body) + 5, "")
-        return StatementStart(
-            statement=step.statement,
-            kind="function",
-            sql="",
-            function=int.from_bytes(body[:4]),
-            state=self.state,
-            transaction=self.transaction,
-        )
+        oid = f',"sql":"","function":{int.from_bytes(body[:4])}'
+        step.start = start_of(step.statement, "function", oid, self.state, self.transaction)
+        return step
 
     # PostgreSQL to client.
 
-    def responses(  # noqa: C901 as requests
-        self, messages: Iterable[tuple[int, bytes, int]], now: int, *, copy_in: int = 0, copy_out: int = 0
-    ) -> list[Record]:
-        """The records that these messages complete. `copy_in` and `copy_out` count CopyData bytes since the start."""
-        self._now, self._copy_seen = now, copy_in + copy_out
-        records: list[Record] = []
+    def responses(self, messages: Iterable[tuple[int, bytes, int]], now: int, copied: int = 0) -> list[Noted]:  # noqa: C901 as requests
+        """The records that these messages complete. `copied`: the bytes of CopyData since the start, both ways."""
+        self._now, self._copy_seen = now, copied
+        records: list[Noted] = []
         for kind, body, end in messages:
             if self.lost:
                 break
@@ -263,8 +263,10 @@ class Tracker:
         """The oldest step but for markers, if it is of these kinds: then what the markers stand for was done, too."""
         queue = self._steps
         step = queue[0] if queue else None
-        if step is not None and step.kind in _MARKERS:
-            step = next((step for step in queue if step.kind not in _MARKERS), None)
+        if step is not None and step.kind & _MARKERS:
+            for step in queue:
+                if not step.kind & _MARKERS:
+                    break
         if step is None or not step.kind & kinds:
             return None
         while queue[0] is not step:
@@ -282,11 +284,11 @@ class Tracker:
     def _unseen(self, count: int) -> None:
         """So many markers were answered before the error that comes next: only what is left can be its cause."""
         queue = self._steps
-        while count and queue and queue[0].kind in _MARKERS:
+        while count and queue and queue[0].kind & _MARKERS:
             count -= queue[0].kind == EXTENDED
             self._drop_marker()
 
-    def _command_complete(self, body: bytes, records: list[Record]) -> None:
+    def _command_complete(self, body: bytes, records: list[Noted]) -> None:
         step = self._front(_TAGGED)
         if step is None:
             return
@@ -359,7 +361,7 @@ class Tracker:
 
     # Errors, and what they skip.
 
-    def _error(self, body: bytes, records: list[Record]) -> None:
+    def _error(self, body: bytes, records: list[Noted]) -> None:
         fields = parse_error(body)
         if fields.get("V", fields.get("S", "")) in ("FATAL", "PANIC"):
             self.fatal = fields
@@ -382,7 +384,7 @@ class Tracker:
             self._skipping = True
             self._skip()
 
-    def _statement_failed(self, step: Step, fields: dict[str, str], records: list[Record]) -> None:
+    def _statement_failed(self, step: Step, fields: dict[str, str], records: list[Noted]) -> None:
         if step.sqlstate is None:
             step.sqlstate, step.message = fields.get("C", ""), fields.get("M", "")
         if step is self._steps[0] and step.name is not None and step.name.meaning not in (step.portal, None):
@@ -412,7 +414,7 @@ class Tracker:
 
     # The end of a round.
 
-    def _ready(self, body: bytes, records: list[Record]) -> None:
+    def _ready(self, body: bytes, records: list[Noted]) -> None:
         self.state = _STATES.get(body, "E")
         if self._skipping:
             self._skipping = False
@@ -432,17 +434,17 @@ class Tracker:
         if self.state == "I":
             self._prepared.idle()
         if self._finished:
-            records += [one.end(self.state) for one in self._finished]
+            for one in self._finished:
+                one.state = self.state
+            records += self._finished
             self._finished.clear()
         self._bytes_out = self._position
 
     # The end.
 
-    def close(self, now: int) -> list[Record]:
+    def close(self, now: int) -> list[Noted]:
         """The ends of all statements that never got one, when the session is over."""
-        unanswered: list[StatementEnd] = []
-        for step in self._steps:
-            if isinstance(step, Step) and step.statement:
-                step.duration = now - step.started
-                unanswered.append(step.end(None))
-        return [*(one.end(None) for one in self._finished), *unanswered]
+        unanswered = [step for step in self._steps if isinstance(step, Step) and step.statement]
+        for step in unanswered:
+            step.duration = now - step.started
+        return [*self._finished, *unanswered]

@@ -1,3 +1,4 @@
+# cython: annotation_typing=False, binding=False
 """Bound values as a reader can read them: from a type's OID, a format code and bytes to a record's Parameter.
 
 Owns the text form of PostgreSQL's common types in their binary format (the `*send` functions of its source). A value

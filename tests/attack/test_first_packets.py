@@ -70,6 +70,8 @@ GARBAGE = {
     "nothing but zeros": bytes(64),
     "HTTP": b"GET / HTTP/1.1\r\nHost: db.example\r\n\r\n",
     "SSH": b"SSH-2.0-OpenSSH_9.2\r\n",
+    "PROXY protocol": b"PROXY TCP4 10.0.0.1 10.0.0.2 1000 6432\r\n" + SSL_REQUEST,
+    "PROXY protocol 2": b"\r\n\r\n\0\r\nQUIT\n!\x11\0\x0c" + bytes(12) + SSL_REQUEST,
     "random": bytes(range(200, 256)) * 4,
     "2 GB": struct.pack("!iI", 2**31 - 1, PROTOCOL_3_0) + b"user\0dba1\0\0",
     "negative": struct.pack("!iI", -1, PROTOCOL_3_0) + b"user\0dba1\0\0",
@@ -345,11 +347,32 @@ async def test_names(proxy: Proxy, parameters: tuple[tuple[str, str], ...]) -> N
     assert (await refused_login(proxy, *parameters, token=token))["C"] == "28P01"
 
 
-@pytest.mark.parametrize("value", ["true", "database", "1", "on"])
+@pytest.mark.parametrize("value", ["true", "database", "1", "on", "yes", "T", "tru"])
 async def test_replication(proxy: Proxy, value: str) -> None:
-    """Refused in words, whoever asks."""
+    """Refused unless a profile allows it, however it is asked for; and the person learns what would allow it."""
     told = await refused_login(proxy, *WHO, ("replication", value))
-    assert (told["C"], told["D"]) == ("0A000", "Replication connections are not granted here.")
+    assert (told["C"], told["D"]) == ("42501", 'Access profile "app" of orders does not allow them.')
+    assert told["H"] == 'An operator can: replication = "all" in [targets.orders.access.app].'
+
+
+@pytest.mark.parametrize("value", ["false", "0", "off", "No", "f", "of"])
+async def test_no_replication(proxy: Proxy, value: str) -> None:
+    """PostgreSQL's other words for an ordinary session lead to one."""
+    async with await Wire.tls(proxy.port, proxy.ca.client_context()) as wire:
+        await wire.log_in(proxy.token(), *WHO, ("replication", value))
+        assert await wire.value("SELECT backend_type FROM pg_stat_activity WHERE pid = pg_backend_pid()") == (
+            "client backend"
+        )
+
+
+@pytest.mark.parametrize("value", ["", "o", "2", "DATABASE", "logical", "truest"])
+async def test_replication_that_is_no_word(proxy: Proxy, value: str) -> None:
+    """Refused as PostgreSQL does it, before anything else is said."""
+    async with await Wire.tls(proxy.port, proxy.ca.client_context()) as wire:
+        wire.send(startup(*WHO, ("replication", value)))
+        (told,) = await wire.rest()
+    assert (told.fields["C"], told.fields["S"]) == ("22023", "FATAL")
+    assert told.fields["H"] == 'Valid values are: "false", 0, "true", 1, "database".'
 
 
 async def test_what_the_client_may_not_say_about_itself(proxy: Proxy) -> None:

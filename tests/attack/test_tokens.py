@@ -6,11 +6,9 @@ from proxy.contract.record import AuthRefused
 from tests.attack.forgeries import FORGERIES, Forgery, good
 from tests.harness import roles
 from tests.harness.binaries import postgresql_bin
-from tests.harness.postgres import Cluster
 from tests.harness.processes import run
 from tests.harness.proxy import Proxy
-from tests.harness.serverlog import read_log
-from tests.harness.waiting import eventually
+from tests.harness.serverlog import connections
 from tests.harness.wire import Wire, message, startup
 
 REFUSED = {
@@ -20,19 +18,6 @@ REFUSED = {
     "M": "access refused: the token is not valid for this connection",
     "H": 'Ask for access with "curfew request", or get a fresh token with "curfew token".',
 }
-
-
-async def connections(cluster: Cluster) -> int:
-    """How many connections the server has ever accepted, this one's own included."""
-    marker = f"SELECT 'after connection {len(read_log(cluster))}'"
-    await cluster.sql(marker)
-
-    def logged() -> int:
-        lines = read_log(cluster)
-        seen = any(line.statement is not None and marker in line.statement for line in lines)
-        return sum(line.message.startswith("connection received") for line in lines) if seen else 0
-
-    return await eventually(logged)
 
 
 @pytest.mark.parametrize("forgery", FORGERIES, ids=lambda forgery: forgery.name)

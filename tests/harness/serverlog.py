@@ -5,6 +5,7 @@ import re
 from dataclasses import dataclass
 
 from tests.harness.postgres import Cluster
+from tests.harness.waiting import eventually
 
 # https://www.postgresql.org/docs/current/runtime-config-logging.html#RUNTIME-CONFIG-LOGGING-CSVLOG
 _USER, _DATABASE, _PID, _SEVERITY, _SQLSTATE, _MESSAGE, _DETAIL, _APPLICATION = 1, 2, 3, 11, 12, 13, 14, 22
@@ -52,6 +53,19 @@ def statements(cluster: Cluster, *, user: str = "", database: str = "") -> list[
     """The SQL of every statement executed, in order, by `user` and in `database` where given."""
     wanted = (line for line in read_log(cluster) if user in ("", line.user) and database in ("", line.database))
     return [sql for line in wanted if (sql := line.statement) is not None]
+
+
+async def connections(cluster: Cluster) -> int:
+    """How many connections the server has ever accepted (it logs them: `log_connections`), this one's own included."""
+    marker = f"SELECT 'after connection {len(read_log(cluster))}'"
+    await cluster.sql(marker)
+
+    def logged() -> int:
+        lines = read_log(cluster)
+        seen = any(line.statement is not None and marker in line.statement for line in lines)
+        return sum(line.message.startswith("connection received") for line in lines) if seen else 0
+
+    return await eventually(logged)
 
 
 def _entry(row: list[str]) -> LogLine:

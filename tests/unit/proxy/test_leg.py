@@ -8,7 +8,7 @@ from typing import TypeAlias
 import pytest
 
 from proxy import leg as leg_module
-from proxy.leg import SLICE_BYTES, Leg
+from proxy.leg import SLICE_BYTES, Leg, adopt
 from tests.harness.waiting import eventually
 
 SIZE = 20 * SLICE_BYTES + 17
@@ -26,7 +26,7 @@ async def pair() -> AsyncIterator[Pair]:
         near.setsockopt(socket.SOL_SOCKET, option, 1_000_000)
         far.setsockopt(socket.SOL_SOCKET, option, 1_000_000)
     leg = Leg()
-    await asyncio.get_running_loop().connect_accepted_socket(lambda: leg, near)
+    await adopt(leg, near)
     yield leg, far
     leg.transport.abort()
     far.close()

@@ -8,7 +8,7 @@ from typing import TypeAlias
 import pytest
 
 from proxy.errors import ClientGone, ProtocolViolation
-from proxy.leg import READ_AHEAD_BYTES, Leg
+from proxy.leg import READ_AHEAD_BYTES, Leg, adopt
 from proxy.tasks import spawn
 from tests.harness.waiting import eventually
 from tests.unit.proxy.wire.reference import header, message
@@ -24,7 +24,7 @@ async def connected(initial: bytes = b"") -> Pair:
     near, far = socket.socketpair()
     far.setblocking(False)  # noqa: FBT003 the socket module takes it by position
     leg = Leg(initial)
-    await asyncio.get_running_loop().connect_accepted_socket(lambda: leg, near)
+    await adopt(leg, near)
     return leg, far
 
 

@@ -109,6 +109,8 @@ def test_the_end_tells_reason_outcome_and_proof() -> None:
     )
     told = "END killed by amy; #2 was running; open work: rolled back; backend gone 80 ms after the decision"
     assert text == f"   0:09.000         {told}\n"
+    left = shown({"kind": "end", "reason": "closed", "outcome": "nothing open", "slots": ["a", "b"]})
+    assert "END closed; open work: nothing open; replication slots left behind: a, b" in left
 
 
 def test_no_text_of_a_session_can_look_like_the_replay() -> None:

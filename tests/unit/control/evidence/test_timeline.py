@@ -138,6 +138,27 @@ def test_what_ran_is_told() -> None:
     assert "ran" not in item
 
 
+def test_replication_is_told() -> None:
+    """A session of it says so from the start; a physical one is in no database."""
+    ordinary, logical, physical = start(), start(), start()
+    logical.replication = "logical"
+    physical.replication, physical.database = "physical", ""
+    texts = [tell(one)[0]["text"] for one in (ordinary, logical, physical)]
+    place = f"{ordinary.target}/{ordinary.database}"
+    assert texts[0] == f"{ordinary.person} connected to {place} as {ordinary.profile}"
+    assert texts[1] == f"{texts[0]} for logical replication"
+    assert texts[2] == texts[1].replace(place, ordinary.target).replace("logical", "physical")
+
+
+def test_slots_left_behind_are_told() -> None:
+    """With the end, which is where an operator looks; nothing where there are none."""
+    made = statement(1, 'CREATE_REPLICATION_SLOT "wal" PHYSICAL')
+    items = tell(start(), *made, end())
+    assert items[-1]["slots"] == ["wal"]
+    assert items[-1]["text"].endswith("; replication slots left behind: wal")
+    assert tell(start(), *statement(1), end())[-1]["slots"] == []
+
+
 def test_every_record_has_a_kind() -> None:
     """One that is added to the contract later fails here first."""
     subclasses = set(Record.__subclasses__())

@@ -91,3 +91,15 @@ def test_time_is_the_wall_clock_s() -> None:
     record = notice()
     Chain("ses_1").seal(record)
     assert record.at > 1_700_000_000 * 10**9
+
+
+@pytest.mark.parametrize("session", ["ses_1", 'a "quoted" one'])
+def test_fields_that_are_json_already(session: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make the line that the record itself would make, behind any line."""
+    monkeypatch.setattr("proxy.contract.chain._now", lambda: 7)
+    whole, fields = Chain(session), Chain(session)
+    for chain in (whole, fields):
+        chain.seal(notice(), at=5)
+    line = whole.seal(notice("now"))
+    assert fields.seal_fields("notice", ',"severity":"NOTICE","sqlstate":"00000","message":"now"') == line
+    assert (fields.head, fields.next_seq) == (whole.head, whole.next_seq)

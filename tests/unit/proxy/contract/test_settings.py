@@ -58,6 +58,7 @@ def test_a_good_file_is_taken() -> None:
         "refuse-new",
     )
     assert target.databases == ["*"]
+    assert target.access["readonly"].replication == "none"
     assert target.keeper.password == Secret(file="/run/keeper")
     assert target.access["readonly"].parameters is Parameters.FULL
 

@@ -8,9 +8,20 @@ the state that ReadyForQuery named (`[-]` where the session ended first).
 import struct
 from dataclasses import dataclass, field
 
-from proxy.contract.record import Copy, Parameter, Record, StatementEnd, StatementPrepare, StatementStart
+from proxy.contract.chain import Chain
+from proxy.contract.record import (
+    AnyRecord,
+    Copy,
+    Parameter,
+    Record,
+    StatementEnd,
+    StatementPrepare,
+    StatementStart,
+    decode,
+)
 from proxy.contract.settings import Parameters
 from proxy.wire.framing import BackendFramer, FrontendFramer
+from proxy.wire.steps import Noted, Step
 from proxy.wire.tracker import Tracker
 from tests.unit.proxy.wire.reference import message
 
@@ -149,18 +160,34 @@ class Playbook:
             self.now += 1
             if turn.by_client:
                 messages, _ = self._frontend.feed(turn.data)
-                self.records += self.tracker.requests(messages, self.now)
+                self.records += started(self.tracker.requests(messages, self.now))
             else:
                 answers = self._backend.feed(turn.data)
-                copied = {"copy_in": self._frontend.copy_bytes, "copy_out": self._backend.copy_bytes}
-                self.records += self.tracker.responses(answers, self.now, **copied)
+                copied = self._frontend.copy_bytes + self._backend.copy_bytes
+                self.records += ended(self.tracker.responses(answers, self.now, copied))
         return [told(record) for record in self.records[before:]]
 
     def close(self) -> list[str]:
         """The session ends here."""
-        last = self.tracker.close(self.now)
+        last = ended(self.tracker.close(self.now))
         self.records += last
         return [told(record) for record in last]
+
+
+def started(noted: list[Noted]) -> list[Record]:
+    """What an auditor reads of what `Tracker.requests` gives, without what the chain adds to it."""
+    return [_read_back("statement.start", one.start) if isinstance(one, Step) else one for one in noted]
+
+
+def ended(noted: list[Noted]) -> list[Record]:
+    """As `started`, for `Tracker.responses` and `close`."""
+    return [_read_back("statement.end", one.end()) if isinstance(one, Step) else one for one in noted]
+
+
+def _read_back(kind: str, fields: str) -> AnyRecord:
+    record = decode(Chain("ses_1").seal_fields(kind, fields))
+    record.v, record.session, record.seq, record.at, record.prev = None, "", -1, 0, None
+    return record
 
 
 def play(*turns: Turn) -> list[str]:

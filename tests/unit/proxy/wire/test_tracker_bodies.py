@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from proxy.contract.record import Parameter, Record, StatementEnd, StatementPrepare, StatementStart
 from proxy.contract.settings import Parameters
 from proxy.wire.tracker import Tracker
+from tests.unit.proxy.wire import playbook
 from tests.unit.proxy.wire.playbook import (
     BOUND,
     NO_DATA,
@@ -151,9 +152,10 @@ def test_no_bytes_make_it_raise(
     tracker = Tracker(policy)
     records: list[Record] = []
     for step in range(max(len(asked), len(heard))):
-        records += tracker.requests(asked[step : step + 1], step)
-        records += tracker.responses([(kind, body, step) for kind, body in heard[step : step + 1]], step)
-    records += tracker.close(99)
+        records += playbook.started(tracker.requests(asked[step : step + 1], step))
+        answers = [(kind, body, step) for kind, body in heard[step : step + 1]]
+        records += playbook.ended(tracker.responses(answers, step))
+    records += playbook.ended(tracker.close(99))
     numbers = list(range(1, tracker.statements + 1))
     assert [one.statement for one in records if isinstance(one, StatementStart)] == numbers
     assert [one.statement for one in records if isinstance(one, StatementEnd)] == numbers

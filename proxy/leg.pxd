@@ -1,0 +1,18 @@
+# As proxy/wire/tracker.pxd, for leg.py. Public where its tests look inside.
+
+cdef class Leg:
+    cdef public object transport, source, closed
+    cdef public bint ended
+    cdef public bytearray _inbox
+    cdef public bytes _chunk
+    cdef object _reader, _sink, _on_end, _on_fault
+    cdef Py_ssize_t _at, _wanted
+    cdef bint _held, _has_turn, _reading_paused, _eof, _lost, _parting
+
+    cpdef data_received(self, bytes data)
+    cpdef pause(self)
+    cpdef resume(self)
+    cdef _wake(self)
+    cdef _hand_on(self, bytes data)
+    cdef _regulate(self)
+    cdef _end(self)
