@@ -5,6 +5,7 @@ up yet when the proxy is; `everything` is for `curfew-proxy check`.
 """
 
 import asyncio
+import contextlib
 import os
 import ssl
 from collections.abc import Iterator, Mapping
@@ -15,11 +16,12 @@ from cryptography import x509
 
 from proxy import membership
 from proxy.config import Configuration, ProxySettings, read_secret
-from proxy.contract.settings import AccessProfile, Secret, SettingsError, Target
+from proxy.contract.settings import AccessProfile, Host, Secret, SettingsError, Target
 from proxy.contract.token import KeySet, KeySetError
 from proxy.dial import UpstreamError, dial
 from proxy.replication import PLACEHOLDER
 from proxy.upstream import Dialler
+from proxy.upstream_tls import Contexts, key_fault, logins, no_passphrase
 from proxy.wire import messages
 
 JOURNAL = "journal"
@@ -35,8 +37,7 @@ def on_disk(configuration: Configuration, environment: Mapping[str, str] = os.en
     if proxy.control is not None and proxy.control.ca_file is not None:
         faults += _authority_faults("proxy.control.ca_file", proxy.control.ca_file)
     for name, target in configuration.targets.items():
-        if target.ca_file is not None and target.sslmode != "disable":
-            faults += _authority_faults(f"targets.{name}.ca_file", target.ca_file)
+        faults += _target_file_faults(name, target)
     for path, secret in secrets_of(configuration):
         try:
             read_secret(secret, environment)
@@ -53,7 +54,11 @@ async def everything(configuration: Configuration, environment: Mapping[str, str
         return faults
     targets = configuration.targets.items()
     found = await asyncio.gather(*(_target_faults(name, target, environment) for name, target in targets))
-    expired = _expiry_faults(Path(configuration.proxy.tls_certificate_file))
+    expired = _expiry_faults("proxy.tls_certificate_file", Path(configuration.proxy.tls_certificate_file))
+    for name, target in targets:
+        for path, login in logins(name, target):
+            if login.certificate_file is not None:
+                expired += _expiry_faults(f"{path}.certificate_file", Path(login.certificate_file))
     return [*expired, *(fault for faults in found for fault in faults)]
 
 
@@ -81,26 +86,43 @@ def _certificate_faults(proxy: ProxySettings) -> list[str]:
     if faults := [fault for path, file in named.items() for fault in _unreadable(path, file)]:
         return faults
     try:
-        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key, password=_no_passphrase)
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key, password=no_passphrase)
     except (OSError, ValueError) as error:
         return [f"proxy.tls_key_file: {key} and {certificate} are no pair of PEM key and certificate: {error}"]
     return []
 
 
-def _expiry_faults(certificate: Path) -> list[str]:
-    """For `check` alone: clients will refuse the certificate, but that is no reason to refuse to start."""
+def _target_file_faults(name: str, target: Target) -> list[str]:
+    """What stops the proxy from doing TLS with a target's authorities and its logins' certificates."""
+    if target.sslmode == "disable":
+        return []
+    path = f"targets.{name}"
+    faults = _authority_faults(f"{path}.ca_file", target.ca_file) if target.ca_file is not None else []
+    faults += _unreadable(f"{path}.crl_file", Path(target.crl_file)) if target.crl_file is not None else []
+    for section, login in logins(name, target):
+        if login.certificate_file is not None and login.key_file is not None:
+            faults += _unreadable(f"{section}.certificate_file", Path(login.certificate_file))
+            fault = key_fault(Path(login.key_file))
+            faults += (
+                [f"{section}.key_file: {fault}"] if fault else _unreadable(f"{section}.key_file", Path(login.key_file))
+            )
+    if not faults:
+        try:
+            Contexts(name, target)
+        except SettingsError as error:
+            faults += error.faults
+    return faults
+
+
+def _expiry_faults(path: str, certificate: Path) -> list[str]:
+    """For `check` alone: the certificate will be refused, but that is no reason to refuse to start."""
     try:
         end = x509.load_pem_x509_certificate(certificate.read_bytes()).not_valid_after_utc
     except ValueError as error:
-        return [f"proxy.tls_certificate_file: {certificate} does not begin with a certificate: {error}"]
+        return [f"{path}: {certificate} does not begin with a certificate: {error}"]
     if end <= datetime.now(UTC):
-        return [f"proxy.tls_certificate_file: {certificate} has expired at {end:%Y-%m-%d %H:%M} UTC; renew it"]
+        return [f"{path}: {certificate} has expired at {end:%Y-%m-%d %H:%M} UTC; renew it"]
     return []
-
-
-def _no_passphrase() -> str:
-    """Answer OpenSSL, which would else ask the terminal."""
-    raise ValueError("the key is encrypted; store it without a passphrase")
 
 
 def _unreadable(path: str, file: Path) -> list[str]:
@@ -150,27 +172,50 @@ def _folder_faults(state_dir: Path) -> list[str]:
 
 
 async def _target_faults(name: str, target: Target, environment: Mapping[str, str]) -> list[str]:
-    """Connect to one target, then log in to it in every way that the proxy would, one after the other."""
+    """Connect to a target's hosts, then log in to it in every way that the proxy would, one after the other."""
     path = f"targets.{name}"
+
+    def dialler(changed: Target) -> Dialler:
+        return Dialler(name, changed, read_secret=lambda secret: read_secret(secret, environment))
+
+    reached = await asyncio.gather(*(_host_faults(name, target, host) for host in target.hosts))
+    faults = [fault for found in reached for fault in found]
+    keeper = AccessProfile(
+        user=target.keeper.user,
+        password=target.keeper.password,
+        certificate_file=target.keeper.certificate_file,
+        key_file=target.keeper.key_file,
+    )
+    for host, found in zip(target.hosts, reached, strict=True):
+        if not found:
+            faults += await _login_faults(f"{path}.keeper", dialler(target.at(host)), keeper, target.keeper.database)
+    if all(reached):
+        return faults
+    sessions = dialler(target)
+    for key, profile in target.access.items():
+        faults += await _login_faults(f"{path}.access.{key}", sessions, profile, target.database)
+        if profile.replication != "none":
+            faults += await _replication_faults(f"{path}.access.{key}", sessions, profile)
+    return faults
+
+
+async def _host_faults(name: str, target: Target, host: Host) -> list[str]:
+    """Connect to one host, and do no more than TLS."""
+    path = f"targets.{name}.host"
     try:
-        dialler = Dialler(name, target, read_secret=lambda secret: read_secret(secret, environment))
+        tls = await asyncio.to_thread(Contexts(name, target).get, target.keeper)
         async with asyncio.timeout(target.connect_timeout_s) as deadline:
-            leg = await dial(target, dialler.tls, deadline)
+            direct = target.sslnegotiation == "direct"
+            leg, _ = await dial(host, tls, direct=direct, until=deadline.when() or 0.0)
         await leg.close()
     except SettingsError as error:
         return list(error.faults)
     except TimeoutError:
-        return [f"{path}.host: no connection to {target.host}:{target.port} in {target.connect_timeout_s:g} s"]
+        return [f"{path}: no connection to {host} in {target.connect_timeout_s:g} s"]
     except UpstreamError as error:
-        advice = "see that PostgreSQL is up, and that host, port, sslmode and ca_file are right"
-        return [f"{path}.host: {error}; {advice}"]
-    keeper = AccessProfile(user=target.keeper.user, password=target.keeper.password)
-    faults = await _login_faults(f"{path}.keeper", dialler, keeper, target.keeper.database)
-    for key, profile in target.access.items():
-        faults += await _login_faults(f"{path}.access.{key}", dialler, profile, target.database)
-        if profile.replication != "none":
-            faults += await _replication_faults(f"{path}.access.{key}", dialler, profile)
-    return faults
+        advice = "see that PostgreSQL is up, and that host, port, sslmode, sslnegotiation and ca_file are right"
+        return [f"{path}: {error}; {advice}"]
+    return []
 
 
 async def _login_faults(path: str, dialler: Dialler, login: AccessProfile, database: str) -> list[str]:
@@ -181,7 +226,8 @@ async def _login_faults(path: str, dialler: Dialler, login: AccessProfile, datab
         advice = f"see that {login.user} may log in to {database} with this password (deploy/keeper.sql, pg_hba.conf)"
         return [f"{path}: {error}; {advice}"]
     connected.leg.write(messages.TERMINATE)
-    await connected.leg.close()
+    with contextlib.suppress(OSError):  # it may close first, and asyncio then fails to shut its half down
+        await connected.leg.close()
     if _SUPERUSER in connected.announcement:
         return [f"{path}.user: {login.user} is a superuser, whose backends the keeper may not end; name another role"]
     return []

@@ -1,22 +1,23 @@
-"""Opening a socket to PostgreSQL: names, addresses, SSLRequest, TLS with libpq's meanings of `sslmode`.
+"""Opening a socket to PostgreSQL: names, addresses, SSLRequest or direct TLS.
 
-Owns the way from a target's settings to a connected leg on which nothing has been said yet. Never falls back from TLS
-to clear text, and never looks at what comes after the handshake (see `proxy.upstream`).
+Owns the way from a host to a connected leg on which nothing has been said yet. Never falls back from TLS to clear text,
+and never looks at what comes after the handshake (see `proxy.login`).
 """
 
 import asyncio
 import socket
 import ssl
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
-from proxy.contract.settings import SettingsError, Target
+from proxy.contract.settings import Host
 from proxy.leg import Leg, adopt
 from proxy.tls_transport import encrypt
+from proxy.upstream_tls import TlsError, check_alpn
 from proxy.wire import messages
 
 PUBLIC_TEXT = "the database cannot be reached through this proxy"
-_ALPN = "postgresql"
 _KEEPALIVE_S, _KEEPALIVE_EVERY_S, _KEEPALIVE_COUNT = 60, 10, 3
 
 Address: TypeAlias = tuple[socket.AddressFamily, Any]
@@ -38,63 +39,59 @@ class UpstreamError(Exception):
         self.answer = answer
 
 
-def tls_context(name: str, target: Target) -> ssl.SSLContext | None:
-    """The TLS context for `target`, None where TLS is not used. Raises SettingsError.
+class Unreachable(UpstreamError):  # noqa: N818 says what the host is
+    """Nobody answered, or went away without a word: the next host may be better."""
 
-    As in libpq: a unix socket has no TLS whatever `sslmode` says, and `require` checks the authority if one is given.
-    https://www.postgresql.org/docs/current/libpq-ssl.html#LIBPQ-SSL-PROTECTION
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Server:
+    """The very server that a leg leads to: a cancel request must go to the same one, in the same way."""
+
+    host: Host
+    address: Address
+    tls: ssl.SSLContext | None = field(repr=False)
+    """None for clear text, and on a unix socket whatever `sslmode` says, as in libpq."""
+    direct: bool
+    """TLS begins at once, without SSLRequest."""
+
+
+async def dial(host: Host, tls: ssl.SSLContext | None, *, direct: bool, until: float) -> tuple[Leg, Server]:
+    """A connected leg, encrypted if `tls` is given, and where it leads. `until`: the caller's deadline, loop time.
+
+    Raises UpstreamError, Unreachable where nobody is there.
     """
-    if target.sslmode == "disable" or target.host.startswith("/"):
-        return None
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.options |= ssl.OP_NO_RENEGOTIATION
-    context.set_alpn_protocols([_ALPN])
-    context.check_hostname = target.sslmode == "verify-full"
-    if target.ca_file is not None:
-        try:
-            context.load_verify_locations(cafile=target.ca_file)
-        except (OSError, ValueError) as error:
-            raise SettingsError(
-                f"targets.{name}.ca_file: {target.ca_file}: {error}; name a PEM file with the authority's certificate"
-            ) from error
-    elif target.sslmode == "require":
-        context.verify_mode = ssl.CERT_NONE
-    else:
-        context.load_default_certs(ssl.Purpose.SERVER_AUTH)
-    return context
-
-
-async def dial(target: Target, tls: ssl.SSLContext | None, deadline: asyncio.Timeout) -> Leg:
-    """A connected leg, encrypted if `tls` is given. Raises UpstreamError. `deadline`: the caller's timeout."""
     try:
-        connected = await _connect(await _addresses(target.host, target.port), deadline)
-        try:
-            if tls is not None:
-                await _request_tls(connected)
-            return await _adopt(connected, target.host, tls)
-        except BaseException:
-            connected.close()
-            raise
+        connected, address = await _connect(await _addresses(host), until)
     except (OSError, UnicodeError) as error:  # UnicodeError: a host that IDNA cannot spell
-        raise UpstreamError(f"{target.host}:{target.port}: {error}") from error
+        raise Unreachable(f"{host}: {error}") from error
+    server = Server(host=host, address=address, tls=None if host.is_socket else tls, direct=direct)
+    return await _adopt(connected, server), server
 
 
-async def _addresses(host: str, port: int) -> list[Address]:
+async def redial(server: Server, *, until: float) -> Leg:
+    """Another leg to the same address, encrypted as the first one. Raises UpstreamError."""
+    try:
+        connected, _ = await _connect([server.address], until)
+    except OSError as error:
+        raise Unreachable(f"{server.host}: {error}") from error
+    return await _adopt(connected, server)
+
+
+async def _addresses(host: Host) -> list[Address]:
     """Every address of `host`, in the resolver's order. getaddrinfo blocks, so it runs in a thread."""
-    if host.startswith("/"):
-        return [(socket.AF_UNIX, f"{host}/.s.PGSQL.{port}")]
-    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    if host.is_socket:
+        return [(socket.AF_UNIX, f"{host.name}/.s.PGSQL.{host.port}")]
+    found = await asyncio.get_running_loop().getaddrinfo(host.name, host.port, type=socket.SOCK_STREAM)
     return [(family, address) for family, _, _, _, address in found]
 
 
-async def _connect(addresses: Sequence[Address], deadline: asyncio.Timeout) -> socket.socket:
+async def _connect(addresses: Sequence[Address], until: float) -> tuple[socket.socket, Address]:
     """A socket connected to the first address that answers; each gets its share of the time that is left."""
     failures = []
     for tried, (family, address) in enumerate(addresses):
-        left = (deadline.when() or 0.0) - asyncio.get_running_loop().time()
+        left = until - asyncio.get_running_loop().time()
         try:
-            return await _connect_to(family, address, left / (len(addresses) - tried))
+            return await _connect_to(family, address, left / (len(addresses) - tried)), (family, address)
         except OSError as error:  # TimeoutError is one, without a text
             failures.append(f"{address}: {str(error) or 'no answer'}")
     raise OSError("; ".join(failures))
@@ -127,7 +124,7 @@ def _tune(connected: socket.socket) -> None:
     connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, _KEEPALIVE_COUNT)
 
 
-async def _request_tls(connected: socket.socket) -> None:
+async def _request_tls(connected: socket.socket, host: Host) -> None:
     """Ask for TLS, and read exactly the one byte of the answer.
 
     Whatever else was sent in clear stays in the kernel's buffer and goes to the TLS engine, which refuses it: bytes
@@ -138,16 +135,31 @@ async def _request_tls(connected: socket.socket) -> None:
     answer = await loop.sock_recv(connected, 1)
     if answer == b"S":
         return
+    if not answer:
+        raise Unreachable(f"{host}: the server closed the connection when asked for TLS")
     # The text of an ErrorResponse at this point is nobody's word: not even logged (CVE-2024-10977).
-    causes = {b"": "closed the connection", b"N": "does not speak TLS", b"E": "answered with an error"}
-    raise UpstreamError(f"the server {causes.get(answer, 'broke the protocol')} when asked for TLS")
+    causes = {b"N": "does not speak TLS", b"E": "answered with an error"}
+    raise UpstreamError(f"{host}: the server {causes.get(answer, 'broke the protocol')} when asked for TLS")
 
 
-async def _adopt(connected: socket.socket, host: str, tls: ssl.SSLContext | None) -> Leg:
-    """Make the socket a leg, after the TLS handshake if there is one."""
+async def _adopt(connected: socket.socket, server: Server) -> Leg:
+    """Make the socket a leg, after TLS if there is to be any. Raises UpstreamError; the socket is closed then."""
     leg = Leg()
-    if tls is None:
-        await adopt(leg, connected)
-    else:
-        await encrypt(leg, connected, tls, server_hostname=host)
+    try:
+        if server.tls is None:
+            await adopt(leg, connected)
+        else:
+            if not server.direct:
+                await _request_tls(connected, server.host)
+            await encrypt(leg, connected, server.tls, server_hostname=server.host.name)
+            check_alpn(leg.transport.get_extra_info("ssl_object"), direct=server.direct)
+    except BaseException as error:
+        if leg.connected:
+            leg.transport.abort()
+        connected.close()
+        if isinstance(error, ssl.SSLError | TlsError):  # as in libpq, no other host is tried: it may be an impostor
+            raise UpstreamError(f"{server.host}: {error}") from error
+        if isinstance(error, OSError):
+            raise Unreachable(f"{server.host}: {error}") from error
+        raise
     return leg

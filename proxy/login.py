@@ -1,35 +1,34 @@
 """Logging in to PostgreSQL: the conversation from StartupMessage to the first ReadyForQuery, on a leg that is open.
 
-Owns which authentication methods are answered, and with what: SCRAM-SHA-256, a password in clear where TLS has
-verified the server, or nothing at all. A rogue server gets neither the password nor a hash of it, cannot keep us busy,
-and its words reach a client only where they are about the client's own doing.
+Owns the order in which things may be said, and the protocol version that comes of it; `proxy.authentication` answers
+what the server asks for. A rogue server cannot keep us busy, and its words reach a client only where they are about the
+client's own doing.
 """
 
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from proxy.dial import UpstreamError
+from proxy.authentication import Authentication, CredentialError
+from proxy.dial import Server, Unreachable, UpstreamError
 from proxy.errors import ClientGone, ProtocolViolation
 from proxy.leg import Leg
-from proxy.scram import MECHANISM, Exchange, KeyCache, ScramError
+from proxy.scram import ScramError
 from proxy.wire import messages
 
 MAX_MESSAGE_BYTES = 65_536
 MAX_MESSAGES = 1_000
 MAX_ANNOUNCEMENT_BYTES = 262_144
 """What a server may say before it is ready. PostgreSQL 18 says some 20 messages and 600 bytes."""
-_SECRET_BYTES = range(4, 257)
+_SECRET_BYTES = {0: range(4, 5), 2: range(4, 257)}
+"""The length of a backend's key, by minor protocol version."""
+_VERSIONS = {messages.PROTOCOL_3_0 | minor: minor for minor in _SECRET_BYTES}
+"""The versions that a server may choose. There never was a 3.1."""
 
-_OK, _CLEARTEXT, _SASL, _SASL_CONTINUE, _SASL_FINAL = 0, 3, 10, 11, 12
-_REFUSED_METHODS = {2: "Kerberos V5", 5: "md5", 6: "SCM", 7: "GSSAPI", 8: "GSSAPI", 9: "SSPI"}
+_NEGOTIATE_BYTES = 8
 _NOT_OURS = ("53", "57P0")
 """Before we are logged in, only these SQLSTATEs are not about our credential: no resources, starting, stopping."""
 _CREDENTIAL = "28"
-
-
-class CredentialError(UpstreamError):
-    """The server refused the proxy's own login, or asked for what the proxy does not have: the operators' matter."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,36 +38,36 @@ class Connected:
     leg: Leg
     pid: int
     secret: bytes = field(repr=False)
+    server: Server
     announcement: bytes
     """ParameterStatus and NoticeResponse messages, byte for byte as they came."""
 
 
 class Login:
-    """One login. `trusted`: TLS has verified that the server is who it should be."""
+    """One login, on a leg to `server`. `minor`: the newest protocol version that is asked for is 3.`minor`."""
 
-    def __init__(self, leg: Leg, password: str | None, keys: KeyCache, *, trusted: bool) -> None:
+    def __init__(self, leg: Leg, server: Server, authentication: Authentication, *, minor: int) -> None:
         self._leg = leg
-        self._password = password
-        self._keys = keys
-        self._trusted = trusted
-        self._exchange: Exchange | None = None
-        self._answered = False
-        """The server has asked for a password, and got its answer. It may ask once."""
-        self._logged_in = False
+        self._server = server
+        self._authentication = authentication
+        self._minor = minor
+        self._heard = False
         self._backend_key: tuple[int, bytes] | None = None
         self._announcement = bytearray()
 
     async def run(self, parameters: Sequence[tuple[bytes, bytes]]) -> Connected:
         """Hold the conversation. Raises UpstreamError; ValueError for a NUL in `parameters`."""
-        self._leg.write(messages.startup_message(parameters))
+        self._leg.write(messages.startup_message(parameters, messages.PROTOCOL_3_0 | self._minor))
         try:
             for _ in range(MAX_MESSAGES):
                 kind, body = await self._leg.read(MAX_MESSAGE_BYTES)
+                self._heard = True
                 if kind == ord("Z"):
                     return self._ready()
                 await self._take(kind, body)
         except ClientGone as error:
-            raise UpstreamError(f"the server closed the connection {self._stage}") from error
+            closed = UpstreamError if self._heard else Unreachable
+            raise closed(f"the server closed the connection {self._stage}") from error
         except (ProtocolViolation, ScramError) as error:
             raise UpstreamError(f"{error}, {self._stage}") from error
         raise UpstreamError(f"more than {MAX_MESSAGES} messages {self._stage}")
@@ -76,17 +75,31 @@ class Login:
     async def _take(self, kind: int, body: bytes) -> None:
         match chr(kind):
             case "R":
-                await self._authenticate(body)
+                if answer := await self._authentication.answer(body):
+                    self._leg.write(answer)
             case "E":
                 raise self._refusal(body)
             case "S" | "N":
                 self._announce(kind, body)
             case "K" if self._logged_in:
-                self._backend_key = _parse_key(body)
+                self._backend_key = self._parse_key(body)
             case "v" if not self._logged_in:
-                pass  # an upstream that knows less than 3.0 with its options: what it does not know it leaves out
+                self._negotiate(body)
             case _:
                 raise ProtocolViolation(f"unexpected message of type {kind}")
+
+    def _negotiate(self, body: bytes) -> None:
+        """Take the server's word for an older version, under libpq's conditions (pqGetNegotiateProtocolVersion3).
+
+        No `_pq_` option is ever asked for, so none can be unknown; a server that changes nothing has nothing to say.
+        """
+        if len(body) < _NEGOTIATE_BYTES:
+            raise ProtocolViolation(f"a protocol negotiation of {len(body)} bytes")
+        version, options = struct.unpack_from("!ii", body)
+        chosen = _VERSIONS.get(version)
+        if chosen is None or chosen >= self._minor or options:
+            raise ProtocolViolation(f"the server wants protocol {version:#x} and refuses {options} options")
+        self._minor = chosen
 
     def _announce(self, kind: int, body: bytes) -> None:
         self._announcement += b"%c%b%b" % (kind, struct.pack("!i", len(body) + 4), body)
@@ -97,61 +110,14 @@ class Login:
         if not self._logged_in or self._backend_key is None:
             raise ProtocolViolation("ReadyForQuery without a login and a backend's key")
         pid, secret = self._backend_key
-        return Connected(leg=self._leg, pid=pid, secret=secret, announcement=bytes(self._announcement))
+        announcement = bytes(self._announcement)
+        return Connected(leg=self._leg, pid=pid, secret=secret, server=self._server, announcement=announcement)
 
-    # Authentication.
-
-    async def _authenticate(self, body: bytes) -> None:
-        if len(body) < 4 or self._logged_in:  # noqa: PLR2004 the method's code
-            raise ProtocolViolation("malformed or late authentication request")
-        code, data = int.from_bytes(body[:4]), body[4:]
-        if code == _OK:
-            self._accept()
-        elif code == _CLEARTEXT:
-            self._send_cleartext()
-        elif code == _SASL:
-            self._start_scram(data)
-        elif code == _SASL_CONTINUE and self._exchange is not None:
-            self._leg.write(messages.sasl_response(await self._exchange.final(data)))
-        elif code == _SASL_FINAL and self._exchange is not None:
-            self._exchange.verify(data)
-        else:
-            method = _REFUSED_METHODS.get(code, f"method {code}")
-            raise CredentialError(
-                f"the server asks for {method}; only scram-sha-256 and password over TLS are answered"
-            )
-
-    def _accept(self) -> None:
-        if self._exchange is not None and not self._exchange.verified:
-            raise ScramError("the server let us in without proving that it knows the password")
-        self._logged_in = True
-
-    def _send_cleartext(self) -> None:
-        password = self._asked("a password in clear")
-        if not self._trusted:
-            raise CredentialError(
-                "the server asks for the password in clear; it gets that only over TLS with sslmode verify-ca or "
-                "verify-full, so set one of them, or scram-sha-256 in the server's pg_hba.conf"
-            )
-        self._leg.write(messages.password_message(password.encode()))
-
-    def _start_scram(self, data: bytes) -> None:
-        password = self._asked("SCRAM")
-        offered = data.split(b"\0")
-        if MECHANISM.encode() not in offered:
-            raise CredentialError(
-                f"the server offers none but {messages.sanitise(repr(offered)[:200])}, not {MECHANISM}"
-            )
-        self._exchange = Exchange(password, self._keys)
-        self._leg.write(messages.sasl_initial(MECHANISM, self._exchange.first()))
-
-    def _asked(self, method: str) -> str:
-        if self._answered:
-            raise ProtocolViolation("the server asks for a password twice")
-        self._answered = True
-        if self._password is None:
-            raise CredentialError(f"the server asks for {method}, and the configuration has no password for this login")
-        return self._password
+    def _parse_key(self, body: bytes) -> tuple[int, bytes]:
+        secret = body[4:]
+        if len(secret) not in _SECRET_BYTES[self._minor]:
+            raise ProtocolViolation(f"a backend's key of {len(body)} bytes in protocol 3.{self._minor}")
+        return int.from_bytes(body[:4], signed=True), secret
 
     # What the server refuses.
 
@@ -166,6 +132,10 @@ class Login:
         return UpstreamError(log_text)
 
     @property
+    def _logged_in(self) -> bool:
+        return self._authentication.done
+
+    @property
     def _stage(self) -> str:
         return "after the login" if self._logged_in else "during the login"
 
@@ -173,10 +143,3 @@ class Login:
 def _sqlstate(code: str) -> str:
     """`code` where it has a SQLSTATE's form, else internal error: it goes into a message of ours."""
     return code if len(code) == 5 and code.isascii() and code.isalnum() else "XX000"  # noqa: PLR2004 SQL's own length
-
-
-def _parse_key(body: bytes) -> tuple[int, bytes]:
-    secret = body[4:]
-    if len(secret) not in _SECRET_BYTES:
-        raise ProtocolViolation(f"a backend's key of {len(body)} bytes")
-    return int.from_bytes(body[:4], signed=True), secret

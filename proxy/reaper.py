@@ -50,11 +50,16 @@ async def _reap_one(shared: Shared, session: OpenSession) -> None:
 
 
 async def _stop(shared: Shared, session: OpenSession) -> Gone | None:
-    """Stop the backend, trying until the target can be reached; None where it is no longer configured."""
+    """Stop the backend, trying until the target can be reached; None where it is no longer configured.
+
+    Where the record does not say on which of several servers it is, all of them are asked: pid and start are its own.
+    """
     start = session.record
     while (link := shared.targets.get(start.target)) is not None:
+        named = [keeper for host, keeper in link.keepers.items() if str(host) == start.server]
         try:
-            return await link.keeper.stop(start.backend_pid, start.backend_start)
+            stops = (one.stop(start.backend_pid, start.backend_start) for one in named or link.keepers.values())
+            return max(await asyncio.gather(*stops), key=lambda gone: gone.gone_at)
         except KeeperError as error:
             log.warning("a crashed session's backend is not ended yet", target=start.target, error=str(error))
             await asyncio.sleep(RETRY_S)

@@ -1,7 +1,7 @@
 """The client's side of SCRAM-SHA-256 (RFC 5802, RFC 7677) as PostgreSQL speaks it, with derived keys kept.
 
 Owns one exchange's state and the keys derived from passwords. Never keeps a password, never talks to a socket and
-never runs PBKDF2 on the event loop. Channel binding (SCRAM-SHA-256-PLUS) is not spoken here: the header says `n`.
+never runs PBKDF2 on the event loop. What a login is bound to (SCRAM-SHA-256-PLUS) is the caller's to find out.
 """
 
 import asyncio
@@ -17,13 +17,22 @@ from dataclasses import dataclass, field
 from scramp.utils import ScramException, saslprep
 
 MECHANISM = "SCRAM-SHA-256"
+MECHANISM_PLUS = "SCRAM-SHA-256-PLUS"
 MIN_ITERATIONS = 4096
 """RFC 7677's minimum. A server that asks for fewer collects proofs that are cheap to crack."""
 MAX_ITERATIONS = 1_000_000
 """About half a second of one core. A server that asks for more wants to keep us busy."""
 KEPT_KEYS = 64
 
-_GS2_HEADER = b"n,,"
+# What the client says of channel binding (RFC 5802, section 7: gs2-cbind-flag). It is part of what is signed, so that
+# nobody in between can take the better mechanism out of the server's offer unseen.
+UNBOUND = b"n,,"
+"""The client does not bind."""
+UNOFFERED = b"y,,"
+"""The client would bind, and believes that the server cannot. A server that can refuses the login."""
+BOUND = b"p=tls-server-end-point,,"
+"""The login is bound to the server's certificate."""
+
 _NONCE_BYTES = 18  # as libpq
 # server-first-message: nonce, salt, iteration count; what may follow are extensions that we do not know. A message
 # that starts with `m=` (an extension that we would have to know) does not match.
@@ -78,7 +87,10 @@ class KeyCache:
 class Exchange:
     """One authentication: `first`, then `final` on the server's answer, then `verify` on its last word."""
 
-    def __init__(self, password: str, cache: KeyCache) -> None:
+    def __init__(self, password: str, cache: KeyCache, *, header: bytes = UNBOUND, binding: bytes = b"") -> None:
+        """`header` is UNBOUND, UNOFFERED, or BOUND with the channel's data as `binding`."""
+        self._header = header
+        self._binding = binding
         self._password = prepare(password)
         self._cache = cache
         self._nonce = base64.b64encode(secrets.token_bytes(_NONCE_BYTES))
@@ -90,7 +102,7 @@ class Exchange:
 
     def first(self) -> bytes:
         """The client-first-message."""
-        return _GS2_HEADER + self._first_bare
+        return self._header + self._first_bare
 
     async def final(self, server_first: bytes) -> bytes:
         """The client-final-message that answers `server_first`. Raises ScramError."""
@@ -100,7 +112,7 @@ class Exchange:
         if not MIN_ITERATIONS <= iterations <= MAX_ITERATIONS:
             raise ScramError(f"{iterations} iterations asked for, {MIN_ITERATIONS} to {MAX_ITERATIONS} allowed")
         keys = await self._cache.keys(self._password, salt, iterations)
-        unproven = b"c=" + base64.b64encode(_GS2_HEADER) + b",r=" + nonce
+        unproven = b"c=" + base64.b64encode(self._header + self._binding) + b",r=" + nonce
         transcript = b",".join((self._first_bare, server_first, unproven))
         self._server_signature = hmac.digest(keys.server, transcript, "sha256")
         client_signature = hmac.digest(hashlib.sha256(keys.client).digest(), transcript, "sha256")

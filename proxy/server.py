@@ -135,16 +135,17 @@ class Server:
                 name=name,
                 settings=target,
                 dialler=Dialler(name, target, read_secret=read_secret),
-                keeper=Keeper(name, target, read_secret=read_secret),
+                keepers={host: Keeper(name, target.at(host), read_secret=read_secret) for host in target.hosts},
             )
             for name, target in configuration.targets.items()
         }
 
     async def _start_keepers(self, links: Mapping[str, TargetLink]) -> None:
-        await asyncio.gather(*(link.keeper.start() for link in links.values()))
+        await asyncio.gather(*(keeper.start() for link in links.values() for keeper in link.keepers.values()))
         for link in links.values():
-            for warning in link.keeper.warnings:
-                log.warning("the keeper lacks a right", target=link.name, warning=warning)
+            for host, keeper in link.keepers.items():
+                for warning in keeper.warnings:
+                    log.warning("the keeper lacks a right", target=link.name, host=str(host), warning=warning)
 
     def _listen(self, proxy: config.ProxySettings) -> None:
         listener.raise_descriptor_limit()
@@ -183,7 +184,8 @@ class Server:
         faults = [] if shared.authority() is not None else ["no key set: control was never reached"]
         faults += [] if shared.has_lease() else ["no lease: control cannot be heard"]
         faults += [f"the journal: {shared.journal.fault}"] if shared.journal.fault else []
-        faults += [f"target {name}: no keeper" for name, link in shared.targets.items() if not link.keeper.ready]
+        ready = {name: any(one.ready for one in link.keepers.values()) for name, link in shared.targets.items()}
+        faults += [f"target {name}: no keeper" for name in ready if not ready[name]]
         return faults
 
     # Serving.
@@ -202,7 +204,8 @@ class Server:
         task = spawn(f"session {session.id}", session.run())
         self._sessions.add(task)
         task.add_done_callback(self._sessions.discard)
-        room = listener.descriptors_for_guests(sessions=len(self._shared.registry), targets=len(self._shared.targets))
+        keepers = sum(len(link.keepers) for link in self._shared.targets.values())
+        room = listener.descriptors_for_guests(sessions=len(self._shared.registry), targets=keepers)
         self._lobby.enter(
             task,
             str(parsed),
@@ -246,7 +249,7 @@ class Server:
         """Close a replaced target's keeper once no session needs it."""
         while any(session.uses(link) for session in self._shared.registry):  # noqa: ASYNC110 rare, and nobody waits
             await asyncio.sleep(RETIRE_POLL_S)
-        await link.keeper.close()
+        await asyncio.gather(*(keeper.close() for keeper in link.keepers.values()))
 
     # Stopping.
 
@@ -287,7 +290,8 @@ class Server:
         if self._ops is not None:
             self._ops.close()
         if hasattr(self, "_shared"):
-            await asyncio.gather(*(link.keeper.close() for link in self._shared.targets.values()))
+            keepers = [keeper for link in self._shared.targets.values() for keeper in link.keepers.values()]
+            await asyncio.gather(*(keeper.close() for keeper in keepers))
             try:
                 self._shared.journal.close()
             except JournalError as error:

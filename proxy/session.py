@@ -297,7 +297,8 @@ class Session:
         if (client := self._client) is None:
             raise ClientGone
         try:
-            backend_start = await self._link.keeper.backend_start(connected.pid)
+            keeper = self._link.keepers[connected.server.host]
+            backend_start = await keeper.backend_start(connected.pid)
             self._recorder.start(self._start_record(connected, backend_start, startup))
         except KeeperError as error:
             self._log.error("no keeper, no session", target=self._link.name, error=str(error))
@@ -314,11 +315,14 @@ class Session:
         secret = self._shared.registry.add_cancel_key(self, connected.pid, SECRET_BYTES[_minor(startup)])
         key = messages.backend_key_data(connected.pid, secret)
         client.write(messages.AUTHENTICATION_OK + connected.announcement + key + READY_FOR_QUERY)
-        self._log.info("session started", grant=self.grant.id, person=self.grant.person, target=self._link.name)
+        server = str(connected.server.host)
+        self._log.info(
+            "session started", grant=self.grant.id, person=self.grant.person, target=self._link.name, server=server
+        )
         self._shared.metrics.sessions += 1
         return Ending(
             shared=self._shared,
-            keeper=self._link.keeper,
+            keeper=keeper,
             grant=self.grant,
             client=client,
             connected=connected,
@@ -344,6 +348,7 @@ class Session:
             upstream_user=self._profile.user,
             backend_pid=connected.pid,
             backend_start=backend_start,
+            server=str(connected.server.host) if len(self._link.keepers) > 1 else None,
             address=None if self._peer.address is None else str(self._peer.address),
             tls=Tls(version=tls.version(), cipher=tls.cipher()[0]) if tls is not None else None,
             application_name=None if application is None else application.decode("utf-8", "backslashreplace"),
@@ -386,7 +391,7 @@ class Session:
         relay.record(Cancel(address=address, forwarded=forwarded, statement=running[0].statement if running else None))
         if forwarded:
             try:
-                await self._link.dialler.cancel(connected.pid, connected.secret)
+                await self._link.dialler.cancel(connected.server, connected.pid, connected.secret)
             except UpstreamError as error:
                 self._log.warning("cancel request not delivered", error=str(error))
 

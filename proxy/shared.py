@@ -8,7 +8,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from proxy.clock import Deadlines
 from proxy.config import ProxySettings
-from proxy.contract.settings import Target
+from proxy.contract.settings import Host, Target
 from proxy.contract.token import KeySet
 from proxy.journal import Journal
 from proxy.metrics import Metrics
@@ -24,7 +24,8 @@ class TargetLink:
     name: str
     settings: Target
     dialler: Dialler
-    keeper: Keeper
+    keepers: Mapping[Host, Keeper]
+    """One for each host: a session's backend is ended by the keeper of the very server that it is on."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,6 +9,7 @@ sessions and decides nothing.
 
 import asyncio
 import random
+import ssl
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -21,8 +22,8 @@ import structlog
 
 from proxy import backends
 from proxy.contract.settings import Secret, Target
-from proxy.dial import tls_context
 from proxy.tasks import spawn
+from proxy.upstream_tls import tls_context
 
 APPLICATION_NAME = "curfew-keeper"
 POLL_S = 0.01
@@ -89,16 +90,21 @@ class _Stop:
 class Keeper:
     """The connection to one target, kept warm and made anew when it breaks.
 
-    It must lead to the very server that sessions lead to. Where the target's name leads to several, a start is not
-    found and the session refused; after a failover, backends count as gone that the old server may still have.
+    It must lead to the very server that sessions lead to: a target with several hosts has a keeper for each. Where one
+    host's name leads to several servers, a start is not found and the session refused; after a failover behind such a
+    name, backends count as gone that the old server may still have.
     """
 
     def __init__(self, name: str, target: Target, *, read_secret: Callable[[Secret | None], str | None]) -> None:
-        """`read_secret` is `proxy.config.read_secret`, called in a thread for each connection. Raises SettingsError."""
+        """`target` has one host (`Target.at`). `read_secret` is `proxy.config.read_secret`, called in a thread.
+
+        Both are used anew for each connection, as are the files for TLS. Raises SettingsError.
+        """
         self._name = name
         self._target = target
         self._read_secret = read_secret
-        self._tls = tls_context(name, target)
+        self._host = target.hosts[0]
+        self._tls()
         self._looks: list[_Look] = []
         self._stops: list[_Stop] = []
         self._wake = asyncio.Event()
@@ -181,17 +187,22 @@ class Keeper:
             failures = 0 if time.monotonic() - begun > LIVENESS_S + self._target.connect_timeout_s else failures + 1
             await self._pause(failures)
 
+    def _tls(self) -> ssl.SSLContext | None:
+        return tls_context(self._name, self._target, f"targets.{self._name}.keeper", self._target.keeper)
+
     async def _connect(self) -> Any:  # noqa: ANN401 an asyncpg.Connection, which has no complete types
         async with asyncio.timeout(self._target.connect_timeout_s):
             login = self._target.keeper
             password = await asyncio.to_thread(self._read_secret, login.password)
+            tls = None if self._host.is_socket else await asyncio.to_thread(self._tls)
             connection = await asyncpg.connect(
-                host=self._target.host,
-                port=self._target.port,
+                host=self._host.name,
+                port=self._host.port,
                 user=login.user,
                 password=password or "",  # None would have asyncpg look into the environment and ~/.pgpass
                 database=login.database,
-                ssl=self._tls or False,
+                ssl=tls or False,
+                direct_tls=tls is not None and self._target.sslnegotiation == "direct",
                 target_session_attrs="any",
                 server_settings={
                     "application_name": APPLICATION_NAME,

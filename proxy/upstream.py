@@ -1,7 +1,7 @@
 """Towards PostgreSQL: dial a target, log in as an access profile, and send cancel requests.
 
-Owns everything between "the person is admitted" and the upstream's first ReadyForQuery; `proxy.dial` opens the socket
-and `proxy.login` holds the conversation. Never relays (see `proxy.relay`).
+Owns everything between "the person is admitted" and the upstream's first ReadyForQuery; `proxy.hosts` chooses the
+host, `proxy.dial` opens the socket and `proxy.login` holds the conversation. Never relays (see `proxy.relay`).
 """
 
 import asyncio
@@ -10,23 +10,28 @@ from collections.abc import Callable, Sequence
 
 import structlog
 
-from proxy.contract.settings import AccessProfile, Secret, SettingsError, Target
-from proxy.dial import UpstreamError, dial, tls_context
+from proxy.authentication import Authentication, CredentialError, Terms
+from proxy.contract.settings import AccessProfile, Host, Secret, SettingsError, Target
+from proxy.dial import Server, UpstreamError, dial, redial
 from proxy.errors import ClientGone
-from proxy.login import Connected, CredentialError, Login
+from proxy.hosts import Hosts
+from proxy.leg import Leg
+from proxy.login import Connected, Login
 from proxy.scram import KeyCache
+from proxy.upstream_tls import Contexts
 from proxy.wire import messages
 
 __all__ = ["Connected", "Dialler", "UpstreamError"]
 
 MAX_CANCELS = 16
 CANCEL_EOF_S = 5.0
+_MINORS = {"3.0": 0, "3.2": 2}
 
 log = structlog.get_logger(__name__)
 
 
 class Dialler:
-    """The way to one target. Holds its TLS context and the keys derived from its passwords."""
+    """The way to one target. Holds its TLS contexts and the keys derived from its passwords."""
 
     def __init__(self, name: str, target: Target, *, read_secret: Callable[[Secret | None], str | None]) -> None:
         """`read_secret` is `proxy.config.read_secret`; it is called in a thread. Raises SettingsError."""
@@ -35,7 +40,8 @@ class Dialler:
         self._read_secret = read_secret
         self._keys = KeyCache()
         self._cancels = asyncio.Semaphore(MAX_CANCELS)
-        self.tls: ssl.SSLContext | None = tls_context(name, target)
+        self._contexts = Contexts(name, target)
+        self._hosts = Hosts(name, target)
 
     async def connect(self, profile: AccessProfile, parameters: Sequence[tuple[bytes, bytes]]) -> Connected:
         """Log in with `parameters` (user and database among them) as the StartupMessage. Raises UpstreamError.
@@ -44,34 +50,59 @@ class Dialler:
         """
         try:
             async with asyncio.timeout(self._target.connect_timeout_s) as deadline:
-                # Read anew for each session, so that a password that was changed counts at once.
-                password = await asyncio.to_thread(self._read_secret, profile.password)
-                leg = await dial(self._target, self.tls, deadline)
-                try:
-                    return await Login(leg, password, self._keys, trusted=self._verifies).run(parameters)
-                except BaseException:
-                    leg.transport.abort()
-                    raise
+                terms, tls = await asyncio.to_thread(self._prepare, profile)
+
+                async def attempt(host: Host, until: float) -> Connected:
+                    leg, server = await dial(host, tls, direct=self._target.sslnegotiation == "direct", until=until)
+                    return await self._log_in(leg, server, terms, parameters)
+
+                until = deadline.when() or 0.0
+                deadline.reschedule(None)  # from here on each host has its share of it, and an error of its own
+                return await self._hosts.first_that_fits(attempt, until)
         except CredentialError as error:
             log.error(  # noqa: TRY400 an operator's matter, no fault of the code: no traceback
                 "the target refused the proxy's own login", target=self._name, user=profile.user, why=str(error)
             )
-            raise self._named(error) from error
+            raise _at(self._name, error) from error
         except UpstreamError as error:
-            raise self._named(error) from error
+            raise _at(self._name, error) from error
         except TimeoutError as error:
             raise UpstreamError(f"{self._name}: not ready within {self._target.connect_timeout_s:g} s") from error
         except (OSError, ValueError, SettingsError) as error:  # the password's source; a NUL in a parameter
             raise UpstreamError(f"{self._name}: {error}") from error
 
-    async def cancel(self, pid: int, secret: bytes) -> None:
-        """Ask the server to cancel what backend `pid` runs; returns when the server has closed. Raises UpstreamError.
+    def _prepare(self, profile: AccessProfile) -> tuple[Terms, ssl.SSLContext | None]:
+        """Read what may have changed since the last session: passwords and certificates count at once."""
+        terms = Terms(
+            user=profile.user,
+            password=self._read_secret(profile.password),
+            methods=self._target.require_auth,
+            channel_binding=self._target.channel_binding,
+        )
+        return terms, self._contexts.get(profile)
+
+    async def _log_in(
+        self, leg: Leg, server: Server, terms: Terms, parameters: Sequence[tuple[bytes, bytes]]
+    ) -> Connected:
+        try:
+            tls = leg.transport.get_extra_info("ssl_object")
+            authentication = Authentication(terms, tls, self._keys)
+            minor = _MINORS[self._target.max_protocol_version]
+            return await Login(leg, server, authentication, minor=minor).run(parameters)
+        except BaseException as error:
+            leg.transport.abort()
+            if isinstance(error, UpstreamError):
+                raise _at(str(server.host), error) from error
+            raise
+
+    async def cancel(self, server: Server, pid: int, secret: bytes) -> None:
+        """Ask `server` to cancel what backend `pid` runs; returns when the server has closed. Raises UpstreamError.
 
         At most MAX_CANCELS are under way; one more waits its turn, no longer than the connect timeout.
         """
         try:
             async with asyncio.timeout(self._target.connect_timeout_s) as deadline, self._cancels:
-                leg = await dial(self._target, self.tls, deadline)
+                leg = await redial(server, until=deadline.when() or 0.0)
                 deadline.reschedule(asyncio.get_running_loop().time() + CANCEL_EOF_S)
                 try:
                     leg.write(messages.cancel_request(pid, secret))
@@ -81,14 +112,11 @@ class Dialler:
         except ClientGone:
             pass  # as it should be: the server says nothing and closes
         except UpstreamError as error:
-            raise self._named(error) from error
+            raise _at(self._name, error) from error
         except TimeoutError as error:
             raise UpstreamError(f"{self._name}: a cancel request was not taken in time") from error
 
-    @property
-    def _verifies(self) -> bool:
-        return self.tls is not None and self.tls.verify_mode is ssl.CERT_REQUIRED
 
-    def _named(self, error: UpstreamError) -> UpstreamError:
-        text = f"{self._name}: {error}"
-        return UpstreamError(text, sqlstate=error.sqlstate, public=error.public, answer=error.answer)
+def _at(place: str, error: UpstreamError) -> UpstreamError:
+    """The same error, with the place in its text for the log."""
+    return type(error)(f"{place}: {error}", sqlstate=error.sqlstate, public=error.public, answer=error.answer)

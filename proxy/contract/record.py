@@ -117,6 +117,8 @@ class SessionStart(Record, kw_only=True, tag="session.start"):
     backend_pid: int
     backend_start: str
     """`backend_start` of pg_stat_activity, ISO 8601 with microseconds: with the pid, the backend's identity."""
+    server: str | None = None
+    """HOST:PORT of the server that the backend is on, where the target has several."""
     address: str | None = None
     tls: Tls | None = None
     application_name: str | None = None

@@ -9,7 +9,7 @@ import tomllib
 from collections.abc import Mapping
 from enum import StrEnum
 from types import NoneType, UnionType
-from typing import Annotated, Any, Literal, TypeAlias, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, NamedTuple, Self, TypeAlias, Union, get_args, get_origin, get_type_hints
 
 import msgspec
 
@@ -21,6 +21,10 @@ Name = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9][a-z0-9_.-]{0,62}\Z")]
 Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
 Seconds = Annotated[float, msgspec.Meta(gt=0, le=31_536_000)]
 Text = Annotated[str, msgspec.Meta(min_length=1)]
+Texts = Annotated[list[Text], msgspec.Meta(min_length=1)]
+Ports = Annotated[list[Port], msgspec.Meta(min_length=1)]
+Method: TypeAlias = Literal["scram-sha-256", "md5", "password", "none"]
+"""How PostgreSQL may authenticate a login, in the words of libpq's `require_auth`."""
 
 
 class SettingsError(Exception):
@@ -51,6 +55,21 @@ class Parameters(StrEnum):
     NONE = "none"
 
 
+class Host(NamedTuple):
+    """One server of a target: a host name, an address or the folder of a unix socket, and the port."""
+
+    name: str
+    port: int
+
+    @property
+    def is_socket(self) -> bool:
+        """Whether it is a unix socket: there is no TLS on it, as in libpq."""
+        return self.name.startswith("/")
+
+    def __str__(self) -> str:
+        return f"[{self.name}]:{self.port}" if ":" in self.name else f"{self.name}:{self.port}"
+
+
 class AccessProfile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`[targets.NAME.access.PROFILE]`: a named way in."""
 
@@ -59,11 +78,18 @@ class AccessProfile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     user: Text
     """The stored login at PostgreSQL; the person never sees it."""
     password: Secret | None = None
-    """None where PostgreSQL asks for none (trust, or a client certificate)."""
+    """None where PostgreSQL asks for none (trust, or a client certificate); it must not ask, then."""
+    certificate_file: Text | None = None
+    """A client certificate for this login, PEM. Read anew when it has changed."""
+    key_file: Text | None = None
+    """Its private key."""
     parameters: Parameters = Parameters.FULL
     replication: Literal["none", "all"] = "none"
     """Whether replication connections are allowed. PostgreSQL lets each of them read the whole server, so there is no
     half of it: what is called logical replication takes BASE_BACKUP too."""
+
+    def __post_init__(self) -> None:
+        _check_pair(self.certificate_file, self.key_file)
 
 
 class Keeper(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -71,23 +97,44 @@ class Keeper(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     user: Text
     password: Secret | None = None
+    certificate_file: Text | None = None
+    """As in an access profile."""
+    key_file: Text | None = None
     database: Text = "postgres"
+
+    def __post_init__(self) -> None:
+        _check_pair(self.certificate_file, self.key_file)
 
 
 class Target(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`[targets.NAME]`: a PostgreSQL server that access is granted to."""
+    """`[targets.NAME]`: a PostgreSQL server that access is granted to. The options of a connection are libpq's."""
 
-    host: Text
-    """A host name, an address, or the folder of a unix socket (starts with `/`)."""
-    port: Port = 5432
+    host: Text | Texts
+    """A host name, an address, or the folder of a unix socket (starts with `/`); several are tried in their order."""
+    port: Port | Ports = 5432
+    """One for all hosts, or one for each."""
+    target_session_attrs: Literal["any", "read-write", "read-only", "primary", "standby", "prefer-standby"] = "any"
+    """What a session needs of a host. `read-write` and `read-only` heed the login's own settings too."""
     database: Text
     """What a bare `dbname=TARGET` means."""
     databases: Annotated[list[Text], msgspec.Meta(min_length=1)] = msgspec.field(default_factory=lambda: ["*"])
     """What a request may ask for; `*` for all."""
     description: str = ""
-    sslmode: Literal["disable", "require", "verify-ca", "verify-full"] = "verify-full"
+    sslmode: Literal["disable", "allow", "prefer", "require", "verify-ca", "verify-full"] = "verify-full"
+    sslnegotiation: Literal["postgres", "direct"] = "postgres"
+    """`direct`: TLS from the first byte, without SSLRequest (PostgreSQL 17 and newer)."""
     ca_file: Text | None = None
     """The authority that signed the server's certificate; the system's where it is not set."""
+    crl_file: Text | None = None
+    """Certificates that the authorities have revoked; with it, each authority must have a list here."""
+    require_auth: Annotated[list[Method], msgspec.Meta(min_length=1)] = msgspec.field(
+        default_factory=lambda: ["scram-sha-256"]
+    )
+    """How the server may authenticate a login that has a password. Whoever asks otherwise gets no answer."""
+    channel_binding: Literal["disable", "prefer", "require"] = "prefer"
+    """SCRAM-SHA-256-PLUS: the login holds for this TLS connection alone, not for somebody in between."""
+    max_protocol_version: Literal["3.0", "3.2"] = "3.2"
+    """What is asked for; a server that knows less says so."""
     connect_timeout_s: Seconds = 10.0
     lost_lease: Literal["refuse-new", "end-sessions", "run-on"] = "refuse-new"
     show_person: bool = False
@@ -95,9 +142,55 @@ class Target(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     keeper: Keeper
     access: dict[Name, AccessProfile]
 
+    def __post_init__(self) -> None:
+        if isinstance(self.port, list) and len(self.port) not in (1, len(self.host_names)):
+            raise ValueError(f"`port` must be one for all, or one for each of the {len(self.host_names)} hosts")
+        if self.sslmode in ("allow", "prefer"):
+            raise ValueError(
+                f"`sslmode` {self.sslmode!r} is not taken: whoever is in the way could have clear text; "
+                "say 'verify-full', 'verify-ca' or 'require' (or 'disable', for clear text on purpose)"
+            )
+        if self.sslmode == "disable" and self.sslnegotiation == "direct":
+            raise ValueError("`sslnegotiation` 'direct' is TLS, which `sslmode` 'disable' is not")
+        if self.channel_binding == "require" and (
+            self.sslmode == "disable" or "scram-sha-256" not in self.require_auth
+        ):
+            raise ValueError("`channel_binding` 'require' needs TLS (`sslmode`) and 'scram-sha-256' in `require_auth`")
+        if "password" in self.require_auth and not self.verifies_server:
+            raise ValueError(
+                "`require_auth` has 'password', which is sent to a server with a verified certificate alone: set "
+                "`sslmode` to 'verify-full' or 'verify-ca'"
+            )
+
+    @property
+    def host_names(self) -> list[str]:
+        """`host` as a list."""
+        return [self.host] if isinstance(self.host, str) else self.host
+
+    @property
+    def hosts(self) -> list[Host]:
+        """The servers, in the order in which they are tried."""
+        ports = self.port if isinstance(self.port, list) else [self.port]
+        each = ports * len(self.host_names) if len(ports) == 1 else ports
+        return [Host(name, port) for name, port in zip(self.host_names, each, strict=True)]
+
+    @property
+    def verifies_server(self) -> bool:
+        """Whether a server must prove who it is by its certificate. As in libpq, `require` with a `ca_file` does."""
+        return self.sslmode.startswith("verify-") or (self.sslmode == "require" and self.ca_file is not None)
+
+    def at(self, host: Host) -> Self:
+        """This target on one of its hosts alone, whatever its role."""
+        return msgspec.structs.replace(self, host=host.name, port=host.port, target_session_attrs="any")
+
 
 Targets: TypeAlias = dict[Name, Target]
 """`[targets]`: what both services read."""
+
+
+def _check_pair(certificate_file: str | None, key_file: str | None) -> None:
+    if (certificate_file is None) != (key_file is None):
+        raise ValueError("`certificate_file` and `key_file` belong together: set both, or neither")
 
 
 def load(text: str, environment: Mapping[str, str], sections: Mapping[str, Any]) -> dict[str, Any]:
@@ -154,7 +247,7 @@ def _override(tables: dict[str, Any], environment: Mapping[str, str]) -> list[st
 
 def _faults(value: Any, kind: Any, path: str) -> list[str]:  # noqa: ANN401 both are whatever TOML and the types hold
     """Every fault in `value`, each with its own key's path: msgspec stops at the first, and names no dict's keys."""
-    shape = _shape(kind)
+    shape = _shape(kind, value)
     inner: list[str] = []
     if isinstance(value, dict) and get_origin(shape) is dict:
         key_kind, value_kind = get_args(shape)
@@ -190,10 +283,12 @@ def _plain(value: Any, kind: Any, path: str) -> list[str]:  # noqa: ANN401 as _f
     return []
 
 
-def _shape(kind: Any) -> Any:  # noqa: ANN401 as _faults
-    """`kind` without Annotated's constraints and without `| None`."""
+def _shape(kind: Any, value: Any) -> Any:  # noqa: ANN401 as _faults
+    """`kind` without Annotated's constraints and without `| None`; of one thing or a list, what `value` is."""
     while get_origin(kind) is Annotated or get_origin(kind) in (Union, UnionType):
-        kind = next(one for one in get_args(kind) if one is not NoneType)
+        arms = [one for one in get_args(kind) if one is not NoneType]
+        lists = [one for one in arms[1:] if isinstance(value, list) and get_origin(kind) is not Annotated]
+        kind = (lists or arms)[0]
     return kind
 
 

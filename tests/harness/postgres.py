@@ -252,12 +252,12 @@ class Cluster:
         return "".join(path.read_text(errors="replace")[-4_000:] for path in self.data.glob("log/postgresql.*"))
 
     def _ready(self) -> bool:
-        """Whether postmaster.pid says `ready` (its line 8, see miscadmin.h): no connection needed."""
+        """Whether postmaster.pid says that connections are taken (its line 8, see miscadmin.h): none is needed."""
         try:
             lines = (self.data / "postmaster.pid").read_text().splitlines()
         except OSError:
             return False
-        return len(lines) > 7 and lines[7].strip() == "ready"
+        return len(lines) > 7 and lines[7].strip() in ("ready", "standby")
 
     def _install_certificates(self) -> None:
         files = self.authority.server(folder=self.data)

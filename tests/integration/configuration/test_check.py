@@ -122,6 +122,58 @@ async def test_a_fault_on_this_machine(setup: Setup, change: Callable[[Setup], N
     assert await setup.everything() == faults
 
 
+def certified(setup: Setup, **files: str) -> dict[str, Any]:
+    """A login of the keeper's with these files for its certificate."""
+    made = setup.proxy.ca.client("curfew_keeper", folder=Path(setup.file("made/x")).parent)
+    password = {"file": str(setup.folder / "curfew_keeper.password")}
+    pair = {"certificate_file": str(made.certificate), "key_file": str(made.key), **files}
+    return {"keeper": {"user": "curfew_keeper", "password": password, **pair}}
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        (lambda _: {"crl_file": "/nowhere.pem"}, "targets.orders.crl_file: /nowhere.pem cannot be read"),
+        (lambda s: {"crl_file": s.file("crl", b"x")}, "targets.orders.crl_file: "),
+        (lambda s: certified(s, key_file="/no.key"), "targets.orders.keeper.key_file: /no.key cannot be read"),
+        (lambda s: certified(s, key_file="/"), "targets.orders.keeper.key_file: / is not a file"),
+        (lambda s: certified(s, key_file=s.file("k", b"x")), "targets.orders.keeper.key_file: "),
+        (lambda s: certified(s, certificate_file="/no.pem"), "targets.orders.keeper.certificate_file: /no.pem cannot"),
+        (
+            lambda s: certified(s, certificate_file=str(s.proxy.ca.client("b", stem="b").certificate)),
+            "targets.orders.keeper.key_file: ",
+        ),
+    ],
+    ids=range(7),
+)
+async def test_a_fault_in_the_files_for_tls(
+    setup: Setup, change: Callable[[Setup], Mapping[str, Any]], fault: str
+) -> None:
+    """Missing, unreadable, no such thing, or no pair."""
+    setup.change(target=change(setup))
+    assert [found.startswith(fault) for found in setup.on_disk()] == [True], setup.on_disk()
+    assert await setup.everything() == setup.on_disk()
+
+
+def test_a_key_that_others_may_read(setup: Setup) -> None:
+    """As libpq has it: nobody but its owner, and a group where the owner is root."""
+    target = certified(setup)
+    setup.change(target=target)
+    key = Path(target["keeper"]["key_file"])
+    assert setup.on_disk() == []
+    key.chmod(0o644)
+    advice = "chmod 600 it (640 will do where root owns it)"
+    assert setup.on_disk() == [f"targets.orders.keeper.key_file: {key} is open to others (mode 644); {advice}"]
+    key.chmod(0o640)
+    assert len(setup.on_disk()) == (0 if os.getuid() == 0 else 1)
+
+
+def test_no_files_are_needed_without_tls(setup: Setup) -> None:
+    """What is not used is not looked at."""
+    setup.change(target={"sslmode": "disable", "crl_file": "/nowhere", **certified(setup, key_file="/nowhere")})
+    assert setup.on_disk() == []
+
+
 @pytest.mark.skipif(os.getuid() == 0, reason="root may write everywhere")
 def test_a_folder_of_somebody_elses(setup: Setup, tmp_path: Path) -> None:
     """The state folder exists and is not ours to write to."""
@@ -151,6 +203,18 @@ async def test_an_expired_certificate(setup: Setup) -> None:
     assert len(faults) == 1
     assert "proxy.tls_certificate_file: " in faults[0]
     assert "has expired at 2026-01-01 00:00 UTC" in faults[0]
+
+
+async def test_an_expired_client_certificate(setup: Setup) -> None:
+    """The same, for the proxy's own at PostgreSQL."""
+    target = certified(setup)
+    ended = setup.proxy.ca.server(folder=setup.folder, stem="ended", until=datetime(2026, 1, 1, tzinfo=UTC))
+    pair = {"certificate_file": str(ended.certificate), "key_file": str(ended.key)}
+    setup.change(target={"keeper": {**target["keeper"], **pair}})
+    assert setup.on_disk() == []
+    found = await setup.everything()
+    assert "targets.orders.keeper.certificate_file: " in found[0]
+    assert "has expired at 2026-01-01 00:00 UTC" in found[0]
 
 
 def test_the_join_token_is_needed_once(setup: Setup) -> None:
@@ -214,6 +278,29 @@ async def test_a_server_that_says_nothing(setup: Setup, silent_port: int) -> Non
     assert len(found) == 1
     assert found[0].startswith("targets.orders.host: ")
     assert "0.3 s" in found[0]
+
+
+async def test_each_host_is_asked(setup: Setup, postgres: Cluster) -> None:
+    """One that cannot be reached is named, and the keeper's login is tried on each of the others."""
+    ports = [1, postgres.port, postgres.port]
+    setup.change(target={"host": ["127.0.0.1", "127.0.0.1", str(postgres.folder)], "port": ports})
+    found = await setup.everything()
+    assert len(found) == 1
+    assert found[0].startswith("targets.orders.host: 127.0.0.1:1: ")
+    setup.change(target={"keeper": {"user": "nobody_here"}})
+    found = await setup.everything()
+    assert [fault.partition(": ")[0] for fault in found] == ["targets.orders.host", *["targets.orders.keeper"] * 2]
+
+
+async def test_no_host_has_the_role(setup: Setup) -> None:
+    """Found by the sessions' own logins."""
+    setup.change(target={"target_session_attrs": "standby"})
+    found = await setup.everything()
+    assert [fault.partition(": ")[0] for fault in found] == [
+        "targets.orders.access.app",
+        "targets.orders.access.readonly",
+    ]
+    assert all("it is not standby" in fault for fault in found)
 
 
 async def test_a_wrong_password(setup: Setup) -> None:

@@ -88,7 +88,7 @@ class Client:
     ) -> None:
         """SCRAM as PostgreSQL does it, without checking the client's proof, with each part open to change."""
         self.say(message("R", SASL))
-        bare = (await self.answer()).partition(b"n,,")[2]
+        bare = (await self.answer()).partition(b",,")[2]
         together = nonce(bare.partition(b",r=")[2])
         said = first(b"r=" + together + b",s=" + base64.b64encode(SALT) + b",i=" + iterations.encode())
         self.say(message("R", struct.pack("!i", 11) + said))
@@ -99,19 +99,23 @@ class Client:
         self.say(message("R", struct.pack("!i", 12) + final(b"v=" + base64.b64encode(proof))))
 
 
-Script: TypeAlias = Callable[[Client], Awaitable[None]]
+Script: TypeAlias = Callable[[Client], Awaitable[object]]
 
 
 class Rogue:
     """A server on loopback that plays `script` to whoever connects, then waits for the client to go."""
 
-    def __init__(self, script: Script) -> None:
+    def __init__(self, script: Script, *, tls: ssl.SSLContext | None = None) -> None:
+        """With `tls`, it is spoken from the first byte."""
         self._script = script
+        self._tls = tls
         self._server: asyncio.Server
         self._done: asyncio.Queue[Client] = asyncio.Queue()
+        self.played = 0
+        """How often."""
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._play, "127.0.0.1", 0)
+        self._server = await asyncio.start_server(self._play, "127.0.0.1", 0, ssl=self._tls)
         return self
 
     async def __aexit__(
@@ -132,6 +136,7 @@ class Rogue:
             return await self._done.get()
 
     async def _play(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.played += 1
         client = Client(reader, writer)
         with suppress(asyncio.IncompleteReadError, ConnectionError, ssl.SSLError):
             await self._script(client)

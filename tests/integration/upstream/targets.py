@@ -1,5 +1,7 @@
 """Targets and profiles as a configuration would have them, for a Cluster, and a login without a driver."""
 
+import socket
+import ssl
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -7,7 +9,8 @@ from typing import Any
 import msgspec
 
 from proxy.config import read_secret
-from proxy.contract.settings import AccessProfile, Keeper, Secret, Target
+from proxy.contract.settings import AccessProfile, Host, Keeper, Secret, Target
+from proxy.dial import Server
 from proxy.upstream import Connected, Dialler
 from proxy.wire import messages
 from tests.harness import roles
@@ -45,6 +48,12 @@ def target_of(cluster: Cluster, folder: Path, *, keeper: Login = roles.KEEPER, *
 def dialler_of(cluster: Cluster, folder: Path, **changed: Any) -> Dialler:  # noqa: ANN401 as target_of
     """A dialler for it."""
     return Dialler("orders", target_of(cluster, folder, **changed), read_secret=read_secret)
+
+
+def server_at(port: int, tls: ssl.SSLContext | None = None) -> Server:
+    """A server on loopback, as a session that was connected to it would know it."""
+    address = (socket.AF_INET, ("127.0.0.1", port))
+    return Server(host=Host("127.0.0.1", port), address=address, tls=tls, direct=False)
 
 
 def parameters(user: str, database: str = "postgres", **more: str) -> list[tuple[bytes, bytes]]:

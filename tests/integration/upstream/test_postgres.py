@@ -2,7 +2,6 @@
 
 import asyncio
 import socket
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -20,37 +19,8 @@ from tests.harness.ports import free_port
 from tests.harness.postgres import Cluster
 from tests.harness.roles import Login
 from tests.harness.waiting import eventually
-from tests.integration.upstream.targets import dialler_of, log_in, parameters, profile_of, secret_of
-
-NEUTRAL = "the database cannot be reached through this proxy"
-
-TRUSTED = Login(user="curfew_trusted", password="not asked for")
-CLEAR = Login(user="curfew_clear", password="sent in clear")
-MD5 = Login(user="curfew_md5", password="hashed weakly")
-
-
-@pytest.fixture(scope="module")
-def odd_postgres(ca: Authority) -> Iterator[Cluster]:
-    """A PostgreSQL whose pg_hba.conf asks some logins for other things than SCRAM."""
-    methods = {TRUSTED: "trust", CLEAR: "password", MD5: "md5"}
-    hba = [f"hostssl all {login.user} 127.0.0.1/32 {method}" for login, method in methods.items()]
-    with Cluster(ca, hba=[*hba, f"local all {TRUSTED.user} trust"]) as cluster:
-        for login in methods:
-            cluster.psql(
-                f"SET password_encryption = md5; CREATE ROLE {login.user} LOGIN PASSWORD :'password'",
-                password=login.password,
-            )
-        yield cluster
-
-
-def refused(error: UpstreamError, *secrets: str) -> str:
-    """Check that the client learns nothing of why; the log's text."""
-    assert error.sqlstate == "08006"
-    assert error.public == NEUTRAL
-    for secret in secrets:
-        assert secret not in str(error)
-        assert secret not in repr(error)
-    return str(error)
+from tests.integration.upstream.stage import refused
+from tests.integration.upstream.targets import dialler_of, log_in, parameters, profile_of, secret_of, server_at
 
 
 @pytest.mark.parametrize("sslmode", ["require", "verify-ca", "verify-full"])
@@ -280,7 +250,7 @@ async def test_black_hole(tmp_path: Path, postgres: Cluster, sslmode: str, monke
                 await log_in(dialler, profile_of(roles.APP, tmp_path))
             assert "not ready within 0.3 s" in refused(caught.value)
             with pytest.raises(UpstreamError):
-                await dialler.cancel(1, b"1234")
+                await dialler.cancel(server_at(port), 1, b"1234")
 
 
 async def test_cancelled_while_connecting(tmp_path: Path, postgres: Cluster) -> None:
@@ -343,34 +313,6 @@ async def test_nul_in_a_parameter(postgres: Cluster, tmp_path: Path) -> None:
     refused(caught.value)
 
 
-# Methods other than SCRAM
-
-
-async def test_trust(odd_postgres: Cluster, tmp_path: Path) -> None:
-    """A server that asks for nothing is taken at its word, with and without a password at hand."""
-    dialler = dialler_of(odd_postgres, tmp_path)
-    for profile in (AccessProfile(user=TRUSTED.user), profile_of(TRUSTED, tmp_path)):
-        (await log_in(dialler, profile)).close()
-
-
-async def test_cleartext_needs_a_verified_server(odd_postgres: Cluster, tmp_path: Path) -> None:
-    """The password goes in clear to a server whose certificate was checked, and to no other."""
-    profile = profile_of(CLEAR, tmp_path)
-    for sslmode in ("verify-full", "verify-ca", "require"):  # `require` with an authority is verify-ca
-        (await log_in(dialler_of(odd_postgres, tmp_path, sslmode=sslmode), profile)).close()
-    with pytest.raises(UpstreamError) as caught:
-        await log_in(dialler_of(odd_postgres, tmp_path, sslmode="require", ca_file=None), profile)
-    assert "in clear" in refused(caught.value, CLEAR.password)
-
-
-async def test_md5_is_refused(odd_postgres: Cluster, tmp_path: Path) -> None:
-    """md5's answer is worth the password to whoever has it; it is not given, and the log says so."""
-    with capture_logs() as logs, pytest.raises(UpstreamError) as caught:
-        await log_in(dialler_of(odd_postgres, tmp_path), profile_of(MD5, tmp_path))
-    assert "asks for md5" in refused(caught.value, MD5.password)
-    assert "asks for md5" in logs[0]["why"]
-
-
 # Cancel
 
 
@@ -387,8 +329,8 @@ async def test_cancel(postgres: Cluster, tmp_path: Path, place: str) -> None:
         return bool(rows[0]["wait_event"] == "PgSleep")
 
     await eventually(sleeps)
-    await dialler.cancel(backend.pid, b"nope")  # the wrong secret does nothing
-    await dialler.cancel(backend.pid, backend.connected.secret)
+    await dialler.cancel(backend.connected.server, backend.pid, b"nope")  # the wrong secret does nothing
+    await dialler.cancel(backend.connected.server, backend.pid, backend.connected.secret)
     async with asyncio.timeout(5):
         kinds = [await backend.read() for _ in range(3)]
     assert messages.parse_error(kinds[1][1])["C"] == "57014"
@@ -401,8 +343,9 @@ async def test_cancel_is_bounded(tmp_path: Path, postgres: Cluster) -> None:
     with socket.socket() as hole:
         hole.bind(("127.0.0.1", 0))
         hole.listen(100)
-        dialler = dialler_of(postgres, tmp_path, port=hole.getsockname()[1], sslmode="disable", connect_timeout_s=0.5)
-        tasks = [asyncio.ensure_future(dialler.cancel(1, b"1234")) for _ in range(20)]  # noqa: TID251 ended below
+        dialler = dialler_of(postgres, tmp_path, connect_timeout_s=0.5)
+        server = server_at(hole.getsockname()[1])
+        tasks = [asyncio.ensure_future(dialler.cancel(server, 1, b"1234")) for _ in range(20)]  # noqa: TID251 ended below
         done, waiting = await asyncio.wait(tasks, timeout=2)
         assert len(done) == 4
         assert all(isinstance(task.exception(), UpstreamError) for task in done)
@@ -421,7 +364,7 @@ def test_on_uvloop(postgres: Cluster, tmp_path: Path) -> None:
             dialler = dialler_of(postgres, tmp_path, **changed)
             backend = await log_in(dialler, profile)
             assert await backend.value("SELECT current_user") == profile.user
-            await dialler.cancel(backend.pid, backend.connected.secret)
+            await dialler.cancel(backend.connected.server, backend.pid, backend.connected.secret)
             backend.close()
         with pytest.raises(UpstreamError):
             await log_in(dialler_of(postgres, tmp_path, ca_file=None), profile)

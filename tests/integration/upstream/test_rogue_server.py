@@ -6,90 +6,32 @@ The honest conversation is scripted too, so that each case differs from it in on
 import asyncio
 import ssl
 import struct
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from proxy.contract.settings import AccessProfile, Keeper, Secret, Target
-from proxy.upstream import Connected, Dialler, UpstreamError
+from proxy.upstream import UpstreamError
+from proxy.upstream_tls import tls_context
 from tests.harness.certs import Authority
-from tests.integration.upstream.rogue import KEY, OK, PASSWORD, SASL, Client, Rogue, Script, error, message
+from tests.integration.upstream.rogue import KEY, OK, Client, Rogue, error, message
+from tests.integration.upstream.stage import (
+    HONEST_BYTES,
+    NEUTRAL,
+    PARAMETERS,
+    PROFILE,
+    READY,
+    STARTUP,
+    after_startup,
+    connect,
+    dialler_for,
+    honest,
+    refused_by,
+    with_scram,
+)
+from tests.integration.upstream.targets import server_at
 
-NEUTRAL = "the database cannot be reached through this proxy"
-PROFILE = AccessProfile(user="app")
-STARTUP = [(b"user", b"app"), (b"database", b"db")]
-PARAMETERS = message("S", b"weird\0\xff\x01 value\0") + message("N", b"SWARNING\0C01000\0Mhello\0\0")
-READY = message("Z", b"I")
-HONEST_BYTES = 231
-"""What `honest` says, all in all."""
 MIB = 1024 * 1024
-
-
-def dialler_for(rogue: Rogue, *, password: str | None = PASSWORD, **changed: Any) -> Dialler:  # noqa: ANN401 any field of Target
-    """A dialler towards it; plain text unless changed."""
-    fields = {"sslmode": "disable", "connect_timeout_s": 3.0, **changed}
-    target = Target(
-        host="127.0.0.1", port=rogue.port, database="db", keeper=Keeper(user="k"), access={"app": PROFILE}, **fields
-    )
-
-    def read_secret(_: Secret | None) -> str | None:
-        return password
-
-    return Dialler("orders", target, read_secret=read_secret)
-
-
-async def refused_by(script: Script, *, within_s: float = 2.0, **changed: Any) -> tuple[str, bytes]:  # noqa: ANN401 as dialler_for
-    """Play the script: the login fails, with nothing for the client in it. The log's text, and all the server heard."""
-    async with Rogue(script) as rogue:
-        before = time.monotonic()
-        with pytest.raises(UpstreamError) as caught:
-            await dialler_for(rogue, **changed).connect(PROFILE, STARTUP)
-        assert time.monotonic() - before < within_s
-        heard = (await rogue.client()).heard
-    assert (caught.value.sqlstate, caught.value.public) == ("08006", NEUTRAL)
-    assert PASSWORD.encode() not in heard
-    assert PASSWORD not in str(caught.value)
-    return str(caught.value), heard
-
-
-async def connect(script: Script, **changed: Any) -> Connected:  # noqa: ANN401 as dialler_for
-    """Play the script to a login that succeeds."""
-    async with Rogue(script) as rogue:
-        connected = await dialler_for(rogue, **changed).connect(PROFILE, STARTUP)
-        connected.leg.transport.abort()
-        await rogue.client()
-        return connected
-
-
-async def honest(client: Client) -> None:
-    """A login as it should be."""
-    await client.first_packet()
-    await client.scram()
-    client.say(message("R", OK), PARAMETERS, message("K", KEY), READY)
-
-
-def after_startup(*messages: bytes) -> Script:
-    """A server that says these after the startup packet, whatever it is answered."""
-
-    async def script(client: Client) -> None:
-        await client.first_packet()
-        client.say(*messages)
-
-    return script
-
-
-def with_scram(**changed: Any) -> Script:  # noqa: ANN401 any argument of Client.scram
-    """The honest login with one part of SCRAM changed."""
-
-    async def script(client: Client) -> None:
-        await client.first_packet()
-        await client.scram(**changed)
-        client.say(message("R", OK), PARAMETERS, message("K", KEY), READY)
-
-    return script
 
 
 @pytest.fixture
@@ -126,14 +68,6 @@ async def test_scram_with_extras() -> None:
     await connect(with_scram(iterations="20000"))
 
 
-async def test_long_secret_and_older_protocol() -> None:
-    """A NegotiateProtocolVersion and a key of 32 bytes (protocol 3.2) are taken."""
-    key = struct.pack("!i", -5) + bytes(range(32))
-    script = after_startup(message("v", struct.pack("!ii", 0x30000, 0)), message("R", OK), message("K", key), READY)
-    connected = await connect(script)
-    assert (connected.pid, connected.secret) == (-5, bytes(range(32)))
-
-
 async def test_one_byte_at_a_time() -> None:
     """Messages may come in any pieces."""
 
@@ -155,15 +89,6 @@ async def test_what_comes_behind_readiness_stays() -> None:
 
 
 # TLS
-
-
-@pytest.fixture
-def server_context(ca: Authority) -> ssl.SSLContext:
-    """A server certificate for 127.0.0.1."""
-    files = ca.server()
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(files.certificate, files.key)
-    return context
 
 
 async def test_honest_over_tls(ca: Authority, server_context: ssl.SSLContext) -> None:
@@ -239,111 +164,6 @@ async def test_silence_in_the_handshake() -> None:
     assert "not ready within 0.3 s" in text
 
 
-# SCRAM
-
-
-@pytest.mark.parametrize(
-    ("changed", "why"),
-    [
-        ({"signature": lambda _: bytes(32)}, "signature is wrong"),
-        ({"signature": lambda it: it[:-1]}, "malformed last"),
-        ({"final": lambda _: b"e=other-error"}, "malformed last"),
-        ({"final": lambda _: b""}, "malformed last"),
-        ({"iterations": "2147483647", "signature": lambda it: it}, "2147483647 iterations"),
-        ({"iterations": "1000001"}, "1000001 iterations"),
-        ({"iterations": "4095"}, "4095 iterations"),
-        ({"iterations": "1"}, "1 iterations"),
-        ({"iterations": "0"}, "malformed first"),
-        ({"first": lambda it: it.replace(b"i=4096", b"i=-1")}, "malformed first"),
-        ({"first": lambda it: it + b"9" * 50_000}, "malformed first"),
-        ({"first": lambda it: it.partition(b",i=")[0]}, "malformed first"),
-        ({"first": lambda it: it.partition(b",s=")[0] + b",i=4096"}, "malformed first"),
-        ({"first": lambda it: b"m=x," + it}, "malformed first"),
-        ({"first": lambda it: it.replace(b"s=", b"s=!")}, "malformed first"),
-        ({"first": lambda it: it.replace(b"s=", b"s=A")}, "not base64"),
-        ({"first": lambda _: b""}, "malformed first"),
-        ({"nonce": lambda _: b"another"}, "does not continue ours"),
-        ({"nonce": lambda mine: mine}, "does not continue ours"),
-        ({"nonce": lambda mine: mine[:-1]}, "does not continue ours"),
-        ({"nonce": lambda mine: b"x" + mine}, "does not continue ours"),
-        ({"nonce": lambda mine: mine + b"n" * 60_000}, "malformed first"),
-        ({"nonce": lambda mine: mine + b"\0"}, "malformed first"),
-    ],
-)
-async def test_rotten_scram(changed: dict[str, Callable[[bytes], bytes] | str], why: str) -> None:
-    """One part of the exchange is wrong: the login ends there, before any key is derived where that would be costly."""
-    text, _ = await refused_by(with_scram(**changed))
-    assert why in text
-
-
-async def test_let_in_without_the_servers_proof() -> None:
-    """AuthenticationOk without a verified SASLFinal: the server may not know the password at all."""
-
-    async def skips_final(client: Client) -> None:
-        await client.first_packet()
-        client.say(message("R", SASL))
-        await client.answer()
-        client.say(message("R", OK), message("K", KEY), READY)
-
-    text, _ = await refused_by(skips_final)
-    assert "without proving" in text
-
-
-async def test_second_exchange_after_a_verified_one() -> None:
-    """A server that asks again after SCRAM succeeded, in clear say, gets nothing."""
-
-    async def script(client: Client) -> None:
-        await client.first_packet()
-        await client.scram()
-        client.say(message("R", struct.pack("!i", 3)))
-
-    text, _ = await refused_by(script)
-    assert "twice" in text
-
-
-# Methods
-
-
-@pytest.mark.parametrize(
-    ("request_", "why"),
-    [
-        (struct.pack("!i", 2), "Kerberos"),
-        (struct.pack("!i", 3), "in clear"),
-        (struct.pack("!i", 5) + b"salt", "md5"),
-        (struct.pack("!i", 6) + b"sa", "SCM"),
-        (struct.pack("!i", 7), "GSSAPI"),
-        (struct.pack("!i", 8) + b"data", "GSSAPI"),
-        (struct.pack("!i", 9), "SSPI"),
-        (struct.pack("!i", 10) + b"SCRAM-SHA-256-PLUS\0\0", "SCRAM-SHA-256-PLUS"),
-        (struct.pack("!i", 10) + b"OAUTHBEARER\0\0", "OAUTHBEARER"),
-        (struct.pack("!i", 10) + b"\x1b[31m\0\0", "not SCRAM-SHA-256"),
-        (struct.pack("!i", 10), "not SCRAM-SHA-256"),
-        (struct.pack("!i", 11) + b"r=x,s=x,i=1", "method 11"),
-        (struct.pack("!i", 12) + b"v=x", "method 12"),
-        (struct.pack("!i", 99), "method 99"),
-        (b"\0\0\0", "malformed"),
-    ],
-)
-async def test_methods_that_are_not_answered(request_: bytes, why: str) -> None:
-    """Only the startup packet was said when it ends: no hash, no password, no SASL message."""
-    text, heard = await refused_by(after_startup(message("R", request_)))
-    assert why in text
-    assert "\x1b" not in text
-    assert heard.endswith(b"database\0db\0\0")
-
-
-async def test_cleartext_over_tls_to_an_unverified_server(server_context: ssl.SSLContext) -> None:
-    """TLS alone says nothing about who is at the other end."""
-
-    async def script(client: Client) -> None:
-        await client.starts_tls(server_context)
-        await client.first_packet()
-        client.say(message("R", struct.pack("!i", 3)))
-
-    text, _ = await refused_by(script, sslmode="require")
-    assert "in clear" in text
-
-
 # Framing and amounts
 
 
@@ -361,7 +181,6 @@ async def test_lengths(kind: str, length: int) -> None:
     [
         message("N", b"SNOTICE\0C00000\0Mx\0\0"),
         message("S", b"a\0b\0"),
-        message("v", struct.pack("!ii", 0x30000, 0)),
         message("N", b"M" + b"x" * 60_000 + b"\0\0"),
     ],
 )
@@ -390,13 +209,14 @@ async def test_floods(flood: bytes) -> None:
         [message("R", OK), message("K", KEY + bytes(253)), READY],
         [message("R", OK), message("K", b""), READY],
         [message("R", OK), message("v", struct.pack("!ii", 0x30000, 0))],
+        [message("v", struct.pack("!ii", 0x30000, 0)) * 2],
         [message("T", b"\0\0")],
         [message("R", OK), message("D", b"\0\0")],
         [message("R", OK), message("A", struct.pack("!i", 1) + b"c\0p\0")],
         [message("\0", b"")],
         [b"HTTP/1.1 400 Bad Request\r\n\r\n"],
     ],
-    ids=range(13),
+    ids=range(14),
 )
 async def test_wrong_order_and_kind(messages: list[bytes]) -> None:
     """Messages that do not belong where they come."""
@@ -473,7 +293,8 @@ async def test_cancel_request_as_sent(ca: Authority, server_context: ssl.SSLCont
 
     async with Rogue(script) as rogue:
         dialler = dialler_for(rogue, sslmode="verify-full", ca_file=str(ca.file))
-        await dialler.cancel(4711, b"\x01\x02\x03\x04")
+        server = server_at(rogue.port, tls_context("orders", dialler._target))
+        await dialler.cancel(server, 4711, b"\x01\x02\x03\x04")
         assert (await rogue.client()).heard == struct.pack("!iii", 16, 80_877_102, 4711) + b"\x01\x02\x03\x04"
 
 
@@ -490,8 +311,8 @@ async def test_cancel_that_is_never_closed(monkeypatch: pytest.MonkeyPatch) -> N
 
     async with Rogue(deaf) as rogue:
         with pytest.raises(UpstreamError, match="not taken in time"):
-            await dialler_for(rogue).cancel(1, b"1234")
+            await dialler_for(rogue).cancel(server_at(rogue.port), 1, b"1234")
         await rogue.client()
     async with Rogue(talks) as rogue:
-        await dialler_for(rogue).cancel(1, b"1234")
+        await dialler_for(rogue).cancel(server_at(rogue.port), 1, b"1234")
         await rogue.client()

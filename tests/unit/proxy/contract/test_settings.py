@@ -89,8 +89,34 @@ def test_what_is_not_toml_says_where() -> None:
         (('host = "db.test"', 'host = ""'), "targets.orders.host: expected `str` of length >= 1"),
         (('host = "db.test"', 'host = "h"\nport = 0'), "targets.orders.port: expected `int` >= 1"),
         (('host = "db.test"', 'host = "h"\nport = 65536'), "targets.orders.port: expected `int` <= 65535"),
-        (('host = "db.test"', 'host = "h"\nport = []'), "targets.orders.port: expected `int`, got `array`"),
-        (("db.test", 'h"\nsslmode = "prefer'), "targets.orders.sslmode: invalid enum value 'prefer'"),
+        (('host = "db.test"', 'host = "h"\nport = []'), "targets.orders.port: expected `array` of length >= 1"),
+        (("db.test", 'h"\nsslmode = "prefre'), "targets.orders.sslmode: invalid enum value 'prefre'"),
+        (
+            ("db.test", 'h"\nsslmode = "prefer'),
+            "targets.orders: `sslmode` 'prefer' is not taken: whoever is in the way",
+        ),
+        (("db.test", 'h"\nsslmode = "allow'), "targets.orders: `sslmode` 'allow' is not taken: whoever is in the way"),
+        (("db.test", 'h"\nsslmode = "disable"\nsslnegotiation = "direct'), "targets.orders: `sslnegotiation` 'direct'"),
+        (
+            ("db.test", 'h"\nsslmode = "disable"\nchannel_binding = "require'),
+            "targets.orders: `channel_binding` 'require'",
+        ),
+        (
+            ('host = "db.test"', 'host = "h"\nchannel_binding = "require"\nrequire_auth = ["none"]'),
+            "targets.orders: `chan",
+        ),
+        (('host = "db.test"', 'host = "h"\nsslmode = "require"\nrequire_auth = ["password"]'), "targets.orders: `requ"),
+        (('host = "db.test"', 'host = "h"\nrequire_auth = []'), "targets.orders.require_auth: expected `array` of"),
+        (('host = "db.test"', 'host = "h"\nrequire_auth = ["gss"]'), "targets.orders.require_auth[0]: invalid enum"),
+        (('host = "db.test"', "host = []"), "targets.orders.host: expected `array` of length >= 1"),
+        (('host = "db.test"', 'host = ["a", ""]'), "targets.orders.host[1]: expected `str` of length >= 1"),
+        (('host = "db.test"', 'host = ["a", "b"]\nport = [1, 0]'), "targets.orders.port[1]: expected `int` >= 1"),
+        (('host = "db.test"', 'host = ["a", "b"]\nport = [1, 2, 3]'), "targets.orders: `port` must be one for all, or"),
+        (('host = "db.test"', 'host = "a"\nport = [1, 2]'), "targets.orders: `port` must be one for all, or one for"),
+        (
+            ('user = "curfew_readonly"', 'user = "x"\nkey_file = "k"'),
+            "targets.orders.access.readonly: `certificate_file`",
+        ),
         (("db.test", 'h"\ndatabases = ["a", 5, ""]\nx = "'), "targets.orders.databases[1]: expected `str`, got `int`"),
         (("db.test", 'h"\ndatabases = ["a", ""]\nx = "'), "targets.orders.databases[1]: expected `str` of length >= 1"),
         (("db.test", 'h"\nconnect_timeout_s = nan\nx = "'), "targets.orders.connect_timeout_s: expected `float` > 0.0"),
@@ -151,6 +177,32 @@ def test_usual_names_are_taken(name: str) -> None:
     assert targets(GOOD.replace("targets.orders", f'targets."{name}"')).keys() == {name}
 
 
+def test_hosts_are_paired_with_their_ports() -> None:
+    """One port for all, or one for each; a target at one of its hosts is that one alone, whatever its role."""
+    many = targets(
+        GOOD.replace('"db.test"', '["a", "::1", "/run"]\nport = [1, 2, 3]\ntarget_session_attrs = "primary"')
+    )
+    assert [str(host) for host in many["orders"].hosts] == ["a:1", "[::1]:2", "/run:3"]
+    assert [host.is_socket for host in many["orders"].hosts] == [False, False, True]
+    one = many["orders"].at(many["orders"].hosts[1])
+    assert (one.hosts, one.target_session_attrs) == ([("::1", 2)], "any")
+
+
+@pytest.mark.parametrize(
+    ("options", "verifies"),
+    [
+        ("", True),
+        ('sslmode = "verify-ca"', True),
+        ('sslmode = "require"', False),
+        ('sslmode = "require"\nca_file = "x"', True),
+        ('sslmode = "disable"\nca_file = "x"', False),
+    ],
+)
+def test_whether_a_server_is_verified(options: str, *, verifies: bool) -> None:
+    """As in libpq, an authority makes `require` verify it."""
+    assert targets(GOOD.replace("database =", options + "\ndatabase ="))["orders"].verifies_server is verifies
+
+
 # --- the environment
 
 
@@ -158,7 +210,9 @@ def test_usual_names_are_taken(name: str) -> None:
     ("variable", "value", "read"),
     [
         ("CURFEW_TARGETS__ORDERS__PORT", "6000", lambda target: target.port == 6000),
+        ("CURFEW_TARGETS__ORDERS__PORT", "[6000]", lambda target: target.hosts == [("db.test", 6000)]),
         ("CURFEW_TARGETS__ORDERS__HOST", "other", lambda target: target.host == "other"),
+        ("CURFEW_TARGETS__ORDERS__HOST", '["a", "b"]', lambda target: target.hosts == [("a", 5432), ("b", 5432)]),
         ("CURFEW_TARGETS__ORDERS__SHOW_PERSON", "true", lambda target: target.show_person is True),
         ("CURFEW_TARGETS__ORDERS__DATABASES", '["a", "b"]', lambda target: target.databases == ["a", "b"]),
         ("CURFEW_TARGETS__ORDERS__KEEPER__USER", "k", lambda target: target.keeper.user == "k"),
@@ -192,7 +246,7 @@ def test_other_variables_are_none_of_our_business(variable: str) -> None:
 @pytest.mark.parametrize(
     ("variable", "value", "fault"),
     [
-        ("CURFEW_TARGETS__ORDERS__PORT", "many", "targets.orders.port: expected `int`, got `str`"),
+        ("CURFEW_TARGETS__ORDERS__PORT", "many", "targets.orders.port: expected `int | array`, got `str`"),
         ("CURFEW_TARGETS__ORDERS__PROT", "1", "targets.orders.prot: unknown key; did you mean 'port'?"),
         ("CURFEW_TARGETS__ORDERS__DATABASES", "[1", "CURFEW_TARGETS__ORDERS__DATABASES: a value that starts with '['"),
         ("CURFEW_TARGETS__ORDERS__HOST__X", "1", "CURFEW_TARGETS__ORDERS__HOST__X: targets.orders.host is not a table"),
