@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import ssl
 import struct
 from collections.abc import Iterator
 from contextlib import closing
@@ -208,6 +209,13 @@ async def test_second_gss_request(proxy: Proxy) -> None:
     assert await answer(proxy, GSSENC_REQUEST * 2) == b"N"
 
 
+async def test_ssl_request_twice(proxy: Proxy) -> None:
+    """The second one is no ClientHello, so there is no TLS: at most its alert is said."""
+    said = await answer(proxy, SSL_REQUEST * 2)
+    assert said[:1] == b"S"
+    assert said[1:2] in (b"", b"\x15")
+
+
 @pytest.mark.parametrize("request_", [SSL_REQUEST, GSSENC_REQUEST], ids=["SSL", "GSS"])
 async def test_encryption_request_within_tls(proxy: Proxy, request_: bytes) -> None:
     """There is no TLS within TLS."""
@@ -248,6 +256,43 @@ async def test_direct_tls(proxy: Proxy, protocols: list[str], served: bool) -> N
             assert await wire.bytes_left() == b""
     except OSError:
         assert not served
+
+
+@pytest.mark.parametrize("first", [SSL_REQUEST, b""], ids=["behind SSLRequest", "direct"])
+async def test_another_protocols_client(proxy: Proxy, first: bytes) -> None:
+    """ALPACA: a browser that is led here is told so by TLS itself (no_application_protocol), and nothing is served."""
+    context = proxy.ca.client_context()
+    context.set_alpn_protocols(["h2", "http/1.1"])
+    with pytest.raises(ssl.SSLError, match="no application protocol"):
+        await Wire.tls(proxy.port, context, first)
+
+
+async def test_client_hello_in_pieces(proxy: Proxy) -> None:
+    """Byte for byte: it is looked at once it is whole, and the handshake goes on with all of it."""
+    raw = await asked_for_tls(proxy.port)
+    near, far = socket.socketpair()
+    with closing(raw), closing(near):
+        near.setblocking(False)  # noqa: FBT003 the socket module takes it by position
+        far.setblocking(False)  # noqa: FBT003 as above
+        raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        async with asyncio.TaskGroup() as group:
+            carrying = group.create_task(carry_bytewise(near, raw, group))
+            context = proxy.ca.client_context()
+            context.set_alpn_protocols(["postgresql"])
+            async with await Wire.secure(far, context) as wire:
+                await wire.log_in(proxy.token())
+                assert await wire.value("SELECT 1") == "1"
+            await carrying
+
+
+async def carry_bytewise(near: socket.socket, raw: socket.socket, group: asyncio.TaskGroup) -> None:
+    """Carry bytes between a TLS client and the proxy, the client's first message in segments of one byte."""
+    loop = asyncio.get_running_loop()
+    for byte in await loop.sock_recv(near, 65_536):
+        await loop.sock_sendall(raw, bytes([byte]))
+    backwards = group.create_task(carry(raw, near))
+    await carry(near, raw)
+    backwards.cancel()
 
 
 # Versions and options.
