@@ -37,6 +37,13 @@ class TlsRequired(SessionError):  # noqa: N818 says what is required
     hint = "Set sslmode=verify-full in the connection string."
 
 
+class UserBarred(SessionError):  # noqa: N818 says what happened
+    """A system user who may not connect by the unix socket."""
+
+    sqlstate = "28000"
+    message = "this system user may not connect to this proxy"
+
+
 class UnsupportedProtocol(SessionError):  # noqa: N818 says what it is
     """A protocol version, or a kind of connection, that is not served."""
 

@@ -7,6 +7,7 @@ peer sent behind its SSLRequest is either a ClientHello or fails the handshake (
 import asyncio
 import socket
 import ssl
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from proxy import raw
@@ -14,7 +15,7 @@ from proxy.errors import ClientGone, InvalidStartup, ProtocolViolation, SessionE
 from proxy.leg import Leg
 from proxy.tls_transport import encrypt
 from proxy.wire import startup
-from proxy.wire.client_hello import offered_protocols
+from proxy.wire.client_hello import parse_client_hello
 
 ALPN = "postgresql"
 """The IANA's name for this protocol; direct TLS must ask for it (PostgreSQL 17, ProcessSSLStartup)."""
@@ -50,9 +51,17 @@ class Refused(Exception):  # noqa: N818 says what happened
 class Negotiation:
     """One socket's way to its startup packet."""
 
-    def __init__(self, sock: socket.socket, context: ssl.SSLContext, *, plaintext_allowed: bool, on_unix: bool) -> None:
+    def __init__(
+        self,
+        sock: socket.socket,
+        context_for: Callable[[str], ssl.SSLContext],
+        *,
+        plaintext_allowed: bool,
+        on_unix: bool,
+    ) -> None:
+        """`context_for`: the TLS to speak, by the name that the client asks for."""
         self._sock = sock
-        self._context = context
+        self._context_for = context_for
         self._plaintext_allowed = plaintext_allowed or on_unix
         self._on_unix = on_unix
         self._asked: set[type[startup.FirstPacket]] = set()
@@ -118,12 +127,12 @@ class Negotiation:
         return await _started(leg, first)
 
     async def _start_tls(self, *, direct: bool) -> Leg:
-        offered = offered_protocols(await raw.peek_record(self._sock))
-        if offered and ALPN.encode() not in offered:
+        hello = parse_client_hello(await raw.peek_record(self._sock))
+        if hello.protocols and ALPN.encode() not in hello.protocols:
             await self._send(NO_APPLICATION_PROTOCOL)
             raise ClientGone
         leg = Leg()
-        await encrypt(leg, self._sock, self._context)
+        await encrypt(leg, self._sock, self._context_for(hello.name))
         self._made = leg
         if direct and leg.transport.get_extra_info("ssl_object").selected_alpn_protocol() != ALPN:
             raise ClientGone

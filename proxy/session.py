@@ -10,14 +10,12 @@ import os
 import socket
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv6Address
 
 import structlog
 
 from proxy.clock import Deadline
 from proxy.contract.grant import Grant, Refusal
-from proxy.contract.record import AuthRefused, Cancel, Chain, EndReason, Notice, SessionStart, Tls
+from proxy.contract.record import AuthRefused, Cancel, Chain, EndReason, Notice, SessionStart
 from proxy.contract.settings import AccessProfile
 from proxy.contract.token import TokenRefusedError, verify
 from proxy.ending import Ending, Stop
@@ -30,16 +28,20 @@ from proxy.errors import (
     SessionError,
     UnsupportedProtocol,
     UpstreamFailed,
+    UserBarred,
 )
 from proxy.journal import JournalError
 from proxy.leg import Leg
 from proxy.negotiate import CancelAsked, Negotiation, Refused, Started
+from proxy.peer import Peer, read_header
 from proxy.recorder import Recorder
 from proxy.relay import Cause, Relay
 from proxy.shared import Shared, TargetLink
 from proxy.stop import KeeperError
+from proxy.tls import encryption, thumbprint
 from proxy.upstream import Connected, UpstreamError
 from proxy.wire import messages
+from proxy.wire.proxy_header import HeaderError
 from proxy.wire.startup import NEWEST_MINOR, StartupMessage
 from proxy.wire.tracker import Tracker
 
@@ -62,30 +64,25 @@ def new_session_id() -> str:
     return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Peer:
-    """Where a connection comes from. `address` is None on a unix socket."""
-
-    address: IPv4Address | IPv6Address | None
-    plaintext_allowed: bool
-    on_unix: bool = False
-
-    def __str__(self) -> str:
-        return "unix" if self.address is None else str(self.address)
-
-
 class Session:
     """One connection."""
 
     grant: Grant
 
     def __init__(
-        self, shared: Shared, sock: socket.socket, peer: Peer, *, on_authenticated: Callable[[], None]
+        self,
+        shared: Shared,
+        sock: socket.socket,
+        peer: Peer,
+        *,
+        on_identified: Callable[[Peer], None],
+        on_authenticated: Callable[[], None],
     ) -> None:
         self.id = new_session_id()
         self._shared = shared
         self._sock = sock
         self._peer = peer
+        self._on_identified = on_identified
         self._on_authenticated = on_authenticated
         self._client: Leg | None = None
         self._stop: asyncio.Future[Stop] = asyncio.get_running_loop().create_future()
@@ -101,6 +98,7 @@ class Session:
         """Live this connection, from accept to close."""
         try:
             async with asyncio.timeout(self._shared.settings.auth_timeout_s):
+                await self._identify()
                 started = await self._negotiate()
                 if started is None:
                     return
@@ -128,19 +126,34 @@ class Session:
 
     # negotiate
 
+    async def _identify(self) -> None:
+        """Learn from a trusted load balancer whom it connects for."""
+        if self._peer.header is None:
+            return
+        try:
+            self._peer = await read_header(self._sock, self._peer)
+        except HeaderError as error:
+            self._log.warning("a load balancer broke the PROXY protocol", error=str(error))
+            raise ClientGone from error
+        self._log = self._log.bind(address=str(self._peer), via=str(self._peer.via))
+        self._on_identified(self._peer)
+
     async def _negotiate(self) -> Started | None:
         """Agree on encryption and read the startup packet; None where a cancel was all that was asked."""
         negotiation = Negotiation(
             self._sock,
-            self._shared.tls,
+            self._shared.tls.context_for,
             plaintext_allowed=self._peer.plaintext_allowed,
             on_unix=self._peer.on_unix,
         )
         asked = await negotiation.run()
         if isinstance(asked, CancelAsked):
-            await self._cancel(asked)
+            if not self._peer.barred:
+                await self._cancel(asked)
             return None
         self._client = asked.leg
+        if self._peer.barred:
+            raise UserBarred(f"uid {self._peer.uid} is not in proxy.unix_socket.users")
         return asked
 
     async def _cancel(self, asked: CancelAsked) -> None:
@@ -205,7 +218,7 @@ class Session:
             target=target,
             database=self._database,
             address=self._peer.address,
-            certificate=None,
+            certificate=None if self._client is None else thumbprint(self._client),
         )
         if refusal is None:
             refusal = self._refused_here(link)
@@ -320,7 +333,6 @@ class Session:
 
     def _start_record(self, connected: Connected, backend_start: str, startup: StartupMessage) -> SessionStart:
         grant, client = self.grant, self._client
-        cipher = client.transport.get_extra_info("cipher") if client is not None else None
         application = dict(startup.parameters).get(b"application_name")
         return SessionStart(
             grant=grant.id,
@@ -335,7 +347,9 @@ class Session:
             backend_pid=connected.pid,
             backend_start=backend_start,
             address=None if self._peer.address is None else str(self._peer.address),
-            tls=Tls(version=cipher[1], cipher=cipher[0]) if cipher else None,
+            uid=self._peer.uid,
+            via=None if self._peer.via is None else str(self._peer.via),
+            tls=None if client is None else encryption(client),
             application_name=None if application is None else application.decode("utf-8", "backslashreplace"),
             proxy=self._shared.settings.name,
         )

@@ -11,7 +11,9 @@ ROOT = Path(__file__).resolve().parents[2]
 EXAMPLE = ROOT / "config.example.toml"
 README = ROOT / "README.md"
 BEGIN, END = "<!-- options: python -m tests.harness.options -->", "<!-- end of options -->"
-WITHOUT_DEFAULT = frozenset({"proxy.jwks_file", "proxy.control.ca_file", "targets.orders.ca_file"})
+WITHOUT_DEFAULT = frozenset(
+    {"proxy.jwks_file", "proxy.tls_client_ca_file", "proxy.control.ca_file", "targets.orders.ca_file"}
+)
 """Commented out with an example for a value: not to be set by everybody."""
 
 _HEADING = re.compile(r"^\[([a-z._]+)\]$")

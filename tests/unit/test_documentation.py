@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry
 
 from control import metrics as control_metrics
 from control.config import ControlSettings
-from proxy.config import Control, Journal, ProxySettings
+from proxy.config import Control, Journal, ProxyProtocol, ProxySettings, UnixSocket
 from proxy.contract.settings import AccessProfile, Keeper, Target, Targets, load
 from proxy.metrics import Metrics
 from tests.harness.options import EXAMPLE, README, ROOT, WITHOUT_DEFAULT, Option, markdown, read_example
@@ -19,6 +19,8 @@ TEXT = EXAMPLE.read_text()
 OPTIONS = read_example(TEXT)
 SECTIONS: dict[str, type[msgspec.Struct]] = {
     "proxy": ProxySettings,
+    "proxy.unix_socket": UnixSocket,
+    "proxy.proxy_protocol": ProxyProtocol,
     "proxy.journal": Journal,
     "proxy.control": Control,
     "control": ControlSettings,
@@ -26,7 +28,14 @@ SECTIONS: dict[str, type[msgspec.Struct]] = {
     "targets.orders.keeper": Keeper,
     "targets.orders.access.readonly": AccessProfile,
 }
-TABLES = {"proxy.journal", "proxy.control", "targets.orders.keeper", "targets.orders.access"}
+TABLES = {
+    "proxy.unix_socket",
+    "proxy.proxy_protocol",
+    "proxy.journal",
+    "proxy.control",
+    "targets.orders.keeper",
+    "targets.orders.access",
+}
 """Options that are tables: the heading is how the example shows them."""
 FIELDS = [
     (section, field)
