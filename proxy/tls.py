@@ -18,7 +18,7 @@ from proxy.negotiate import ALPN
 
 
 class ServerTls:
-    """The contexts of a configuration: TLS 1.2 and up, no renegotiation, no resumption, ALPN `postgresql`."""
+    """The contexts of a configuration: TLS 1.2 and up, no renegotiation, no tickets, ALPN `postgresql`."""
 
     def __init__(self, settings: ProxySettings) -> None:
         """Load every certificate. Raises SettingsError naming the file at fault."""
@@ -68,9 +68,7 @@ def _context(settings: ProxySettings, certificate: Certificate, path: str) -> ss
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION | ssl.OP_NO_TICKET
-    context.num_tickets = (
-        0  # TLS 1.3's too: OP_NO_TICKET only makes them stateful, and no client of PostgreSQL resumes.
-    )
+    context.num_tickets = 0  # TLS 1.3's: OP_NO_TICKET makes them stateful, and no client of PostgreSQL's resumes.
     context.set_alpn_protocols([ALPN])
     try:
         context.load_cert_chain(certificate.certificate_file, certificate.key_file)
