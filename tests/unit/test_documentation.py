@@ -122,3 +122,13 @@ def test_the_readme_has_every_metric_of_the_proxy() -> None:
 def test_the_readme_has_every_metric_of_control() -> None:
     """And no other."""
     assert listed("control") == exposed(control_metrics.create().registry)
+
+
+@pytest.mark.parametrize("page", ["proxy/wire/README.md"])
+def test_the_map_of_the_protocol_names_what_is_there(page: str) -> None:
+    """Every file that it sends a reader to; and no module of the folder is missing."""
+    text = (ROOT / page).read_text()
+    named = set(re.findall(r"`((?:proxy|tests)/[a-z_/.]+)`", text))
+    assert [path for path in sorted(named) if not (ROOT / path).exists()] == []
+    modules = {path.relative_to(ROOT).as_posix() for path in (ROOT / page).parent.glob("[a-z]*.py")}
+    assert modules - named == set()
