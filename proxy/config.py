@@ -135,6 +135,8 @@ class ProxySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """Its private key, PEM."""
     tls_certificates: list[Certificate] = msgspec.field(default_factory=list)
     """Further ones, for clients that ask for one of their names (SNI)."""
+    tls_renew_s: Seconds = 60.0
+    """How often it is looked whether certificate files have changed; SIGHUP reads them at once."""
     tls_client_ca_file: Text | None = None
     """The authorities whose client certificates are taken; None where none is asked for."""
     tls_client_certificate: Literal["optional", "required"] = "optional"

@@ -117,6 +117,7 @@ class Server:
             spawn("deadlines", self._shared.deadlines.run()),
             spawn("flush", self._flush()),
             spawn("control", self._control.run()),
+            spawn("certificates", self._renew_certificates()),
             spawn("reaper", reap(self._shared)),
         ]
         self._listen(proxy)
@@ -256,6 +257,20 @@ class Server:
             if links.get(name) is not link:
                 self._background.append(spawn(f"retire {name}", self._retire(link)))
         log.info("configuration reloaded", targets=sorted(links))
+
+    async def _renew_certificates(self) -> None:
+        """Take up certificates that have changed; while they do not fit (one file is there, one not yet), wait."""
+        while True:
+            await asyncio.sleep(self._shared.settings.tls_renew_s)
+            before = self._shared.tls
+            try:
+                renewed = await asyncio.to_thread(before.renewed)
+            except SettingsError as error:
+                log.warning("new certificates cannot be used; the old ones stay", faults=error.faults)
+                continue
+            if renewed is not None and self._shared.tls is before:
+                self._shared.tls = renewed
+                log.info("new certificates taken up")
 
     async def _retire(self, link: TargetLink) -> None:
         """Close a replaced target's keeper once no session needs it."""

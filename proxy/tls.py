@@ -22,6 +22,8 @@ class ServerTls:
 
     def __init__(self, settings: ProxySettings) -> None:
         """Load every certificate. Raises SettingsError naming the file at fault."""
+        self._settings = settings
+        self._stamps = _stamps(settings)  # before they are read: what changes meanwhile is read again
         first = Certificate(certificate_file=settings.tls_certificate_file, key_file=settings.tls_key_file)
         self._default = _context(settings, first, "proxy.tls_certificate_file, proxy.tls_key_file")
         self._named: dict[str, ssl.SSLContext] = {}
@@ -36,6 +38,10 @@ class ServerTls:
         asked = name.lower().rstrip(".")
         wildcard = "*." + asked.partition(".")[2]  # stands for one label (RFC 9525, 6.3)
         return self._named.get(asked) or self._named.get(wildcard) or self._default
+
+    def renewed(self) -> "ServerTls | None":
+        """The same anew, where a file has changed since it was read. Raises SettingsError, as a new one does."""
+        return None if _stamps(self._settings) == self._stamps else ServerTls(self._settings)
 
 
 def served_names(path: str, certificate: Path) -> list[str]:
@@ -62,6 +68,19 @@ def thumbprint(leg: Leg) -> str | None:
     if shown is None:
         return None
     return base64.urlsafe_b64encode(hashlib.sha256(shown).digest()).rstrip(b"=").decode()
+
+
+def _stamps(settings: ProxySettings) -> list[tuple[int, int, int] | None]:
+    """What tells a file from what it was before, for each file that is read; None where it cannot be looked at."""
+    more = [file for one in settings.tls_certificates for file in (one.certificate_file, one.key_file)]
+    stamps: list[tuple[int, int, int] | None] = []
+    for file in (settings.tls_certificate_file, settings.tls_key_file, settings.tls_client_ca_file, *more):
+        try:
+            found = None if file is None else Path(file).stat()
+        except OSError:
+            found = None
+        stamps.append(None if found is None else (found.st_ino, found.st_mtime_ns, found.st_size))
+    return stamps
 
 
 def _context(settings: ProxySettings, certificate: Certificate, path: str) -> ssl.SSLContext:

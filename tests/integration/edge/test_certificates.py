@@ -147,3 +147,23 @@ async def hang_up(proxy: Proxy, says: str) -> None:
     said = proxy.log().count(says)
     proxy.signal(signal.SIGHUP)
     await eventually(lambda: proxy.log().count(says) > said, what=says)
+
+
+async def test_renewed(postgres: Cluster, ca: Authority, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Without a signal too, once certificate and key fit each other; sessions that run do not notice."""
+    options = {"tls_renew_s": 0.05}
+    with serving(Proxy(cluster=postgres, ca=ca, folder=tmp_path_factory.mktemp("renewed"), options=options)) as proxy:
+        async with await Wire.secure(await asked_for_tls(proxy.port), ca.client_context(), "db.example") as wire:
+            await wire.log_in(proxy.token())
+            old = (proxy.folder / "one.key").read_bytes()
+            ca.server("renewed.example", stem="one", folder=proxy.folder)
+            new = (proxy.folder / "one.key").read_bytes()
+            await eventually(lambda: "new certificates taken up" in proxy.log())
+            assert await shown_to(proxy, "renewed.example") == {"renewed.example"}
+            (proxy.folder / "one.key").write_bytes(old)
+            await eventually(lambda: "new certificates cannot be used; the old ones stay" in proxy.log())
+            assert await shown_to(proxy, "renewed.example") == {"renewed.example"}
+            taken = proxy.log().count("new certificates taken up")
+            (proxy.folder / "one.key").write_bytes(new)
+            await eventually(lambda: proxy.log().count("new certificates taken up") > taken)
+            assert await wire.value("SELECT 1") == "1"
