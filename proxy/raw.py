@@ -16,7 +16,8 @@ RECORD_BYTES = 16_384
 
 async def peek(sock: socket.socket) -> int:
     """The first byte, left where it is. Raises ClientGone where there is none."""
-    first = await _peek_at(sock, 1)
+    await _readable(sock)
+    first = sock.recv(1, socket.MSG_PEEK)
     if not first:
         raise ClientGone
     return first[0]
@@ -24,14 +25,20 @@ async def peek(sock: socket.socket) -> int:
 
 async def peek_record(sock: socket.socket) -> bytes:
     """A TLS record of the handshake, left where it is; less, where the stream ends in it or it is none."""
+    least = 1
     try:
-        header = await _peek_at(sock, RECORD_HEADER_BYTES)
-        length = int.from_bytes(header[3:])
-        if len(header) < RECORD_HEADER_BYTES or header[0] != HANDSHAKE or length > RECORD_BYTES:
-            return header
-        return await _peek_at(sock, RECORD_HEADER_BYTES + length)
+        while True:
+            await _readable(sock)
+            found = sock.recv(RECORD_HEADER_BYTES + RECORD_BYTES, socket.MSG_PEEK)
+            wanted = _wanted(found)
+            if len(found) >= wanted or len(found) < least:  # the latter where the stream has ended
+                return found[:wanted]
+            least = wanted
+            # The kernel says "readable" from so many bytes on (socket(7)): a peer that dribbles keeps nobody busy.
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, least)
     finally:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1)
+        if least > 1:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1)
 
 
 async def receive(sock: socket.socket, count: int) -> bytes:
@@ -46,11 +53,16 @@ async def receive(sock: socket.socket, count: int) -> bytes:
     return received
 
 
-async def _peek_at(sock: socket.socket, count: int) -> bytes:
-    """The next `count` bytes, left where they are; less, where the stream ends."""
-    if count > 1:
-        # The kernel says "readable" from so many bytes on (socket(7)): a peer that dribbles keeps nobody busy.
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, count)
+def _wanted(found: bytes) -> int:
+    """How many bytes the record has that begins like this, as far as can be seen; its header's, where it is none."""
+    length = int.from_bytes(found[3:RECORD_HEADER_BYTES])
+    if len(found) < RECORD_HEADER_BYTES or found[0] != HANDSHAKE or length > RECORD_BYTES:
+        return RECORD_HEADER_BYTES
+    return RECORD_HEADER_BYTES + length
+
+
+async def _readable(sock: socket.socket) -> None:
+    """Wait until there is something to read, or the end."""
     loop = asyncio.get_running_loop()
     ready: asyncio.Future[None] = loop.create_future()
     loop.add_reader(sock, _set, ready)
@@ -58,7 +70,6 @@ async def _peek_at(sock: socket.socket, count: int) -> bytes:
         await ready
     finally:
         loop.remove_reader(sock)
-    return sock.recv(count, socket.MSG_PEEK)
 
 
 def _set(future: asyncio.Future[None]) -> None:

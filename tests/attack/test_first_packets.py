@@ -92,6 +92,19 @@ async def test_garbage(proxy: Proxy, data: bytes) -> None:
     assert await encrypted_answer(proxy, data) == []
 
 
+async def test_a_bare_connect(proxy: Proxy) -> None:
+    """Who connects and leaves without a byte, as a load balancer's check does, is nothing to write about."""
+    nobodys = "127.0.0.77"
+    with closing(socket.socket()) as raw:
+        raw.setblocking(False)  # noqa: FBT003 the socket module takes it by position
+        raw.bind((nobodys, 0))
+        await asyncio.get_running_loop().sock_connect(raw, ("127.0.0.1", proxy.port))
+        raw.shutdown(socket.SHUT_WR)
+        assert await asyncio.get_running_loop().sock_recv(raw, 1) == b""
+    await quiet(proxy)
+    assert nobodys not in proxy.log()
+
+
 async def test_garbage_behind_tls(proxy: Proxy) -> None:
     """What starts as TLS and is none gets at most a TLS alert."""
     said = await answer(proxy, b"\x16\x03\x01\x00\x05hello" + bytes(100))

@@ -2,13 +2,14 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import pytest
 
 from tests.harness.binaries import postgresql_bin
 from tests.harness.processes import run
 from tests.harness.proxy import Proxy
+from tests.harness.waiting import eventually
 from tests.harness.wire import SSL_REQUEST
 
 
@@ -19,9 +20,20 @@ class Stripper:
         self._upstream = upstream
         self.port = 0
         self.heard = b""
+        self.open = 0
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One connection."""
+        self.open += 1
+        try:
+            await self._serve(reader, writer)
+        finally:
+            writer.close()
+            with suppress(ConnectionError):
+                await writer.wait_closed()
+            self.open -= 1
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         first = await reader.readexactly(8)
         if first == SSL_REQUEST:
             writer.write(b"N")
@@ -41,6 +53,8 @@ class Stripper:
             pass
         finally:
             writer.close()
+            with suppress(ConnectionError):
+                await writer.wait_closed()
 
 
 @asynccontextmanager
@@ -50,6 +64,7 @@ async def stripper(proxy: Proxy) -> AsyncIterator[Stripper]:
     async with await asyncio.start_server(made.serve, "127.0.0.1", 0) as server:
         made.port = server.sockets[0].getsockname()[1]
         yield made
+        await eventually(lambda: not made.open)
 
 
 @pytest.mark.parametrize(

@@ -57,13 +57,22 @@ async def test_peek_record(pair: tuple[socket.socket, socket.socket]) -> None:
     """Waits for the whole record without being woken for less, leaves it there, and wakes for single bytes again."""
     near, far = pair
     peeking = spawn("peek", raw.peek_record(far))
-    near.sendall(RECORD[:-1])
-    await never(peeking.done, during=0.05)
+    for part in (RECORD[:3], RECORD[3:-1]):
+        near.sendall(part)
+        await never(peeking.done, during=0.03)
     near.sendall(RECORD[-1:] + b"next")
     assert await peeking == RECORD
     assert await raw.receive(far, len(RECORD) + 4) == RECORD + b"next"
     near.sendall(b"x")
     assert await raw.peek(far) == ord("x")
+
+
+async def test_peek_record_that_is_there(pair: tuple[socket.socket, socket.socket]) -> None:
+    """The usual case: all of it has come, more behind it or not."""
+    near, far = pair
+    near.sendall(RECORD * 2)
+    assert await raw.peek_record(far) == RECORD
+    assert far.getsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT) == 1
 
 
 @pytest.mark.parametrize(
