@@ -77,7 +77,8 @@ def bind_unix(path: str, *, mode: int, gid: int) -> tuple[socket.socket, SocketF
         made = os.lstat(path)
         file = SocketFile(path=path, device=made.st_dev, inode=made.st_ino)
         try:
-            os.chown(path, -1, gid)
+            if gid >= 0:
+                os.chown(path, -1, gid)
             os.chmod(path, mode)  # noqa: PTH101 as above
             listening.listen(BACKLOG)
         except OSError:

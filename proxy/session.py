@@ -8,6 +8,7 @@ import asyncio
 import functools
 import os
 import socket
+import ssl
 import time
 from collections.abc import Callable
 
@@ -51,6 +52,8 @@ PASSWORD_BYTES = 65_535
 SECRET_BYTES = {0: 4, 2: 32}
 """A cancel key's secret by minor protocol version: 3.0 has room for 4 bytes, 3.2 takes up to 256."""
 READY_FOR_QUERY = b"Z\0\0\0\5I"
+NO_CERTIFICATE = ("CERTIFICATE_VERIFY_FAILED", "PEER_DID_NOT_RETURN_A_CERTIFICATE")
+"""OpenSSL's names for a client's certificate that is not to be trusted, and for one that is missing."""
 OFF = {b"", b"0", b"off", b"false", b"no"}
 
 log = structlog.get_logger(__name__)
@@ -113,6 +116,9 @@ class Session:
             await self._refuse(error)
         except TimeoutError:
             await self._refuse(AuthenticationTimeout())
+        except ssl.SSLError as error:
+            if error.reason in NO_CERTIFICATE:  # Other handshakes that fail are scanners', and nothing to write about.
+                self._log.warning("no TLS: the client's certificate does not do", error=str(error))
         except (ClientGone, OSError):
             pass
         finally:

@@ -138,6 +138,12 @@ async def test_a_certificate_that_does_not_count(
     for bad in (asking.ca.client("dba1", folder=tmp_path), expired):
         with pytest.raises((OSError, EOFError)):
             await log_in(asking, asking.token(), bad, version)
+
+    def told() -> bool:
+        said = [one for one in asking.log().splitlines() if "the client's certificate does not do" in one]
+        return all(any(why in one for one in said) for why in ("self-signed", "has expired"))
+
+    await eventually(told)
     await log_in(asking, asking.token(), None, version)
 
 
@@ -146,6 +152,7 @@ async def test_required(demanding: Proxy, mine: CertificateFiles, watcher: Watch
     """Without one there is no TLS, and in clear there is nothing; a CancelRequest in clear is taken all the same."""
     with pytest.raises((OSError, EOFError)):
         await log_in(demanding, demanding.token(), None, version)
+    await eventually(lambda: "PEER_DID_NOT_RETURN_A_CERTIFICATE" in demanding.log())
     await log_in(demanding, demanding.token(), mine, version)
     async with await Wire.tls(demanding.port, demanding.ca.client_context(mine)) as wire:
         await wire.log_in(demanding.token())
