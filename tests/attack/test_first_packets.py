@@ -325,8 +325,11 @@ def negotiated(minor: int, *options: str) -> bytes:
         (0x30003, (), negotiated(2)),
         (0x3270F, ("_pq_.test_protocol_negotiation",), negotiated(2, "_pq_.test_protocol_negotiation")),
         (PROTOCOL_3_0, ("_pq_.x", "_pq_.y"), negotiated(0, "_pq_.x", "_pq_.y")),
+        (PROTOCOL_3_2, ("_pq_.x", "_pq_."), negotiated(2, "_pq_.x", "_pq_.")),
+        (0x30001, ("_pq_.x", "_pq_.x"), negotiated(0, "_pq_.x", "_pq_.x")),
+        (0x3FFFF, (), negotiated(2)),
     ],
-    ids=["3.0", "3.2", "3.1", "3.3", "3.9999", "3.0 with options"],
+    ids=["3.0", "3.2", "3.1", "3.3", "3.9999", "3.0 with options", "3.2 with options", "3.1, one twice", "3.65535"],
 )
 async def test_versions(proxy: Proxy, version: int, options: tuple[str, ...], expected: bytes | None) -> None:
     """NegotiateProtocolVersion comes once, before authentication, with every option that is not known."""
