@@ -147,6 +147,11 @@ class Server:
                 log.warning("the keeper lacks a right", target=link.name, warning=warning)
 
     def _listen(self, proxy: config.ProxySettings) -> None:
+        # Before anybody can see that we are there: a SIGHUP that is not handled ends the process.
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._signal)
+        loop.add_signal_handler(signal.SIGHUP, lambda: spawn("reload", self._reload()))
         listener.raise_descriptor_limit()
         for text in proxy.listen:
             self._bind(*config.parse_listen(text), proxy.unix_socket)
@@ -157,10 +162,6 @@ class Server:
         if proxy.ops_listen:
             self._ops = OpsServer(*config.parse_listen(proxy.ops_listen), self._metrics, self._health)
             self._ops.start()
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._signal)
-        loop.add_signal_handler(signal.SIGHUP, lambda: spawn("reload", self._reload()))
         sockets = [file.path for file in self._socket_files]
         log.info("listening", ports=self.ports, sockets=sockets, ops_port=self._ops.port if self._ops else None)
 
