@@ -15,11 +15,13 @@ from pathlib import Path
 from cryptography import x509
 
 from proxy import membership
-from proxy.config import Configuration, ProxySettings, read_secret
+from proxy.config import Configuration, ProxySettings, parse_listen, read_secret
 from proxy.contract.settings import AccessProfile, Host, Secret, SettingsError, Target
 from proxy.contract.token import KeySet, KeySetError
 from proxy.dial import UpstreamError, dial
+from proxy.peer import gid, uids
 from proxy.replication import PLACEHOLDER
+from proxy.tls import served_names
 from proxy.upstream import Dialler
 from proxy.upstream_tls import Contexts, key_fault, logins, no_passphrase
 from proxy.wire import messages
@@ -31,7 +33,9 @@ _SUPERUSER = b"is_superuser\0on\0"
 def on_disk(configuration: Configuration, environment: Mapping[str, str] = os.environ) -> list[str]:
     """The faults that this machine alone can show, each with its key's path and what to do. Reads every secret."""
     proxy = configuration.proxy
-    faults = [*_certificate_faults(proxy), *_folder_faults(Path(proxy.state_dir))]
+    faults = [*_certificate_faults(proxy), *_socket_faults(proxy), *_folder_faults(Path(proxy.state_dir))]
+    if proxy.tls_client_ca_file is not None:
+        faults += _authority_faults("proxy.tls_client_ca_file", proxy.tls_client_ca_file)
     if proxy.jwks_file is not None:
         faults += _jwks_faults(proxy.jwks_file)
     if proxy.control is not None and proxy.control.ca_file is not None:
@@ -54,11 +58,12 @@ async def everything(configuration: Configuration, environment: Mapping[str, str
         return faults
     targets = configuration.targets.items()
     found = await asyncio.gather(*(_target_faults(name, target, environment) for name, target in targets))
-    expired = _expiry_faults("proxy.tls_certificate_file", Path(configuration.proxy.tls_certificate_file))
+    certificates = [(path, certificate) for path, certificate, _, _ in _certificates(configuration.proxy)]
     for name, target in targets:
         for path, login in logins(name, target):
             if login.certificate_file is not None:
-                expired += _expiry_faults(f"{path}.certificate_file", Path(login.certificate_file))
+                certificates.append((f"{path}.certificate_file", Path(login.certificate_file)))
+    expired = [fault for path, certificate in certificates for fault in _expiry_faults(path, certificate)]
     return [*expired, *(fault for faults in found for fault in faults)]
 
 
@@ -79,17 +84,35 @@ def _has_joined(proxy: ProxySettings) -> bool:
     return (Path(proxy.state_dir) / membership.FILE).exists()
 
 
+def _certificates(proxy: ProxySettings) -> Iterator[tuple[str, Path, str, Path]]:
+    """Every certificate that clients may see, and its key, each with its option's path."""
+    yield (
+        "proxy.tls_certificate_file",
+        Path(proxy.tls_certificate_file),
+        "proxy.tls_key_file",
+        Path(proxy.tls_key_file),
+    )
+    for index, more in enumerate(proxy.tls_certificates):
+        path = f"proxy.tls_certificates[{index}]"
+        yield f"{path}.certificate_file", Path(more.certificate_file), f"{path}.key_file", Path(more.key_file)
+
+
 def _certificate_faults(proxy: ProxySettings) -> list[str]:
-    """What stops the proxy from serving TLS with its certificate and key."""
-    certificate, key = Path(proxy.tls_certificate_file), Path(proxy.tls_key_file)
-    named = {"proxy.tls_certificate_file": certificate, "proxy.tls_key_file": key}
-    if faults := [fault for path, file in named.items() for fault in _unreadable(path, file)]:
-        return faults
-    try:
-        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key, password=no_passphrase)
-    except (OSError, ValueError) as error:
-        return [f"proxy.tls_key_file: {key} and {certificate} are no pair of PEM key and certificate: {error}"]
-    return []
+    """What stops the proxy from serving TLS with its certificates and keys."""
+    faults: list[str] = []
+    for path, certificate, key_path, key in _certificates(proxy):
+        if unreadable := [*_unreadable(path, certificate), *_unreadable(key_path, key)]:
+            faults += unreadable
+            continue
+        try:
+            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key, password=no_passphrase)
+            if path != "proxy.tls_certificate_file" and not served_names(path, certificate):
+                faults.append(f"{path}: {certificate} is for no DNS name, so nobody would ever get it")
+        except (OSError, ValueError) as error:
+            faults.append(f"{key_path}: {key} and {certificate} are no pair of PEM key and certificate: {error}")
+        except SettingsError as error:
+            faults += error.faults
+    return faults
 
 
 def _target_file_faults(name: str, target: Target) -> list[str]:
@@ -123,6 +146,28 @@ def _expiry_faults(path: str, certificate: Path) -> list[str]:
     if end <= datetime.now(UTC):
         return [f"{path}: {certificate} has expired at {end:%Y-%m-%d %H:%M} UTC; renew it"]
     return []
+
+
+def _socket_faults(proxy: ProxySettings) -> list[str]:
+    """What stops the proxy from making its unix sockets, as far as can be seen without making them."""
+    faults: list[str] = []
+    for index, text in enumerate(proxy.listen):
+        folder = parse_listen(text)[0]
+        if not folder.startswith("/"):
+            continue
+        if not Path(folder).is_dir():
+            faults.append(f"proxy.listen[{index}]: {folder} is not a folder; make it, owned by the proxy")
+        elif not os.access(folder, os.W_OK | os.X_OK):
+            faults.append(f"proxy.listen[{index}]: no socket can be made in {folder}; give it to the proxy's user")
+    for path, resolve in (
+        ("users", lambda: uids(proxy.unix_socket.users)),
+        ("group", lambda: gid(proxy.unix_socket)),
+    ):
+        try:
+            resolve()
+        except LookupError as error:
+            faults.append(f"proxy.unix_socket.{path}: {error}")
+    return faults
 
 
 def _unreadable(path: str, file: Path) -> list[str]:

@@ -11,6 +11,7 @@ import subprocess
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import IO, Annotated, Any, Literal
 from urllib.parse import urlsplit
@@ -19,6 +20,7 @@ import msgspec
 import structlog
 
 from proxy.contract import settings
+from proxy.contract.grant import parse_network
 from proxy.contract.settings import Name, Seconds, Secret, SettingsError, Text
 
 log = structlog.get_logger(__name__)
@@ -26,6 +28,8 @@ log = structlog.get_logger(__name__)
 MIB = 1024 * 1024
 SECRET_BYTES = 65_536
 SECRET_COMMAND_S = 10.0
+UNIX_PATH_BYTES = 107
+"""What an address of a unix socket has room for (unix(7)), without the NUL at its end."""
 PATHS = ("./config.toml", "/etc/curfew/config.toml")
 """Where a configuration is looked for when neither `--config` nor $CURFEW_CONFIG names one."""
 
@@ -48,6 +52,48 @@ class Journal(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     def __post_init__(self) -> None:
         if self.limit_bytes < 4 * self.segment_bytes:
             raise ValueError("`limit_bytes` must be at least four times `segment_bytes`")
+
+
+class UnixSocket(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[proxy.unix_socket]`: for the folders in `listen`. The token is asked for there too."""
+
+    mode: Annotated[str, msgspec.Meta(pattern=r"^0?[0-7]{3}\Z")] = "0660"
+    """Who may connect, as the file system judges it: write permission counts (unix(7))."""
+    group: str = ""
+    """The group that the socket belongs to; empty for the process's own."""
+    users: list[Text] = msgspec.field(default_factory=list)
+    """The system users that may connect, by name or number (SO_PEERCRED); empty for all that `mode` lets."""
+
+
+class ProxyProtocol(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[proxy.proxy_protocol]`: load balancers that say whom they connect for (PROXY protocol, version 2)."""
+
+    trusted: list[Text] = msgspec.field(default_factory=list)
+    """The networks they are in (CIDR). From anywhere else a header is garbage."""
+    required: bool = True
+    """Whether they must send a header, or may also connect without one."""
+
+    def __post_init__(self) -> None:
+        self.networks()
+
+    def networks(self) -> list[IPv4Network | IPv6Network]:
+        """`trusted`, as networks."""
+        networks = []
+        for text in self.trusted:
+            try:
+                networks.append(parse_network(text))
+            except ValueError as error:
+                raise ValueError(f"`trusted`: {error}; write a network as in 10.0.0.0/8 or 10.1.2.3/32") from error
+        return networks
+
+
+class Certificate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One of `[proxy] tls_certificates`: for the names that stand in it."""
+
+    certificate_file: Text
+    """A certificate chain, PEM."""
+    key_file: Text
+    """Its private key, PEM."""
 
 
 class Control(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -78,7 +124,7 @@ class ProxySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     listen: Annotated[list[Text], msgspec.Meta(min_length=1)] = msgspec.field(
         default_factory=lambda: ["127.0.0.1:6432"]
     )
-    """Where people connect: HOST:PORT, an IPv6 address in brackets."""
+    """Where people connect: HOST:PORT, an IPv6 address in brackets, or FOLDER:PORT for a unix socket."""
     ops_listen: str = "127.0.0.1:9187"
     """Where /metrics, /livez and /readyz are served, in plain text; empty for nowhere."""
     state_dir: Text = "/var/lib/curfew/proxy"
@@ -87,6 +133,14 @@ class ProxySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """The certificate chain that people see, PEM."""
     tls_key_file: Text
     """Its private key, PEM."""
+    tls_certificates: list[Certificate] = msgspec.field(default_factory=list)
+    """Further ones, for clients that ask for one of their names (SNI)."""
+    tls_renew_s: Seconds = 60.0
+    """How often it is looked whether certificate files have changed; SIGHUP reads them at once."""
+    tls_client_ca_file: Text | None = None
+    """The authorities whose client certificates are taken; None where none is asked for."""
+    tls_client_certificate: Literal["optional", "required"] = "optional"
+    """Whether a client on TLS may do without, where there is `tls_client_ca_file`."""
     plaintext: Literal["never", "loopback"] = "never"
     """Whether a connection from loopback may do without TLS."""
     issuer: str = ""
@@ -115,12 +169,20 @@ class ProxySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """How long a stop tries to prove that a backend is gone before it says that it could not."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["json", "console"] = "json"
+    unix_socket: UnixSocket = UnixSocket()
+    proxy_protocol: ProxyProtocol = ProxyProtocol()
     journal: Journal = Journal()
     control: Control | None = None
 
     def __post_init__(self) -> None:
         for text in (*self.listen, *([self.ops_listen] if self.ops_listen else [])):
             parse_listen(text)
+        if self.ops_listen.startswith("/"):
+            raise ValueError("`ops_listen` must be HOST:PORT")
+        if self.tls_client_certificate == "required" and (not self.tls_client_ca_file or self.plaintext != "never"):
+            raise ValueError(
+                '`tls_client_certificate` = "required" needs `tls_client_ca_file`, and `plaintext` = "never"'
+            )
         if (self.jwks_file is None) == (self.control is None):
             raise ValueError("say where grants come from: either the section [proxy.control] or `jwks_file`")
         if self.jwks_file is not None and not (self.issuer and self.audience):
@@ -156,15 +218,24 @@ def load(path: Path, environment: Mapping[str, str] = os.environ) -> Configurati
 
 
 def parse_listen(text: str) -> tuple[str, int]:
-    """HOST and PORT of `HOST:PORT` or `[IPv6]:PORT`. Raises ValueError."""
+    """HOST and PORT of `HOST:PORT` or `[IPv6]:PORT`, or a unix socket's FOLDER and PORT. Raises ValueError."""
     host, colon, port = text.rpartition(":")
     bracketed = host.startswith("[") and host.endswith("]")
     host = host[1:-1] if bracketed else host
     if not colon or not host or not (port.isascii() and port.isdecimal()) or not 0 <= int(port) <= 65535:  # noqa: PLR2004 TCP's ports
         raise ValueError(f"{text!r} is not HOST:PORT")
+    if host.startswith("/"):
+        if int(port) == 0 or len(os.fsencode(unix_path(host, int(port)))) > UNIX_PATH_BYTES:
+            raise ValueError(f"{text!r}: a unix socket needs a port, and a path of at most {UNIX_PATH_BYTES} bytes")
+        return host, int(port)
     if ":" in host and not bracketed:
         raise ValueError(f"{text!r}: write an IPv6 address in brackets, as in [::1]:6432")
     return host, int(port)
+
+
+def unix_path(folder: str, port: int) -> str:
+    """Where libpq looks for the socket when it is told this folder and port."""
+    return f"{folder.rstrip('/')}/.s.PGSQL.{port}"
 
 
 # --- secrets
@@ -283,6 +354,10 @@ def _key(key: str) -> str:
     return key if key.replace("_", "").replace("-", "").isalnum() and key.isascii() else _value(key)
 
 
-def _value(value: Any) -> str:  # noqa: ANN401 whatever TOML can hold but tables
+def _value(value: Any) -> str:  # noqa: ANN401 whatever TOML can hold
     """TOML's spelling of a value. JSON's strings are TOML's but for DEL, which TOML wants escaped."""
+    if isinstance(value, list):
+        return f"[{','.join(map(_value, value))}]"
+    if isinstance(value, dict):
+        return f"{{ {', '.join(f'{_key(key)} = {_value(inner)}' for key, inner in value.items())} }}"
     return msgspec.json.encode(value).decode().replace("\x7f", "\\u007f")

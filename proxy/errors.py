@@ -6,6 +6,7 @@ session's last record gets. SQLSTATEs are those of PostgreSQL's appendix A, with
 
 from proxy.contract.grant import Refusal
 from proxy.contract.record import EndReason
+from proxy.wire import messages
 
 
 class SessionError(Exception):
@@ -19,6 +20,10 @@ class SessionError(Exception):
     def __init__(self, log_text: str = "", *, detail: str | None = None) -> None:
         super().__init__(log_text or self.message)
         self.detail = detail
+
+    def as_message(self) -> bytes:
+        """The ErrorResponse that refuses the client."""
+        return messages.error_response("FATAL", self.sqlstate, self.message, self.detail, self.hint)
 
 
 class ProtocolViolation(SessionError):  # noqa: N818 PostgreSQL's own name for 08P01
@@ -35,6 +40,13 @@ class TlsRequired(SessionError):  # noqa: N818 says what is required
     sqlstate = "28000"
     message = "connections to this proxy must use TLS"
     hint = "Set sslmode=verify-full in the connection string."
+
+
+class UserBarred(SessionError):  # noqa: N818 says what happened
+    """A system user who may not connect by the unix socket."""
+
+    sqlstate = "28000"
+    message = "this system user may not connect to this proxy"
 
 
 class UnsupportedProtocol(SessionError):  # noqa: N818 says what it is
@@ -109,7 +121,11 @@ class StartRefused(SessionError):  # noqa: N818 says what happened
     def __init__(self, log_text: str, answer: bytes) -> None:
         super().__init__(log_text)
         self.answer = answer
-        """The body of PostgreSQL's ErrorResponse: the client gets it as it came."""
+        """The body of PostgreSQL's ErrorResponse."""
+
+    def as_message(self) -> bytes:
+        """As it came, behind the AuthenticationOk that PostgreSQL has before it (row 25 of PROTOCOL.md)."""
+        return messages.AUTHENTICATION_OK + messages.error_as_it_came(self.answer)
 
 
 class JournalFailed(SessionError):  # noqa: N818 says what happened

@@ -1,11 +1,16 @@
 """Listening: bind, accept, and survive what goes wrong with it. What an accepted socket becomes is the server's."""
 
 import asyncio
+import contextlib
 import errno
+import fcntl
+import os
 import resource
 import select
 import socket
-from collections.abc import Callable
+import stat
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import structlog
 
@@ -40,9 +45,80 @@ def bind(host: str, port: int) -> list[socket.socket]:
     return bound
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SocketFile:
+    """A unix socket's place in the file system."""
+
+    path: str
+    device: int
+    inode: int
+
+    def remove(self) -> None:
+        """Remove it, if it is still the one that was made: somebody else's is left alone."""
+        with contextlib.suppress(OSError):
+            found = os.lstat(self.path)
+            if (found.st_dev, found.st_ino) == (self.device, self.inode):
+                os.unlink(self.path)  # noqa: PTH108 a path that was never a Path
+
+
+def bind_unix(path: str, *, mode: int, gid: int) -> tuple[socket.socket, SocketFile]:
+    """A listening unix socket, and its file. What a dead process left there goes. Raises OSError."""
+    listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        listening.setblocking(False)  # noqa: FBT003 the socket module takes it by position
+        with _locked(os.path.dirname(path)):  # noqa: PTH120 as above
+            _clear(path)
+            # Nobody gets in before the mode and the group are what they should be.
+            mask = os.umask(0o777)
+            try:
+                listening.bind(path)
+            finally:
+                os.umask(mask)
+        made = os.lstat(path)
+        file = SocketFile(path=path, device=made.st_dev, inode=made.st_ino)
+        try:
+            if gid >= 0:
+                os.chown(path, -1, gid)
+            os.chmod(path, mode)  # noqa: PTH101 as above
+            listening.listen(BACKLOG)
+        except OSError:
+            file.remove()
+            raise
+    except OSError:
+        listening.close()
+        raise
+    return listening, file
+
+
+@contextlib.contextmanager
+def _locked(folder: str) -> Iterator[None]:
+    """One process at a time looks whether a socket here is alive and makes its own: two would remove each other's."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _clear(path: str) -> None:
+    """Remove a socket that nobody listens on any more. Raises OSError for one that is in use, and for what is none."""
+    try:
+        found = os.lstat(path)
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(found.st_mode):
+        raise FileExistsError(errno.EEXIST, "there is a file, and it is no socket", path)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.setblocking(False)  # noqa: FBT003 the socket module takes it by position
+        if probe.connect_ex(path) != errno.ECONNREFUSED:
+            raise OSError(errno.EADDRINUSE, "another process listens there", path)
+    os.unlink(path)  # noqa: PTH108 as above
+
+
 async def accept(
     listening: socket.socket,
-    welcome: Callable[[socket.socket, tuple[str, int]], None],
+    welcome: Callable[[socket.socket, str], None],
     make_room: Callable[[], bool],
 ) -> None:
     """Hand every accepted socket to `welcome`, until cancelled. Out of descriptors, `make_room` and go on."""
@@ -58,7 +134,7 @@ async def accept(
             await asyncio.sleep(PAUSE_S)
             continue
         tune(accepted)
-        welcome(accepted, address[:2])
+        welcome(accepted, address[0] if listening.family != socket.AF_UNIX else "")
         # Its task must begin before the next one may push it out: one that is cancelled before that closes no socket.
         # And an accept that need not wait lets nobody else run.
         await asyncio.sleep(0)
@@ -89,6 +165,8 @@ def tune(accepted: socket.socket) -> None:
     No TCP_USER_TIMEOUT: Linux applies it to a peer that lives and only does not read (a person in a pager), too.
     """
     accepted.setblocking(False)  # noqa: FBT003 the socket module takes it by position
+    if accepted.family == socket.AF_UNIX:
+        return
     for level, option, value in (
         (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
         (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),

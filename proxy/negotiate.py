@@ -7,8 +7,10 @@ peer sent behind its SSLRequest is either a ClientHello or fails the handshake (
 import asyncio
 import socket
 import ssl
+from collections.abc import Callable
 from dataclasses import dataclass
 
+from proxy import raw
 from proxy.errors import (
     ClientGone,
     InvalidReplication,
@@ -21,9 +23,12 @@ from proxy.errors import (
 from proxy.leg import Leg, adopt
 from proxy.tls_transport import encrypt
 from proxy.wire import startup
+from proxy.wire.client_hello import parse_client_hello
 
 ALPN = "postgresql"
 """The IANA's name for this protocol; direct TLS must ask for it (PostgreSQL 17, ProcessSSLStartup)."""
+NO_APPLICATION_PROTOCOL = b"\x15\x03\x03\0\2\2\x78"
+"""The fatal alert for a client that wants another protocol than ours (RFC 7301, 3.2), as PostgreSQL 17 sends it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,12 +59,21 @@ class Refused(Exception):  # noqa: N818 says what happened
 class Negotiation:
     """One socket's way to its startup packet."""
 
-    def __init__(self, sock: socket.socket, context: ssl.SSLContext, *, plaintext_allowed: bool, on_unix: bool) -> None:
+    def __init__(
+        self,
+        sock: socket.socket,
+        context_for: Callable[[str], ssl.SSLContext],
+        *,
+        plaintext_allowed: bool,
+        on_unix: bool,
+    ) -> None:
+        """`context_for`: the TLS to speak, by the name that the client asks for."""
         self._sock = sock
-        self._context = context
+        self._context_for = context_for
         self._plaintext_allowed = plaintext_allowed or on_unix
         self._on_unix = on_unix
-        self._gss_asked = False
+        self._asked: set[type[startup.FirstPacket]] = set()
+        """The requests for encryption that were answered: each may come once."""
         self._made: Leg | None = None
 
     async def run(self) -> Started | CancelAsked:
@@ -74,20 +88,18 @@ class Negotiation:
             raise
 
     async def _run(self) -> Started | CancelAsked:
-        if await self._peek() == startup.TLS_FIRST_BYTE and not self._on_unix:
+        if await raw.peek(self._sock) == startup.TLS_FIRST_BYTE and not self._on_unix:
             return await self._within_tls(await self._start_tls(direct=True))
         while True:
-            first = await self._classify(await self._receive(startup.FIRST_BYTES))
-            if isinstance(first, startup.SslRequest):
-                if not self._on_unix:
-                    await self._send(b"S")
-                    return await self._within_tls(await self._start_tls(direct=False))
-                await self._send(b"N")
-            elif isinstance(first, startup.GssRequest) and not self._gss_asked:
-                self._gss_asked = True
+            first = await self._classify(await raw.receive(self._sock, startup.FIRST_BYTES))
+            if isinstance(first, startup.SslRequest) and not self._on_unix:
+                await self._send(b"S")
+                return await self._within_tls(await self._start_tls(direct=False))
+            if isinstance(first, startup.SslRequest | startup.GssRequest) and type(first) not in self._asked:
+                self._asked.add(type(first))
                 await self._send(b"N")
             elif isinstance(first, startup.CancelRequest):
-                return _cancel(await self._receive(first.length - startup.FIRST_BYTES))
+                return _cancel(await raw.receive(self._sock, first.length - startup.FIRST_BYTES))
             elif isinstance(first, startup.Startup):
                 return await self._in_clear(first)
             else:
@@ -123,8 +135,12 @@ class Negotiation:
         return await _started(leg, first)
 
     async def _start_tls(self, *, direct: bool) -> Leg:
+        hello = parse_client_hello(await raw.peek_record(self._sock))
+        if hello.protocols and ALPN.encode() not in hello.protocols:
+            await self._send(NO_APPLICATION_PROTOCOL)
+            raise ClientGone
         leg = Leg()
-        await encrypt(leg, self._sock, self._context)
+        await encrypt(leg, self._sock, self._context_for(hello.name))
         self._made = leg
         if direct and leg.transport.get_extra_info("ssl_object").selected_alpn_protocol() != ALPN:
             raise ClientGone
@@ -136,39 +152,8 @@ class Negotiation:
         self._made = leg
         return leg
 
-    # The raw socket.
-
-    async def _peek(self) -> int:
-        """The first byte, left where it is. Raises ClientGone where there is none."""
-        loop = asyncio.get_running_loop()
-        readable: asyncio.Future[None] = loop.create_future()
-        loop.add_reader(self._sock, _set, readable)
-        try:
-            await readable
-        finally:
-            loop.remove_reader(self._sock)
-        first = self._sock.recv(1, socket.MSG_PEEK)
-        if not first:
-            raise ClientGone
-        return first[0]
-
-    async def _receive(self, count: int) -> bytes:
-        loop = asyncio.get_running_loop()
-        received = b""
-        while len(received) < count:
-            more = await loop.sock_recv(self._sock, count - len(received))
-            if not more:
-                raise ClientGone
-            received += more
-        return received
-
     async def _send(self, data: bytes) -> None:
         await asyncio.get_running_loop().sock_sendall(self._sock, data)
-
-
-def _set(future: asyncio.Future[None]) -> None:
-    if not future.done():
-        future.set_result(None)
 
 
 async def _started(leg: Leg, first: startup.Startup) -> Started:

@@ -8,7 +8,6 @@ import contextlib
 import os
 import signal
 import socket
-import ssl
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,21 +19,21 @@ from proxy.authority import ControlSide
 from proxy.check import JOURNAL, on_disk
 from proxy.clock import Deadlines
 from proxy.config import Configuration
-from proxy.contract.grant import parse_address
 from proxy.contract.settings import Secret, SettingsError
 from proxy.identity import load_or_create
 from proxy.journal import Journal, JournalError
 from proxy.lobby import Lobby
 from proxy.metrics import Metrics
 from proxy.ops import Health, OpsServer
+from proxy.peer import Origins, gid
 from proxy.reaper import reap
 from proxy.registry import Registry
-from proxy.session import Peer, Session
+from proxy.session import Session
 from proxy.shared import Shared, TargetLink
 from proxy.stop import Keeper
 from proxy.systemd import notify
 from proxy.tasks import spawn
-from proxy.tls import server_context
+from proxy.tls import ServerTls
 from proxy.upstream import Dialler
 
 FLUSH_S = 0.01
@@ -42,7 +41,7 @@ FLUSH_S = 0.01
 PARTING_S = 5.0
 """How long sessions may take to end once they are told to, beyond the stop timeout."""
 RETIRE_POLL_S = 1.0
-FIXED = ("name", "listen", "ops_listen", "state_dir", "journal", "control")
+FIXED = ("name", "listen", "unix_socket", "ops_listen", "state_dir", "journal", "control")
 """Options of [proxy] that count from the next start only."""
 
 log = structlog.get_logger(__name__)
@@ -59,12 +58,14 @@ class Server:
         self._lobby = Lobby(self._metrics)
         self._health = Health(self._faults)
         self._listening: list[socket.socket] = []
+        self._socket_files: list[listener.SocketFile] = []
         self._background: list[asyncio.Task[Any]] = []
         self._accepting: list[asyncio.Task[Any]] = []
         self._sessions: set[asyncio.Task[None]] = set()
         self._signals = 0
         self._signalled = asyncio.Event()
         self._ops: OpsServer | None = None
+        self._origins: Origins
         self._shared: Shared
         self._control: ControlSide
 
@@ -82,7 +83,7 @@ class Server:
     @property
     def ports(self) -> list[int]:
         """The ports that clients can connect to."""
-        return [listening.getsockname()[1] for listening in self._listening]
+        return [one.getsockname()[1] for one in self._listening if one.family != socket.AF_UNIX]
 
     # Starting.
 
@@ -90,6 +91,7 @@ class Server:
         proxy = self._configuration.proxy
         if faults := on_disk(self._configuration, self._environment):
             raise SettingsError(*faults)
+        self._origins = Origins(proxy)
         state = Path(proxy.state_dir)
         key = load_or_create(state)
         journal = Journal.open(
@@ -99,7 +101,7 @@ class Server:
         self._control = ControlSide(proxy, key=key, journal=journal, registry=registry, environment=self._environment)
         self._shared = Shared(
             settings=proxy,
-            tls=self._tls(proxy),
+            tls=ServerTls(proxy),
             targets=self._links(self._configuration, {}),
             authority=self._control.authority,
             has_lease=self._control.has_lease,
@@ -115,12 +117,10 @@ class Server:
             spawn("deadlines", self._shared.deadlines.run()),
             spawn("flush", self._flush()),
             spawn("control", self._control.run()),
+            spawn("certificates", self._renew_certificates()),
             spawn("reaper", reap(self._shared)),
         ]
         self._listen(proxy)
-
-    def _tls(self, proxy: config.ProxySettings) -> ssl.SSLContext:
-        return server_context(Path(proxy.tls_certificate_file), Path(proxy.tls_key_file))
 
     def _links(self, configuration: Configuration, known: Mapping[str, TargetLink]) -> dict[str, TargetLink]:
         """The ways to all targets; those of unchanged targets are kept as they are."""
@@ -148,9 +148,14 @@ class Server:
                     log.warning("the keeper lacks a right", target=link.name, host=str(host), warning=warning)
 
     def _listen(self, proxy: config.ProxySettings) -> None:
+        # Before anybody can see that we are there: a SIGHUP that is not handled ends the process.
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._signal)
+        loop.add_signal_handler(signal.SIGHUP, lambda: spawn("reload", self._reload()))
         listener.raise_descriptor_limit()
         for text in proxy.listen:
-            self._listening += listener.bind(*config.parse_listen(text))
+            self._bind(*config.parse_listen(text), proxy.unix_socket)
         self._accepting = [
             spawn("accept", listener.accept(listening, self._welcome, self._lobby.drop_oldest))
             for listening in self._listening
@@ -158,11 +163,16 @@ class Server:
         if proxy.ops_listen:
             self._ops = OpsServer(*config.parse_listen(proxy.ops_listen), self._metrics, self._health)
             self._ops.start()
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._signal)
-        loop.add_signal_handler(signal.SIGHUP, lambda: spawn("reload", self._reload()))
-        log.info("listening", ports=self.ports, ops_port=self._ops.port if self._ops else None)
+        sockets = [file.path for file in self._socket_files]
+        log.info("listening", ports=self.ports, sockets=sockets, ops_port=self._ops.port if self._ops else None)
+
+    def _bind(self, host: str, port: int, unix: config.UnixSocket) -> None:
+        if not host.startswith("/"):
+            self._listening += listener.bind(host, port)
+            return
+        listening, file = listener.bind_unix(config.unix_path(host, port), mode=int(unix.mode, 8), gid=gid(unix))
+        self._listening.append(listening)
+        self._socket_files.append(file)
 
     def _show_gauges(self) -> None:
         shared, metrics = self._shared, self._metrics
@@ -190,7 +200,7 @@ class Server:
 
     # Serving.
 
-    def _welcome(self, accepted: socket.socket, address: tuple[str, int]) -> None:
+    def _welcome(self, accepted: socket.socket, address: str) -> None:
         """Begin a connection's session."""
         proxy = self._shared.settings
         self._metrics.connections += 1
@@ -198,9 +208,16 @@ class Server:
             self._metrics.connections_refused["connections"] += 1
             accepted.close()
             return
-        parsed = parse_address(address[0])
-        peer = Peer(address=parsed, plaintext_allowed=proxy.plaintext == "loopback" and parsed.is_loopback)
-        session = Session(self._shared, accepted, peer, on_authenticated=lambda: self._lobby.leave(task))
+        peer = self._origins.of(accepted, address)
+        session = Session(
+            self._shared,
+            accepted,
+            peer,
+            on_identified=lambda known: self._lobby.identify(
+                task, str(known), limit_per_address=self._shared.settings.max_unauthenticated_per_address
+            ),
+            on_authenticated=lambda: self._lobby.leave(task),
+        )
         task = spawn(f"session {session.id}", session.run())
         self._sessions.add(task)
         task.add_done_callback(self._sessions.discard)
@@ -208,7 +225,7 @@ class Server:
         room = listener.descriptors_for_guests(sessions=len(self._shared.registry), targets=keepers)
         self._lobby.enter(
             task,
-            str(parsed),
+            None if peer.header is not None else str(peer),
             limit=min(proxy.max_unauthenticated, room),
             limit_per_address=proxy.max_unauthenticated_per_address,
         )
@@ -228,7 +245,7 @@ class Server:
                 raise SettingsError(*faults)
             before = self._shared.targets
             links = self._links(configuration, before)
-            tls = self._tls(configuration.proxy)
+            tls, origins = ServerTls(configuration.proxy), Origins(configuration.proxy)
             self._control.reload(configuration.proxy)
         except SettingsError as error:
             log.error("the configuration was not reloaded", faults=error.faults)  # noqa: TRY400 a message, not a crash
@@ -237,13 +254,27 @@ class Server:
         if fixed:
             log.warning("these options of [proxy] count from the next start", options=fixed)
         await self._start_keepers({name: link for name, link in links.items() if before.get(name) is not link})
-        self._shared.targets, self._shared.tls = links, tls
+        self._shared.targets, self._shared.tls, self._origins = links, tls, origins
         self._shared.settings = configuration.proxy
         self._shared.registry.max_sessions = configuration.proxy.max_sessions
         for name, link in before.items():
             if links.get(name) is not link:
                 self._background.append(spawn(f"retire {name}", self._retire(link)))
         log.info("configuration reloaded", targets=sorted(links))
+
+    async def _renew_certificates(self) -> None:
+        """Take up certificates that have changed; while they do not fit (one file is there, one not yet), wait."""
+        while True:
+            await asyncio.sleep(self._shared.settings.tls_renew_s)
+            before = self._shared.tls
+            try:
+                renewed = await asyncio.to_thread(before.renewed)
+            except SettingsError as error:
+                log.warning("new certificates cannot be used; the old ones stay", faults=error.faults)
+                continue
+            if renewed is not None and self._shared.tls is before:
+                self._shared.tls = renewed
+                log.info("new certificates taken up")
 
     async def _retire(self, link: TargetLink) -> None:
         """Close a replaced target's keeper once no session needs it."""
@@ -264,8 +295,7 @@ class Server:
         """Take no new connections, let sessions end by themselves for a while, then end them."""
         for task in self._accepting:
             task.cancel()
-        for listening in self._listening:
-            listening.close()
+        self._stop_listening()
         while self._lobby.drop_oldest():
             pass
         proxy = self._shared.settings
@@ -273,6 +303,12 @@ class Server:
         await self._wait_for_sessions(proxy.drain_timeout_s)
         self._shared.registry.stop_all("drained")
         await self._wait_for_sessions(proxy.stop_timeout_s + PARTING_S)
+
+    def _stop_listening(self) -> None:
+        for file in self._socket_files:
+            file.remove()
+        for listening in self._listening:
+            listening.close()
 
     async def _wait_for_sessions(self, seconds: float) -> None:
         if self._sessions:
@@ -285,8 +321,7 @@ class Server:
         for task in (*self._accepting, *self._sessions, *self._background):
             with contextlib.suppress(asyncio.CancelledError, Exception):
                 await task
-        for listening in self._listening:
-            listening.close()
+        self._stop_listening()
         if self._ops is not None:
             self._ops.close()
         if hasattr(self, "_shared"):

@@ -8,17 +8,16 @@ import asyncio
 import functools
 import os
 import socket
+import ssl
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv6Address
 
 import structlog
 
 from proxy import replication
 from proxy.clock import Deadline
 from proxy.contract.grant import Grant, Refusal
-from proxy.contract.record import AuthRefused, Cancel, Chain, EndReason, Notice, SessionStart, Tls
+from proxy.contract.record import AuthRefused, Cancel, Chain, EndReason, Notice, SessionStart
 from proxy.contract.settings import AccessProfile
 from proxy.contract.token import TokenRefusedError, verify
 from proxy.ending import Ending, Stop
@@ -29,18 +28,21 @@ from proxy.errors import (
     NotAdmitted,
     ProtocolViolation,
     SessionError,
-    StartRefused,
     UpstreamFailed,
+    UserBarred,
 )
 from proxy.journal import JournalError
 from proxy.leg import Leg
 from proxy.negotiate import CancelAsked, Negotiation, Refused, Started
+from proxy.peer import Peer, read_header
 from proxy.recorder import Recorder
 from proxy.relay import Cause, Relay
 from proxy.shared import Shared, TargetLink
 from proxy.stop import KeeperError
-from proxy.upstream import Connected, UpstreamError
+from proxy.tls import encryption, thumbprint
+from proxy.upstream import Connected, UpstreamError, told_to_client
 from proxy.wire import messages
+from proxy.wire.proxy_header import HeaderError
 from proxy.wire.startup import NEWEST_MINOR, StartupMessage
 from proxy.wire.tracker import Tracker
 
@@ -52,6 +54,8 @@ MAX_STARTUP_BYTES = 10_000
 SECRET_BYTES = {0: 4, 2: 32}
 """A cancel key's secret by minor protocol version: 3.0 has room for 4 bytes, 3.2 takes up to 256."""
 READY_FOR_QUERY = b"Z\0\0\0\5I"
+NO_CERTIFICATE = ("CERTIFICATE_VERIFY_FAILED", "PEER_DID_NOT_RETURN_A_CERTIFICATE")
+"""OpenSSL's names for a client's certificate that is not to be trusted, and for one that is missing."""
 
 log = structlog.get_logger(__name__)
 
@@ -64,30 +68,25 @@ def new_session_id() -> str:
     return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Peer:
-    """Where a connection comes from. `address` is None on a unix socket."""
-
-    address: IPv4Address | IPv6Address | None
-    plaintext_allowed: bool
-    on_unix: bool = False
-
-    def __str__(self) -> str:
-        return "unix" if self.address is None else str(self.address)
-
-
 class Session:
     """One connection."""
 
     grant: Grant
 
     def __init__(
-        self, shared: Shared, sock: socket.socket, peer: Peer, *, on_authenticated: Callable[[], None]
+        self,
+        shared: Shared,
+        sock: socket.socket,
+        peer: Peer,
+        *,
+        on_identified: Callable[[Peer], None],
+        on_authenticated: Callable[[], None],
     ) -> None:
         self.id = new_session_id()
         self._shared = shared
         self._sock = sock
         self._peer = peer
+        self._on_identified = on_identified
         self._on_authenticated = on_authenticated
         self._client: Leg | None = None
         self._stop: asyncio.Future[Stop] = asyncio.get_running_loop().create_future()
@@ -103,6 +102,7 @@ class Session:
         """Live this connection, from accept to close."""
         try:
             async with asyncio.timeout(self._shared.settings.auth_timeout_s):
+                await self._identify()
                 started = await self._negotiate()
                 if started is None:
                     return
@@ -117,6 +117,9 @@ class Session:
             await self._refuse(error)
         except TimeoutError:
             await self._refuse(AuthenticationTimeout())
+        except ssl.SSLError as error:
+            if error.reason in NO_CERTIFICATE:  # Other handshakes that fail are scanners', and nothing to write about.
+                self._log.warning("no TLS: the client's certificate does not do", error=str(error))
         except (ClientGone, OSError):
             pass
         finally:
@@ -130,19 +133,34 @@ class Session:
 
     # negotiate
 
+    async def _identify(self) -> None:
+        """Learn from a trusted load balancer whom it connects for."""
+        if self._peer.header is None:
+            return
+        try:
+            self._peer = await read_header(self._sock, self._peer)
+        except HeaderError as error:
+            self._log.warning("a load balancer broke the PROXY protocol", error=str(error))
+            raise ClientGone from error
+        self._log = self._log.bind(address=str(self._peer), via=str(self._peer.via))
+        self._on_identified(self._peer)
+
     async def _negotiate(self) -> Started | None:
         """Agree on encryption and read the startup packet; None where a cancel was all that was asked."""
         negotiation = Negotiation(
             self._sock,
-            self._shared.tls,
+            self._shared.tls.context_for,
             plaintext_allowed=self._peer.plaintext_allowed,
             on_unix=self._peer.on_unix,
         )
         asked = await negotiation.run()
         if isinstance(asked, CancelAsked):
-            await self._cancel(asked)
+            if not self._peer.barred:
+                await self._cancel(asked)
             return None
         self._client = asked.leg
+        if self._peer.barred:
+            raise UserBarred(f"uid {self._peer.uid} is not in proxy.unix_socket.users")
         return asked
 
     async def _cancel(self, asked: CancelAsked) -> None:
@@ -209,7 +227,7 @@ class Session:
             target=target,
             database=database,
             address=self._peer.address,
-            certificate=None,
+            certificate=None if self._client is None else thumbprint(self._client),
         )
         if refusal is None:
             refusal = self._refused_here(link, startup)
@@ -274,7 +292,7 @@ class Session:
             return await self._link.dialler.connect(self._profile, parameters)
         except UpstreamError as error:
             self._log.error("upstream failed", target=self._link.name, error=str(error))
-            raise _told_to_client(error) from error
+            raise told_to_client(error) from error
 
     def _upstream_parameters(self, startup: StartupMessage) -> list[tuple[bytes, bytes]]:
         """The client's startup parameters byte for byte, but for who logs in where, and ours behind them."""
@@ -334,7 +352,6 @@ class Session:
 
     def _start_record(self, connected: Connected, backend_start: str, startup: StartupMessage) -> SessionStart:
         grant, client = self.grant, self._client
-        tls = client.transport.get_extra_info("ssl_object") if client is not None else None
         application = dict(startup.parameters).get(b"application_name")
         return SessionStart(
             grant=grant.id,
@@ -350,7 +367,9 @@ class Session:
             backend_start=backend_start,
             server=str(connected.server.host) if len(self._link.keepers) > 1 else None,
             address=None if self._peer.address is None else str(self._peer.address),
-            tls=Tls(version=tls.version(), cipher=tls.cipher()[0]) if tls is not None else None,
+            uid=self._peer.uid,
+            via=None if self._peer.via is None else str(self._peer.via),
+            tls=None if client is None else encryption(client),
             application_name=None if application is None else application.decode("utf-8", "backslashreplace"),
             proxy=self._shared.settings.name,
             replication=startup.replication,
@@ -421,22 +440,10 @@ class Session:
             return
         if not isinstance(error, NotAdmitted):
             self._log.info("connection refused", sqlstate=error.sqlstate, error=str(error))
-        if isinstance(error, StartRefused):  # What PostgreSQL says behind its own AuthenticationOk, row 25.
-            answer = messages.AUTHENTICATION_OK + messages.error_as_it_came(error.answer)
-        else:
-            answer = messages.error_response("FATAL", error.sqlstate, error.message, error.detail, error.hint)
-        self._client.write(answer)
+        self._client.write(error.as_message())
         await self._client.close()
 
 
 def _minor(startup: StartupMessage) -> int:
     """The minor version to speak: 2 or 0. There never was a 3.1 (libpq refuses it from a server)."""
     return NEWEST_MINOR if startup.minor >= NEWEST_MINOR else 0
-
-
-def _told_to_client(error: UpstreamError) -> SessionError:
-    if error.answer is not None:
-        return StartRefused(str(error), error.answer)
-    failed = UpstreamFailed(str(error))
-    failed.sqlstate, failed.message = error.sqlstate, error.public
-    return failed

@@ -1,6 +1,5 @@
 """What all sessions of one proxy process share: handed to each, owned by `proxy.server`."""
 
-import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -14,6 +13,7 @@ from proxy.journal import Journal
 from proxy.metrics import Metrics
 from proxy.registry import Registry
 from proxy.stop import Keeper
+from proxy.tls import ServerTls
 from proxy.upstream import Dialler
 
 
@@ -42,7 +42,7 @@ class Shared:
     """What all sessions share. Reloading replaces `settings`, `tls` and `targets`; running sessions keep theirs."""
 
     settings: ProxySettings
-    tls: ssl.SSLContext
+    tls: ServerTls
     targets: Mapping[str, TargetLink]
     authority: Callable[[], Authority | None]
     """The key set in force; None before one is known."""

@@ -13,7 +13,7 @@ import structlog
 from proxy.authentication import Authentication, CredentialError, Terms
 from proxy.contract.settings import AccessProfile, Host, Secret, SettingsError, Target
 from proxy.dial import Server, UpstreamError, dial, redial
-from proxy.errors import ClientGone
+from proxy.errors import ClientGone, SessionError, StartRefused, UpstreamFailed
 from proxy.hosts import Hosts
 from proxy.leg import Leg
 from proxy.login import Connected, Login
@@ -120,3 +120,12 @@ class Dialler:
 def _at(place: str, error: UpstreamError) -> UpstreamError:
     """The same error, with the place in its text for the log."""
     return type(error)(f"{place}: {error}", sqlstate=error.sqlstate, public=error.public, answer=error.answer)
+
+
+def told_to_client(error: UpstreamError) -> SessionError:
+    """The refusal that a client gets for `error`."""
+    if error.answer is not None:
+        return StartRefused(str(error), error.answer)
+    failed = UpstreamFailed(str(error))
+    failed.sqlstate, failed.message = error.sqlstate, error.public
+    return failed

@@ -69,6 +69,9 @@ class NewRequest(_In):
     duration_s: Whole | None = None
     max_sessions: Whole | None = None
     addresses: Names = Field(default=(), description="CIDRs that the person connects from.")
+    certificate: str | None = Field(
+        default=None, description="SHA-256 thumbprint (base64url) of the client certificate that the person shows."
+    )
 
 
 class Approval(_In):
@@ -137,6 +140,7 @@ class RequestOut(_Out):
     reason: str
     max_sessions: int | None
     addresses: list[str]
+    certificate: str | None
     state: requests.State
     created_at: Time
     decided_at: Time | None
@@ -161,6 +165,7 @@ class GrantOut(_Out):
     reason: str
     max_sessions: int | None
     addresses: list[str]
+    certificate: str | None
     revoked_at: Time | None
     revoked_by: str | None
     revoke_reason: str | None

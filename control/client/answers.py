@@ -53,6 +53,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     decided_by: str | None = None
     comment: str | None = None
     grant: str | None = None
+    certificate: str | None = None
 
 
 class Grant(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,6 +1,10 @@
 """The commands about requests: `targets`, `request`, `requests`, `approve`, `deny`, `withdraw`."""
 
+import base64
+import hashlib
+import ssl
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -13,6 +17,7 @@ from control.client.times import local_now, parse_duration, show_duration, show_
 
 INTERRUPTED = 130
 DEFAULT_DURATION = "1h"
+PEM_BEGIN, PEM_END = "-----BEGIN CERTIFICATE-----", "-----END CERTIFICATE-----"
 
 
 def _duration(text: str) -> int:
@@ -22,8 +27,24 @@ def _duration(text: str) -> int:
         raise typer.BadParameter(str(error)) from error
 
 
+def _thumbprint(file: str) -> str:
+    """The `x5t#S256` of the first certificate in a PEM file (RFC 8705, 3.1)."""
+    try:
+        first, end, _ = Path(file).read_text(encoding="ascii").partition(PEM_END)
+        der = ssl.PEM_cert_to_DER_cert(first[first.find(PEM_BEGIN) :] + end)
+    except (OSError, ValueError) as error:
+        raise typer.BadParameter(f"{file} has no certificate that can be read: {error}") from error
+    return base64.urlsafe_b64encode(hashlib.sha256(der).digest()).rstrip(b"=").decode()
+
+
 Duration = Annotated[
     int | None, typer.Option("--for", parser=_duration, metavar="DURATION", help="For how long: 90s, 15m, 1h30m.")
+]
+Certificate = Annotated[
+    str | None,
+    typer.Option(
+        parser=_thumbprint, metavar="FILE", help="Bind the grant to this client certificate (PEM), your `sslcert`."
+    ),
 ]
 Limit = Annotated[int, typer.Option(min=1, max=100_000, help="How many at most.")]
 Comment = Annotated[str | None, typer.Option(help="What the person should know.")]
@@ -62,12 +83,21 @@ def request(
     reason: Annotated[str, typer.Option(help="Why.")],
     duration: Duration = DEFAULT_DURATION,  # type: ignore[assignment] # Typer parses a default as it does input
     database: Annotated[list[str] | None, typer.Option(help="A database of the target; may be repeated.")] = None,
+    certificate: Certificate = None,
     wait: Annotated[bool, typer.Option("--wait", help="Wait until it is decided.")] = False,
     json: Json = False,
 ) -> None:
     """Ask for access to a target, for a reason and a duration."""
     with from_environment() as api:
-        answer = ask(api, target=target, profile=profile, reason=reason, duration_s=duration, databases=database)
+        answer = ask(
+            api,
+            target=target,
+            profile=profile,
+            reason=reason,
+            duration_s=duration,
+            databases=database,
+            certificate=certificate,
+        )
         made = read(Request, answer)
         if wait:
             made = wait_for(api, made, f"`curfew connect {made.target} {made.profile}` takes it up")
@@ -140,7 +170,14 @@ def withdraw(*, request_id: RequestId) -> None:
 
 
 def ask(
-    api: Api, *, target: str, profile: str, reason: str, duration_s: int | None, databases: list[str] | None
+    api: Api,
+    *,
+    target: str,
+    profile: str,
+    reason: str,
+    duration_s: int | None,
+    databases: list[str] | None,
+    certificate: str | None = None,
 ) -> Any:  # noqa: ANN401 JSON
     """Make a request; the API's answer."""
     body: dict[str, Any] = {
@@ -149,7 +186,8 @@ def ask(
         "duration_s": duration_s or parse_duration(DEFAULT_DURATION),
         "reason": reason,
     }
-    return api.post("/v1/requests", body | ({"databases": databases} if databases else {}))
+    body |= {"databases": databases} if databases else {}
+    return api.post("/v1/requests", body | ({"certificate": certificate} if certificate else {}))
 
 
 def wait_for(api: Api, made: Request, afterwards: str) -> Request:
@@ -169,7 +207,8 @@ def summary(one: Request) -> str:
     """A request in one line."""
     databases = f" ({', '.join(one.databases)})" if one.databases and one.databases != ["*"] else ""
     length = f" for {show_duration(one.duration_s)}" if one.duration_s else ""
-    return f"{one.person} on {one.target}{databases} as {one.profile}{length}: {one.reason or 'no reason given'}"
+    bound = ", bound to a client certificate" if one.certificate else ""
+    return f"{one.person} on {one.target}{databases} as {one.profile}{length}{bound}: {one.reason or 'no reason given'}"
 
 
 def _decide(api: Api, request_id: str, verb: str, body: dict[str, Any]) -> Request:

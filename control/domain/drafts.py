@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from control.domain.people import Person, Right
 from control.domain.requests import Request
 from control.domain.results import Failure, Reason, Result, Success, first_failure
-from control.domain.texts import networks, postgres_name, prose
+from control.domain.texts import networks, postgres_name, prose, thumbprint
 from control.times import SECOND
 from proxy.contract.settings import Target
 
@@ -26,6 +26,7 @@ class Draft:
     duration_s: int | None = None
     max_sessions: int | None = None
     addresses: tuple[str, ...] = ()
+    certificate: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +56,7 @@ def submit(
         _within("max_sessions", 1 if draft.max_sessions is None else draft.max_sessions, SESSIONS),
         prose(draft.reason, "reason"),
         networks(draft.addresses),
+        thumbprint(draft.certificate),
     )
     return failure or Success(
         Request(
@@ -67,6 +69,7 @@ def submit(
             reason=draft.reason.strip(),
             max_sessions=draft.max_sessions,
             addresses=draft.addresses,
+            certificate=draft.certificate,
             created_at=now,
             pending_until=now + limits.request_ttl_s * SECOND,
         )

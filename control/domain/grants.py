@@ -40,6 +40,7 @@ class Grant:
     reason: str
     max_sessions: int | None = None
     addresses: tuple[str, ...] = ()
+    certificate: str | None = None
     revoked_at: int | None = None
     revoked_by: str | None = None
     revoke_reason: str | None = None
@@ -63,6 +64,7 @@ class Grant:
             expires_at=self.expires_at // SECOND,
             max_sessions=self.max_sessions,
             addresses=tuple(parse_network(text) for text in self.addresses),
+            certificate=self.certificate,
             approved_by=self.approved_by,
             reason=self.reason,
         )
@@ -84,6 +86,7 @@ def grant_of(request: Request, *, grant_id: str, approver: str, now: int) -> Gra
         reason=request.reason,
         max_sessions=request.max_sessions,
         addresses=request.addresses,
+        certificate=request.certificate,
     )
 
 

@@ -72,6 +72,8 @@ class Request:
     reason: str
     max_sessions: int | None = None
     addresses: tuple[str, ...] = ()
+    certificate: str | None = None
+    """The thumbprint of the client certificate that the person will show."""
     state: State = State.PENDING
     created_at: int
     pending_until: int

@@ -1,5 +1,6 @@
 """What names, reasons and comments may hold. The rules that every text from outside has to pass."""
 
+import re
 import unicodedata
 from ipaddress import IPv4Network, IPv6Network
 
@@ -7,6 +8,8 @@ from control.domain.results import Failure, Reason, Result, Success
 from proxy.contract.grant import NAME_BYTES, parse_network
 
 REASON_CHARACTERS = 2_000
+THUMBPRINT = re.compile(r"[A-Za-z0-9_-]{42}[AEIMQUYcgkosw048]")
+"""32 bytes have no other spelling: the last character's lowest two bits say nothing, and are 0."""
 ADDRESSES = 8
 """A grant's networks travel in its token, which has TOKEN_BYTES in all."""
 
@@ -36,6 +39,13 @@ def prose(text: str, what: str, *, least: int = 1, most: int = REASON_CHARACTERS
     if not printable(text, also="\n\r\t"):
         return Failure(Reason.INVALID, f"{what} holds a control character")
     return Success(text)
+
+
+def thumbprint(text: str | None) -> Result[str | None]:
+    """The certificate that a grant is bound to: its SHA-256, base64url without padding (RFC 8705, 3.1)."""
+    if text is None or THUMBPRINT.fullmatch(text):
+        return Success(text)
+    return Failure(Reason.INVALID, "certificate must be a SHA-256 thumbprint in base64url: 43 characters, no padding")
 
 
 def networks(texts: tuple[str, ...]) -> Result[tuple[IPv4Network | IPv6Network, ...]]:

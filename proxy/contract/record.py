@@ -94,11 +94,13 @@ class Parameter(msgspec.Struct, frozen=True, omit_defaults=True):
     withheld: bool = False
 
 
-class Tls(msgspec.Struct, frozen=True, kw_only=True):
+class Tls(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The client leg's encryption."""
 
     version: str
     cipher: str
+    certificate: str | None = None
+    """The SHA-256 thumbprint of the client's certificate, base64url, where it showed one."""
 
 
 class SessionStart(Record, kw_only=True, tag="session.start"):
@@ -120,6 +122,11 @@ class SessionStart(Record, kw_only=True, tag="session.start"):
     server: str | None = None
     """HOST:PORT of the server that the backend is on, where the target has several."""
     address: str | None = None
+    """The client's, None on a unix socket."""
+    via: str | None = None
+    """The load balancer that said so (PROXY protocol)."""
+    uid: int | None = None
+    """On a unix socket: the system user who connected, as the kernel says."""
     tls: Tls | None = None
     application_name: str | None = None
     proxy: str

@@ -1,5 +1,6 @@
 """psql: scripts, COPY both ways, Ctrl-C, errors, and the token in each place that it reads a password from."""
 
+import asyncio
 import signal
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from tests.clients.stand import Stand
 from tests.harness import roles
 from tests.harness.binaries import postgresql_bin
 from tests.harness.processes import run
+from tests.harness.terminal import on_terminal
 from tests.harness.waiting import eventually
 
 
@@ -107,6 +109,33 @@ async def test_password_of_a_role(stand: Stand) -> None:
     started = next(one for one in await stand.records() if isinstance(one, StatementStart))
     assert (started.masked, "canary" in started.sql, role in started.sql) == (True, False, True)
     assert b"canary" not in b"".join(stand.proxy.lines())
+
+
+@pytest.mark.parametrize("sslmode", ["allow", "prefer", "require", "verify-ca", "verify-full"])
+async def test_sslmode(stand: Stand, sslmode: str) -> None:
+    """With each, TLS it is: `allow` tries in clear first, and again when it is told that TLS is required."""
+    command = (postgresql_bin() / "psql", "-X", "-c", "\\conninfo")
+    assert "SSL connection" in run(command, environment={**stand.environment, "PGSSLMODE": sslmode}).stdout
+
+
+async def test_typed_at_the_prompt(stand: Stand) -> None:
+    """On a terminal, whose line has room for 4,095 bytes: the longest token that there may be fits in."""
+    token = stand.proxy.token(databases=(stand.database, *(number * 63 for number in "1234")))
+    assert 700 < len(token) <= 1_000
+    bare = {name: value for name, value in stand.environment.items() if name != "PGPASSWORD"}
+    command = [
+        str(postgresql_bin() / "psql"),
+        "-X",
+        "-P",
+        "pager=off",
+        "-A",
+        "-t",
+        "-c",
+        "SELECT 'in as ' || current_user",
+    ]
+    status, screen = await asyncio.to_thread(on_terminal, command, bare, {"Password for user dba1: ": token + "\n"})
+    assert (status, f"in as {roles.APP.user}" in screen) == (0, True), screen
+    assert token not in screen
 
 
 @pytest.mark.parametrize("way", ["environment", "passfile", "service", "uri"])

@@ -33,13 +33,18 @@ class Authority:
         """A server certificate for `names`, else for localhost and its addresses, which ends at `until`."""
         return self._write(self._authority.issue_cert(*(names or SERVER_NAMES), not_after=until), stem, folder)
 
-    def client(self, common_name: str, *, stem: str = "client", folder: Path | None = None) -> CertificateFiles:
+    def client(
+        self, common_name: str, *, stem: str = "client", folder: Path | None = None, until: datetime | None = None
+    ) -> CertificateFiles:
         """A client certificate with the given common name (what PostgreSQL's `cert` method compares with the role)."""
-        return self._write(self._authority.issue_cert(common_name=common_name), stem, folder)
+        return self._write(self._authority.issue_cert(common_name=common_name, not_after=until), stem, folder)
 
-    def client_context(self) -> ssl.SSLContext:
-        """A client's TLS context that trusts this authority alone and checks the name."""
-        return ssl.create_default_context(cafile=self.file)
+    def client_context(self, shows: CertificateFiles | None = None) -> ssl.SSLContext:
+        """A client's TLS context that trusts this authority alone and checks the name; it may show a certificate."""
+        context = ssl.create_default_context(cafile=self.file)
+        if shows is not None:
+            context.load_cert_chain(shows.certificate, shows.key)
+        return context
 
     def _write(self, leaf: trustme.LeafCert, stem: str, folder: Path | None) -> CertificateFiles:
         folder = folder or self._folder

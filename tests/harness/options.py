@@ -14,6 +14,7 @@ BEGIN, END = "<!-- options: python -m tests.harness.options -->", "<!-- end of o
 WITHOUT_DEFAULT = frozenset(
     {
         "proxy.jwks_file",
+        "proxy.tls_client_ca_file",
         "proxy.control.ca_file",
         "targets.orders.ca_file",
         "targets.orders.crl_file",

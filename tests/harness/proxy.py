@@ -239,6 +239,14 @@ def new_grant_id() -> str:
 
 def _toml(tables: Mapping[str, Any], path: Sequence[str] = ()) -> str:
     lines = [f"[{'.'.join(path)}]"] if path else []
-    lines += [f"{name} = {json.dumps(value)}" for name, value in tables.items() if not isinstance(value, Mapping)]
+    lines += [f"{name} = {_value(value)}" for name, value in tables.items() if not isinstance(value, Mapping)]
     inner = [_toml(value, [*path, name]) for name, value in tables.items() if isinstance(value, Mapping)]
     return "\n".join([*lines, "", *inner])
+
+
+def _value(value: object) -> str:
+    if isinstance(value, list):
+        return f"[{', '.join(map(_value, value))}]"
+    if isinstance(value, Mapping):
+        return f"{{ {', '.join(f'{name} = {_value(inner)}' for name, inner in value.items())} }}"
+    return json.dumps(value)

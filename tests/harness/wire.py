@@ -128,16 +128,21 @@ class Wire:
         return cls(*await asyncio.open_connection(sock=await connected(port)))
 
     @classmethod
+    async def unix(cls, path: str) -> Self:
+        """A connection by a unix socket on which nothing was said."""
+        return cls(*await asyncio.open_unix_connection(path))
+
+    @classmethod
     async def tls(cls, port: int, context: ssl.SSLContext, first: bytes = SSL_REQUEST) -> Self:
         """An encrypted connection, asked for with `first`; directly where that is empty."""
         return await cls.secure(await asked_for_tls(port, first) if first else await connected(port), context)
 
     @classmethod
-    async def secure(cls, raw: socket.socket, context: ssl.SSLContext) -> Self:
-        """The TLS handshake on a socket that is ready for it."""
+    async def secure(cls, raw: socket.socket, context: ssl.SSLContext, name: str = "localhost") -> Self:
+        """The TLS handshake on a socket that is ready for it, with whoever is called `name`."""
         try:
             async with asyncio.timeout(WITHIN_S):
-                streams = await asyncio.open_connection(sock=raw, ssl=context, server_hostname="localhost")
+                streams = await asyncio.open_connection(sock=raw, ssl=context, server_hostname=name)
         except BaseException:
             raw.close()
             raise

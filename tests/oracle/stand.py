@@ -38,6 +38,7 @@ def ready(programs: Path) -> Iterator[tuple[Way, Way]]:
                 folder=Path(folder) / "proxy",
                 database=DATABASE,
                 options={"plaintext": "loopback", "drain_timeout_s": 1.0},
+                target={"require_auth": ["password"]},
             )
             with proxy:
                 token = proxy.token(person=roles.APP.user, lasts_s=_TOKEN_LASTS_S)

@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry
 
 from control import metrics as control_metrics
 from control.config import ControlSettings
-from proxy.config import Control, Journal, ProxySettings
+from proxy.config import Control, Journal, ProxyProtocol, ProxySettings, UnixSocket
 from proxy.contract.settings import AccessProfile, Keeper, Target, Targets, load
 from proxy.metrics import Metrics
 from tests.harness.options import EXAMPLE, README, ROOT, WITHOUT_DEFAULT, Option, markdown, read_example
@@ -19,6 +19,8 @@ TEXT = EXAMPLE.read_text()
 OPTIONS = read_example(TEXT)
 SECTIONS: dict[str, type[msgspec.Struct]] = {
     "proxy": ProxySettings,
+    "proxy.unix_socket": UnixSocket,
+    "proxy.proxy_protocol": ProxyProtocol,
     "proxy.journal": Journal,
     "proxy.control": Control,
     "control": ControlSettings,
@@ -26,7 +28,14 @@ SECTIONS: dict[str, type[msgspec.Struct]] = {
     "targets.orders.keeper": Keeper,
     "targets.orders.access.readonly": AccessProfile,
 }
-TABLES = {"proxy.journal", "proxy.control", "targets.orders.keeper", "targets.orders.access"}
+TABLES = {
+    "proxy.unix_socket",
+    "proxy.proxy_protocol",
+    "proxy.journal",
+    "proxy.control",
+    "targets.orders.keeper",
+    "targets.orders.access",
+}
 """Options that are tables: the heading is how the example shows them."""
 FIELDS = [
     (section, field)
@@ -113,3 +122,13 @@ def test_the_readme_has_every_metric_of_the_proxy() -> None:
 def test_the_readme_has_every_metric_of_control() -> None:
     """And no other."""
     assert listed("control") == exposed(control_metrics.create().registry)
+
+
+@pytest.mark.parametrize("page", ["proxy/wire/README.md"])
+def test_the_map_of_the_protocol_names_what_is_there(page: str) -> None:
+    """Every file that it sends a reader to; and no module of the folder is missing."""
+    text = (ROOT / page).read_text()
+    named = set(re.findall(r"`((?:proxy|tests)/[a-z_/.]+)`", text))
+    assert [path for path in sorted(named) if not (ROOT / path).exists()] == []
+    modules = {path.relative_to(ROOT).as_posix() for path in (ROOT / page).parent.glob("[a-z]*.py")}
+    assert modules - named == set()

@@ -1,16 +1,13 @@
 """Running the command as a person does: a process of its own, in an environment of its own, on pipes or a terminal."""
 
 import os
-import pty
-import select
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import pytest
+from tests.harness.terminal import on_terminal
 
 PYTHON = sys.executable
 REPOSITORY = Path(__file__).resolve().parents[3]
@@ -67,60 +64,11 @@ class Person:
     ) -> tuple[int, str]:
         """Exit code and everything on the screen. Each of `answers` is typed once its prompt is there."""
         size = {"COLUMNS": str(columns), "LINES": "40"}
-        return _on_terminal(
-            command(*arguments), self.environment | size | variables, self.home, dict(answers or {}), act
+        return on_terminal(
+            command(*arguments), self.environment | size | variables, answers or {}, folder=self.home, act=act
         )
 
 
 def command(*arguments: str) -> list[str]:
     """The command line of `curfew`."""
     return [PYTHON, "-m", "control.client.cli", *arguments]
-
-
-TAKE_TERMINAL = "import os, sys; os.open(os.ttyname(0), os.O_RDWR); os.execv(sys.argv[1], sys.argv[1:])"
-"""A session's leader gets the first terminal that it opens as its own, and with it Ctrl-C (tty_ioctl(4))."""
-
-
-def _on_terminal(
-    line: list[str],
-    environment: dict[str, str],
-    folder: Path,
-    answers: dict[str, str],
-    act: Callable[[str], None] | None,
-) -> tuple[int, str]:
-    ours, theirs = pty.openpty()
-    process = subprocess.Popen(
-        [PYTHON, "-c", TAKE_TERMINAL, *line],
-        env=environment,
-        cwd=folder,
-        stdin=theirs,
-        stdout=theirs,
-        stderr=theirs,
-        start_new_session=True,
-    )
-    os.close(theirs)
-    try:
-        screen = ""
-        for screen in _screens(ours):
-            for prompt in [prompt for prompt in answers if prompt in screen]:
-                os.write(ours, answers.pop(prompt).encode())
-            if act is not None:
-                act(screen)
-        return process.wait(WITHIN_S), screen
-    finally:
-        os.close(ours)
-        process.kill()
-        process.wait()
-
-
-def _screens(terminal: int) -> Iterator[str]:
-    """What the screen has shown so far, each time that it has changed, until the terminal is closed."""
-    shown, deadline = b"", time.monotonic() + WITHIN_S
-    while select.select([terminal], [], [], max(0.0, deadline - time.monotonic()))[0]:
-        try:
-            chunk = os.read(terminal, 65_536)
-        except OSError:  # Linux says EIO where nobody has the other end any more
-            return
-        shown += chunk
-        yield shown.decode(errors="replace")
-    pytest.fail(f"nothing more came for {WITHIN_S} s: {shown!r}")

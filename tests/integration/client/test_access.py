@@ -1,13 +1,18 @@
 """From login to revocation against a real control service."""
 
+import base64
+import hashlib
 import json
+import ssl
 import stat
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 from psycopg import pq
 
+from tests.harness.certs import Authority
 from tests.harness.waiting import eventually_sync
 from tests.integration.client.person import Person
 from tests.integration.client.service import Service
@@ -201,3 +206,18 @@ def test_json_is_the_services_own(somebody: Somebody) -> None:
     assert "--limit shows them" in carol.run("requests", "--person", "dba2", "--limit", "2").stderr
     for command in ("targets", "requests", "grants", "sessions"):
         assert isinstance(listed(carol, command), list)
+
+
+def test_a_grant_for_a_certificate(somebody: Somebody, ca: Authority, tmp_path: Path) -> None:
+    """`--certificate` takes the file that psql's `sslcert` names, and binds the grant to what is in it."""
+    files = ca.client("dba1", folder=tmp_path)
+    der = ssl.PEM_cert_to_DER_cert(files.certificate.read_text().partition("-----END")[0] + "-----END CERTIFICATE-----")
+    expected = base64.urlsafe_b64encode(hashlib.sha256(der).digest()).decode().rstrip("=")
+    arguments = ("request", "orders", "readonly", "--reason", "look", "--certificate")
+    assert ", bound to a client certificate: look" in somebody("dba1").ok(*arguments, str(files.certificate))
+    made = json.loads(somebody("dba1").ok(*arguments, str(files.certificate), "--json"))
+    assert made["certificate"] == expected
+    for wrong in (str(files.key), str(tmp_path / "nowhere"), "/dev/null"):
+        assert "has no certificate that can be read" in somebody("dba1").run(*arguments, wrong).stderr.replace(
+            "\n", " "
+        )

@@ -54,6 +54,13 @@ class Setup:
         return str(path)
 
 
+def pair(setup: Setup, stem: str, *names: str) -> dict[str, str]:
+    """One of tls_certificates."""
+    setup.folder.mkdir(parents=True, exist_ok=True)
+    files = setup.proxy.ca.server(*names, stem=stem, folder=setup.folder)
+    return {"certificate_file": str(files.certificate), "key_file": str(files.key)}
+
+
 @pytest.fixture
 def setup(postgres: Cluster, ca: Authority, tmp_path: Path) -> Setup:
     """A right configuration in front of the shared server."""
@@ -95,6 +102,22 @@ def test_files_that_are_missing(setup: Setup) -> None:
             lambda s: s.change({"tls_certificate_file": "/"}),
             "proxy.tls_certificate_file: / cannot be read: Is a directory",
         ),
+        (
+            lambda s: s.change({"tls_certificates": [pair(s, "one"), {**pair(s, "two"), "key_file": "/dev/null"}]}),
+            "proxy.tls_certificates[1].key_file: ",
+        ),
+        (
+            lambda s: s.change({"tls_certificates": [{**pair(s, "one"), "certificate_file": "/nowhere"}]}),
+            "proxy.tls_certificates[0].certificate_file: /nowhere cannot be read",
+        ),
+        (
+            lambda s: s.change({"tls_certificates": [pair(s, "address", "192.0.2.1")]}),
+            "proxy.tls_certificates[0].certificate_file: ",
+        ),
+        (lambda s: s.change({"tls_client_ca_file": s.file("ca", b"x")}), "proxy.tls_client_ca_file: "),
+        (lambda s: s.change({"listen": ["/nowhere:6432"]}), "proxy.listen[0]: /nowhere is not a folder"),
+        (lambda s: s.change({"unix_socket": {"users": ["no-such"]}}), "proxy.unix_socket.users: there is no user"),
+        (lambda s: s.change({"unix_socket": {"group": "no-such"}}), "proxy.unix_socket.group: there is no group"),
         (lambda s: s.change({"jwks_file": s.file("keys", b"{}")}), "proxy.jwks_file: "),
         (lambda s: s.change({"jwks_file": s.file("keys", b'{"keys": []}')}), "proxy.jwks_file: "),
         (lambda s: s.change({"state_dir": s.file("state_file")}), "proxy.state_dir: "),
@@ -111,7 +134,7 @@ def test_files_that_are_missing(setup: Setup) -> None:
             "targets.orders.keeper.",
         ),
     ],
-    ids=range(13),
+    ids=range(20),
 )
 async def test_a_fault_on_this_machine(setup: Setup, change: Callable[[Setup], None], fault: str) -> None:
     """Found at every start, and by `check` before it asks any server."""

@@ -93,6 +93,25 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
         (("[proxy]\n", "[proxy]\nlisten = []\n"), "proxy.listen: expected `array` of length >= 1"),
         (("[proxy]\n", '[proxy]\nlisten = ["6432"]\n'), "proxy: '6432' is not HOST:PORT"),
         (("[proxy]\n", '[proxy]\nops_listen = "x:y"\n'), "proxy: 'x:y' is not HOST:PORT"),
+        (("[proxy]\n", '[proxy]\nlisten = ["/run/curfew:0"]\n'), "proxy: '/run/curfew:0': a unix socket needs a port"),
+        (("[proxy]\n", f'[proxy]\nlisten = ["/{"x" * 93}:6432"]\n'), "a path of at most 107 bytes"),
+        (("[proxy]\n", '[proxy]\nops_listen = "/run:1"\n'), "proxy: `ops_listen` must be HOST:PORT"),
+        (
+            ("[proxy]\n", '[proxy.unix_socket]\nmode = "0999"\n[proxy]\n'),
+            "proxy.unix_socket.mode: expected `str` matching",
+        ),
+        (
+            ("[proxy]\n", '[proxy.proxy_protocol]\ntrusted = ["10.0.0.1/8"]\n[proxy]\n'),
+            "proxy.proxy_protocol: `trusted`: 10.0.0.1/8 has host bits set; write a network as in 10.0.0.0/8",
+        ),
+        (
+            ("[proxy]\n", '[proxy]\ntls_client_certificate = "required"\n'),
+            'proxy: `tls_client_certificate` = "required" needs `tls_client_ca_file`',
+        ),
+        (
+            ("[proxy]\n", "[proxy]\ntls_certificates = [{ certificate_file = 'x' }]\n"),
+            "proxy.tls_certificates[0].key_file: missing",
+        ),
         (("[proxy]\n", "[proxy]\nauth_timeout_s = 0\n"), "proxy.auth_timeout_s: expected `float` > 0.0"),
         (("[proxy]\n", "[proxy]\nmax_message_bytes = 1\n"), "proxy.max_message_bytes: expected `int` >= 65536"),
         (("[proxy]\n", '[proxy]\nplaintext = "yes"\n'), "proxy.plaintext: invalid enum value 'yes'"),
@@ -170,6 +189,10 @@ def test_where_the_file_is_looked_for(tmp_path: Path, monkeypatch: pytest.Monkey
 
 def test_what_is_shown_reads_back_as_it_was(file: Path) -> None:
     """Every option with its value, as TOML; only a command's arguments are hidden."""
+    more = """[proxy]
+tls_certificates = [{ certificate_file = 'a "b"', key_file = "c" }, { certificate_file = "d", key_file = "e" }]
+"""
+    file.write_text(file.read_text().replace("[proxy]\n", more))
     configuration = load(file, {})
     shown = describe(configuration)
     assert "hunter2" not in shown
@@ -177,6 +200,7 @@ def test_what_is_shown_reads_back_as_it_was(file: Path) -> None:
     file.write_text(shown)
     again = load(file, {})
     assert again.targets == configuration.targets
+    assert again.proxy.tls_certificates == configuration.proxy.tls_certificates
     assert describe(again) == shown
 
 

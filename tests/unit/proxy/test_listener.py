@@ -30,12 +30,12 @@ class Hall:
 
     def __init__(self) -> None:
         self.sockets: list[socket.socket] = []
-        self.addresses: list[tuple[str, int]] = []
+        self.addresses: list[str] = []
         self.asked = 0
         self.room: list[int] = []
         """Descriptors that can be closed to make some."""
 
-    def welcome(self, accepted: socket.socket, address: tuple[str, int]) -> None:
+    def welcome(self, accepted: socket.socket, address: str) -> None:
         """Take one in."""
         self.sockets.append(accepted)
         self.addresses.append(address)
@@ -94,9 +94,10 @@ def no_descriptors(hall: Hall) -> Iterator[None]:
 async def test_accept(listening: socket.socket, hall: Hall) -> None:
     """Each connection is handed over with its address, ready for the event loop."""
     with accepting(listening, hall), ExitStack() as clients:
-        made = [clients.enter_context(socket.create_connection(listening.getsockname())) for _ in range(3)]
+        for _ in range(3):
+            clients.enter_context(socket.create_connection(listening.getsockname()))
         await eventually(lambda: len(hall.sockets) == 3)
-        assert hall.addresses == [one.getsockname() for one in made]
+        assert hall.addresses == ["127.0.0.1"] * 3
         assert all(not one.getblocking() for one in hall.sockets)
 
 

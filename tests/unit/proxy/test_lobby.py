@@ -18,7 +18,7 @@ class Guests:
         self.lobby = Lobby(self.metrics)
         self.tasks: list[asyncio.Task[None]] = []
 
-    def enter(self, address: str, *, limit: int = 3, limit_per_address: int = 2) -> asyncio.Task[None]:
+    def enter(self, address: str | None, *, limit: int = 3, limit_per_address: int = 2) -> asyncio.Task[None]:
         """One more."""
         task = spawn(f"guest from {address}", asyncio.Event().wait())
         self.tasks.append(task)  # type: ignore[arg-type]
@@ -101,3 +101,17 @@ async def test_limits_that_were_lowered(guests: Guests) -> None:
     guests.enter("d", limit=1)
     assert await guests.dropped() == [0]
     assert not guests.tasks[3].done()
+
+
+async def test_a_guest_whose_address_is_told_later(guests: Guests) -> None:
+    """It counts for no address before, then for its own, and it keeps its place among the oldest."""
+    late = [guests.enter(None) for _ in range(3)]
+    assert await guests.dropped() == []
+    guests.enter("a")
+    for task in late:
+        guests.lobby.identify(task, "a", limit_per_address=2)
+    assert await guests.dropped() == [0, 1]
+    guests.lobby.identify(late[0], "a", limit_per_address=2)
+    assert len(guests.lobby) == 2
+    assert guests.lobby.drop_oldest()
+    assert await guests.dropped() == [0, 1, 2]

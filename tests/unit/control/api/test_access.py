@@ -39,6 +39,20 @@ async def test_the_whole_way(desk: Desk) -> None:
     assert (refused.status_code, refused.json()["type"]) == (409, "urn:curfew:problem:not-active")
 
 
+async def test_a_grant_that_is_bound_to_a_certificate(desk: Desk) -> None:
+    """Whoever approves sees it, and the token says it (`cnf`, RFC 8705)."""
+    thumbprint = "A" * 43
+    asked = await desk.request(certificate=thumbprint)
+    seen = await desk.ok("carol", "GET", f"/v1/requests/{asked['id']}")
+    approved = await desk.ok("carol", "POST", f"/v1/requests/{asked['id']}/approve", {})
+    grant = await desk.ok("ada", "GET", f"/v1/grants/{approved['grant']}")
+    assert [one["certificate"] for one in (asked, seen, approved, grant)] == [thumbprint] * 4
+    token = (await desk.ok("ada", "POST", f"/v1/grants/{grant['id']}/token"))["token"]
+    keys = KeySet.from_jwks((await desk.call(None, "GET", "/v1/jwks")).text)
+    signed = verify(token, keys=keys, issuer=ISSUER, audience=AUDIENCE, now=desk.clock() / SECOND)
+    assert signed.certificate == thumbprint
+
+
 @pytest.mark.parametrize("action", ["approve", "deny"])
 async def test_nobody_decides_their_own(desk: Desk, action: str) -> None:
     """Not even an admin."""
@@ -192,6 +206,7 @@ async def test_targets_tell_no_secrets(desk: Desk) -> None:
         ASKED | {"databases": "shop"},
         ASKED | {"databases": [f"{n:063}" for n in range(16)]},
         ASKED | {"addresses": ["10.0.0.1/8"]},
+        ASKED | {"certificate": "00:11"},
         ASKED | {"surprise": 1},
         {"target": "orders"},
         [],

@@ -39,6 +39,7 @@ def test_what_is_left_out_has_its_default() -> None:
         replace(DRAFT, duration_s=1_000),
         replace(DRAFT, max_sessions=1),
         replace(DRAFT, addresses=("10.0.0.0/8", "::1")),
+        replace(DRAFT, certificate="A" * 43),
     ],
 )
 def test_what_may_be_asked_for(draft: Draft) -> None:
@@ -65,6 +66,11 @@ def test_what_may_be_asked_for(draft: Draft) -> None:
         replace(DRAFT, reason=" "),
         replace(DRAFT, reason="\x1b"),
         replace(DRAFT, addresses=("10.0.0.1/8",)),
+        replace(DRAFT, certificate=""),
+        replace(DRAFT, certificate="A" * 42),
+        replace(DRAFT, certificate="A" * 43 + "="),
+        replace(DRAFT, certificate="A" * 42 + "B"),
+        replace(DRAFT, certificate="A" * 42 + "/"),
     ],
 )
 def test_what_may_not(draft: Draft) -> None:
