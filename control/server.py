@@ -48,12 +48,12 @@ async def serve(configuration: Configuration, reread: Callable[[], Configuration
         async with services.store.read() as tx:
             services.ring.load(await current_key(tx, services.clock()))
         server = _server(services)
-        await _start(server, listener)
-        _announce(settings, listener)
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, partial(_stop, server, services))
         loop.add_signal_handler(signal.SIGHUP, partial(_reload, server, services, reread))
+        await _start(server, listener)  # Whoever is answered may send a signal.
+        _announce(settings, listener)
         state = server.server_state
         reaping = spawn("reap", Reaper(cast("set[Connection]", state.connections)).run())
         await server.main_loop()
