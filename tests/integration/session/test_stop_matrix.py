@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from proxy.contract.record import SessionEnd, decode
+from proxy.contract.record import Copy, SessionEnd, decode
 from tests.conftest import Watcher
 from tests.harness.postgres import Cluster
 from tests.harness.proxy import Proxy, new_grant_id
@@ -76,6 +76,9 @@ async def check_record(proxy: Proxy, grant: str, case: Case, end: float, detail:
     lines = await proxy.session_of(grant)
     last = decode(lines[-1])
     assert isinstance(last, SessionEnd)
+    copies = [record for record in map(decode, lines) if isinstance(record, Copy)]
+    assert tuple(copy.direction for copy in copies) == case.copies
+    assert all(copy.failed and copy.bytes for copy in copies)
     assert last.reason == "expired"
     assert last.outcome in case.outcomes
     assert detail == f"Work that was open: {last.outcome}."
