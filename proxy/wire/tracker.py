@@ -440,7 +440,7 @@ class Tracker:
 
     # The end.
 
-    def close(self, now: int, copied: int = 0) -> list[Noted]:
+    def close(self, now: int, copied: int) -> list[Noted]:
         """The ends of all that never got one, when the session is over; `copied` as in `responses`."""
         self._copy_seen, cut = copied, self.running
         for step in cut:
