@@ -4,15 +4,18 @@ from proxy.recorder cimport Recorder
 from proxy.wire.tracker cimport Tracker
 
 cdef class Relay:
-    cdef object _client, _upstream, _to_client, _to_upstream, _frontend, _backend
+    cdef object _client, _upstream, _to_client, _to_upstream, _frontend, _backend, _shortcut
     cdef Recorder _recorder
     cdef list _injected
     cdef bint _closing, _settled
-    cdef readonly Tracker tracker
+    cdef Tracker _tracker
     cdef readonly long long bytes_in
     cdef readonly object ended, upstream_ended
 
     cpdef _from_client(self, bytes data)
     cpdef _from_upstream(self, bytes data)
+    cdef bint _asks_plainly(self, bytes data, shortcut) except -1
+    cdef _relay_answers(self, bytes data)
+    cdef bint _answers_plainly(self, bytes data, shortcut) except -1
     cdef _note_responses(self, list messages)
     cdef _record_before(self, list records)

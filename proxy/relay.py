@@ -9,7 +9,9 @@ It decides nothing about the end: it reports the first cause there is to `ended`
 """
 
 import asyncio
+import contextlib
 import time
+from collections.abc import Callable
 from typing import Literal
 
 import structlog
@@ -19,7 +21,7 @@ from proxy.errors import JournalFailed, ProtocolViolation, SessionError
 from proxy.journal import JournalError
 from proxy.leg import Leg
 from proxy.recorder import Recorder
-from proxy.wire.framing import BackendFramer, FrontendFramer
+from proxy.wire.framing import IMPLEMENTATION, BackendFramer, FrontendFramer
 from proxy.wire.steps import Noted, wants_copy_data
 from proxy.wire.tracker import Tracker
 
@@ -30,6 +32,18 @@ ERROR = ord("E")
 _now = time.monotonic_ns
 log = structlog.get_logger(__name__)
 FATAL_MARKS = (b"VFATAL\0", b"VPANIC\0")
+
+
+def _no_shortcut(*_: object) -> None:
+    """Everything goes through framers, tracker and recorder, which give the same."""
+
+
+make_shortcut: "Callable[..., Shortcut | None]" = _no_shortcut
+if IMPLEMENTATION == "cython":
+    with contextlib.suppress(ImportError, TypeError, ValueError):  # not built here, or beside modules that were not
+        from proxy._shortcut import Shortcut
+
+        make_shortcut = Shortcut
 
 
 class Relay:
@@ -43,12 +57,13 @@ class Relay:
         "_injected",
         "_recorder",
         "_settled",
+        "_shortcut",
         "_to_client",
         "_to_upstream",
+        "_tracker",
         "_upstream",
         "bytes_in",
         "ended",
-        "tracker",
         "upstream_ended",
     )
 
@@ -64,13 +79,21 @@ class Relay:
         self._injected: list[bytes] = []
         self._closing = False
         self._settled = False
-        self.tracker = tracker
+        self._tracker = tracker
+        self._shortcut = make_shortcut(tracker, recorder, self._frontend, self._backend)
         self.bytes_in = 0
         loop = asyncio.get_running_loop()
         self.ended: asyncio.Future[Cause] = loop.create_future()
         """The first cause to end the session."""
         self.upstream_ended: asyncio.Future[None] = loop.create_future()
         """PostgreSQL has said its last word."""
+
+    @property
+    def tracker(self) -> Tracker:
+        """The session's statements, up to this moment."""
+        if self._shortcut is not None:
+            self._shortcut.leave()
+        return self._tracker
 
     @property
     def bytes_out(self) -> int:
@@ -93,12 +116,15 @@ class Relay:
     # Client to PostgreSQL.
 
     def _from_client(self, data: bytes) -> None:
+        shortcut = self._shortcut
+        if shortcut is not None and not self.ended.done() and self._asks_plainly(data, shortcut):
+            return
         messages, forward = self._frontend.feed(data)
         self.bytes_in += len(data)
         if self.ended.done():
             return
         if messages:
-            records = self.tracker.requests(messages, _now())
+            records = self._tracker.requests(messages, _now())
             if records and not self._record_before(records):
                 return
         if forward:
@@ -106,6 +132,19 @@ class Relay:
             self._recorder.settle()
         if self._frontend.error is not None:
             self._end(ProtocolViolation(self._frontend.error, detail=self._frontend.error))
+
+    def _asks_plainly(self, data: bytes, shortcut: "Shortcut") -> bool:
+        try:
+            plain = shortcut.asks(data)
+        except JournalError as error:
+            self.bytes_in += len(data)
+            self._end(JournalFailed(str(error)))
+            return True
+        if plain:
+            self.bytes_in += len(data)
+            self._to_upstream(data)
+            self._recorder.settle()
+        return plain
 
     def _record_before(self, records: list[Noted]) -> bool:
         try:
@@ -130,6 +169,12 @@ class Relay:
     # PostgreSQL to client.
 
     def _from_upstream(self, data: bytes) -> None:
+        if (shortcut := self._shortcut) is None or not self._answers_plainly(data, shortcut):
+            self._relay_answers(data)
+        if self._client.ended and not self._works_on() and not self.tracker.terminated:
+            self._end("client")
+
+    def _relay_answers(self, data: bytes) -> None:
         messages = self._backend.feed(data)
         if self._closing:
             self._forward_last(data, messages)
@@ -141,14 +186,25 @@ class Relay:
             self._note_responses(messages)
         if self._backend.error is not None:
             self._end("upstream")
-        if self._client.ended and not self._works_on() and not self.tracker.terminated:
-            self._end("client")
+
+    def _answers_plainly(self, data: bytes, shortcut: "Shortcut") -> bool:
+        if self._closing or self._injected:
+            shortcut.leave()
+            return False
+        plain = shortcut.answers(data)
+        if plain:
+            self._to_client(data)
+            try:
+                shortcut.end(data)
+            except JournalError as error:
+                self._end(JournalFailed(str(error)))
+        return plain
 
     def _note_responses(self, messages: list[tuple[int, bytes, int]]) -> None:
-        records = self.tracker.responses(messages, _now(), self._frontend.copy_bytes + self._backend.copy_bytes)
+        records = self._tracker.responses(messages, _now(), self._frontend.copy_bytes + self._backend.copy_bytes)
         if records:
             self._record_after(records)
-        if self.tracker.lost:
+        if self._tracker.lost:
             text = "a statement was sent while a COPY before it took data, and that failed"
             self._end(ProtocolViolation(text, detail="Send CopyDone or CopyFail before the next statement."))
 

@@ -59,17 +59,6 @@ cdef inline bytes cut(const uint8_t *source, Py_ssize_t start, Py_ssize_t end):
 cdef class FrontendFramer:
     """Client to upstream: only whole messages go on, but CopyData, which streams."""
 
-    cdef:
-        readonly object error
-        readonly Py_ssize_t pending
-        readonly long long copy_bytes
-        uint32_t _limit
-        Py_ssize_t _need        # size of the message in _held; 0 where its header is not whole
-        uint32_t _copy_left     # bytes of a CopyData still to come
-        bytes _header           # 1 to 4 bytes of a header, or empty
-        ReadBuffer _held
-        bytearray _crumbs
-
     def __init__(self, Py_ssize_t limit):
         self.error = None
         self.pending = 0
@@ -103,6 +92,10 @@ cdef class FrontendFramer:
         if self.error is None:
             self._keep(cut(<const uint8_t *>PyBytes_AS_STRING(data), end, PyBytes_GET_SIZE(data)))
         return messages, cut(<const uint8_t *>PyBytes_AS_STRING(data), 0, end)
+
+    cdef bint _is_between(self) noexcept:
+        # Whether the next byte begins a message.
+        return self.error is None and self.pending == 0 and self._copy_left == 0
 
     cdef _complete(self, bytes data):
         # The held message ends in `data`: read it, and whatever whole messages follow it, in one copy.
@@ -205,19 +198,6 @@ cdef class FrontendFramer:
 cdef class BackendFramer:
     """Upstream to client: a scan of headers that hands up the messages which matter and holds nothing back."""
 
-    cdef:
-        readonly object error
-        readonly long long position
-        readonly long long boundary
-        readonly long long copy_bytes
-        uint8_t _header[HEADER]
-        Py_ssize_t _header_size
-        Py_ssize_t _left        # bytes of the current body still to come
-        uint8_t _type
-        uint8_t _kind
-        bytearray _body         # the start of a wanted body that is not yet whole
-        Py_ssize_t _unseen      # messages 2 3 n T since the last one handed up
-
     def __init__(self):
         self.error = None
         self._unseen = 0
@@ -259,6 +239,16 @@ cdef class BackendFramer:
                 if self.error is not None:
                     break
         return messages
+
+    cdef bint _is_between(self) noexcept:
+        # Whether the next byte begins a message.
+        return self.error is None and self.boundary == self.position
+
+    cdef void _pass_round(self, Py_ssize_t size) noexcept:
+        # So many bytes were read by somebody else: whole messages, the last one a ReadyForQuery.
+        self.position += size
+        self.boundary = self.position
+        self._unseen = 0
 
     cdef Py_ssize_t _scan(
         self, const uint8_t *p, Py_ssize_t at, Py_ssize_t size, long long base, list messages

@@ -6,19 +6,20 @@ from pathlib import Path
 
 import pytest
 
+import proxy.relay
 from proxy import COMPILED
 from proxy.wire.framing import IMPLEMENTATION
 
 ROOT = Path(__file__).resolve().parents[2]
-FRAMER = "proxy.wire._framing"
+CYTHON = {"proxy.wire._framing": "proxy/wire/_framing.pyx", "proxy._shortcut": "proxy/_shortcut.pyx"}
 
 
 def test_the_build_makes_what_the_package_names() -> None:
-    """Each from its own source, and the framer from its own."""
+    """Each from its own source, and what is written in Cython from that."""
     built = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["ext-modules"]
     sources = {one["name"]: one["sources"] for one in built}
-    assert sources.pop(FRAMER) == ["proxy/wire/_framing.pyx"]
-    assert sources == {name: [f"{name.replace('.', '/')}.py"] for name in COMPILED}
+    from_python = {name: [f"{name.replace('.', '/')}.py"] for name in COMPILED}
+    assert sources == from_python | {name: [source] for name, source in CYTHON.items()}
     assert all(one["optional"] for one in built)
 
 
@@ -28,3 +29,8 @@ def test_it_is_compiled_where_the_framer_is(name: str) -> None:
     file = import_module(name).__file__
     assert file is not None
     assert file.endswith(".so") == (IMPLEMENTATION == "cython")
+
+
+def test_the_shortcut_is_used_where_it_can_be() -> None:
+    """A relay would do without it, and not say a word."""
+    assert (proxy.relay.make_shortcut.__name__ == "Shortcut") == (IMPLEMENTATION == "cython")

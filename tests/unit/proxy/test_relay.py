@@ -1,24 +1,18 @@
 """The relay between two legs whose transports only note what they are given: what goes on, when, and where ours is."""
 
 import asyncio
-import contextlib
 import itertools
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import Any, TypeAlias, cast
+from typing import Any, TypeAlias
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from proxy.contract.record import Chain, Notice, StatementEnd, StatementStart, decode
+from proxy.contract.record import Notice, StatementEnd, StatementStart
 from proxy.errors import JournalFailed, ProtocolViolation
-from proxy.journal import JournalError
-from proxy.leg import Leg
-from proxy.recorder import Recorder
-from proxy.relay import Relay
 from proxy.wire import messages
-from proxy.wire.tracker import Tracker
-from tests.unit.proxy.journals import open_journal, stored
+from tests.unit.proxy.journals import stored
+from tests.unit.proxy.stand import LIMIT, Stand
 from tests.unit.proxy.wire.playbook import (
     BOUND,
     COPY_DONE,
@@ -40,82 +34,8 @@ from tests.unit.proxy.wire.playbook import (
 )
 from tests.unit.proxy.wire.reference import header, message
 
-LIMIT = 100_000
 OURS = messages.notice_response("NOTICE", "00000", "soon")
 STREAM = ROWS + ROW + message(b"D", b"long" * 5) + complete("SELECT 2") + READY + error("57P01", "ours", "FATAL")
-
-
-class Transport:
-    """Notes what is written to it. `on_write` sees each piece first."""
-
-    def __init__(self, *, encrypted: bool = False) -> None:
-        self.written = b""
-        self.reading = True
-        self.encrypted = encrypted
-        self.on_write: Callable[[bytes], None] = lambda _: None
-
-    def write(self, data: bytes) -> None:
-        """Take a piece."""
-        self.on_write(data)
-        self.written += data
-
-    def is_closing(self) -> bool:
-        """As asyncio's."""
-        return False
-
-    def pause_reading(self) -> None:
-        """As asyncio's."""
-        self.reading = False
-
-    def resume_reading(self) -> None:
-        """As asyncio's."""
-        self.reading = True
-
-    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
-        """As asyncio's."""
-
-    def get_extra_info(self, name: str) -> object:
-        """TLS, or not."""
-        return object() if self.encrypted and name == "ssl_object" else None
-
-
-class Stand:
-    """A relay that runs, its two transports and its journal."""
-
-    def __init__(self, folder: Path, *, encrypted: bool = False, limit_bytes: int = 1 << 24) -> None:
-        self.folder = folder
-        self.journal = open_journal(folder, limit_bytes=limit_bytes)
-        self.client_side, self.server_side = Transport(encrypted=encrypted), Transport()
-        self.client, self.server = Leg(), Leg()
-        self.client.connection_made(cast("asyncio.BaseTransport", self.client_side))
-        self.server.connection_made(cast("asyncio.BaseTransport", self.server_side))
-        recorder = Recorder(self.journal, Ed25519PrivateKey.generate(), Chain("ses_1"))
-        self.relay = Relay(self.client, self.server, Tracker(), recorder, limit=LIMIT)
-        self.relay.start()
-
-    @property
-    def upstream(self) -> bytes:
-        """What PostgreSQL was given."""
-        return self.server_side.written
-
-    @property
-    def told(self) -> bytes:
-        """What the client was given."""
-        return self.client_side.written
-
-    def cause(self) -> Any:  # noqa: ANN401 a Cause
-        """Why the relay ended, None where it has not."""
-        return self.relay.ended.result() if self.relay.ended.done() else None
-
-    def records(self) -> list[Any]:
-        """What is in the journal by now, written or not."""
-        self.journal.flush()
-        return [decode(line) for line in stored(self.folder)]
-
-    def close(self) -> None:
-        """End what runs."""
-        with contextlib.suppress(JournalError):  # A full journal says so at its end, too.
-            self.journal.close()
 
 
 MakeStand: TypeAlias = Callable[..., Stand]
@@ -490,11 +410,5 @@ async def test_a_session_that_answers_flow(stand: Stand) -> None:
 
 async def test_what_came_early_is_relayed(stands: MakeStand) -> None:
     """Bytes that a leg held when the relay began are not lost."""
-    stand = stands()
-    client, server = Leg(query("early")), Leg(ROW)
-    client_side, server_side = Transport(), Transport()
-    client.connection_made(cast("asyncio.BaseTransport", client_side))
-    server.connection_made(cast("asyncio.BaseTransport", server_side))
-    recorder = Recorder(stand.journal, Ed25519PrivateKey.generate(), Chain("ses_2"))
-    Relay(client, server, Tracker(), recorder, limit=LIMIT).start()
-    assert (server_side.written, client_side.written) == (query("early"), ROW)
+    stand = stands(early=(query("early"), ROW))
+    assert (stand.upstream, stand.told) == (query("early"), ROW)
