@@ -236,7 +236,7 @@ cdef class Shortcut:
     cdef bint _execute(self, const uint8_t *p, Py_ssize_t size) except -1:
         # Bind to the unnamed portal, Describe of it or not, Execute, Sync; nothing else.
         cdef uint32_t length = uint32_at(p + 1)
-        cdef Py_ssize_t end, at
+        cdef Py_ssize_t end, at, values
         cdef Prepared prepared
         if length < 4 or length >= size or length > self._frontend._limit:
             return False
@@ -248,20 +248,20 @@ cdef class Shortcut:
         at += 10
         if not is_message(p, at, size, c"S", 4) or at + 5 != size:
             return False
-        prepared = self._prepared(p, end)
+        prepared = self._prepared(p, end, &values)
         if prepared is None:
             return False
         self._asked_bytes = end + 10
         self._put_statement()
         self._put(b',"kind":"execute"')
         self._put_text(prepared.text.fields)
-        if not self._put_values(p, HEADER + 2 + PyBytes_GET_SIZE(prepared.name), end, prepared.types):
+        if not self._put_values(p, values, end, prepared.types):
             return False
         self._put_text(prepared.named)
         return self._put_transaction()
 
-    cdef Prepared _prepared(self, const uint8_t *p, Py_ssize_t end):
-        # What the Bind at `p` binds to the unnamed portal, where that is known.
+    cdef Prepared _prepared(self, const uint8_t *p, Py_ssize_t end, Py_ssize_t *values):
+        # What the Bind at `p` binds to the unnamed portal, where that is known; its `values` are behind the two names.
         cdef const uint8_t *name = p + HEADER + 1
         cdef const uint8_t *stop
         cdef Name known
@@ -270,6 +270,7 @@ cdef class Shortcut:
         stop = <const uint8_t *>memchr(name, 0, min(end - HEADER - 1, NAME_BYTES + 1))
         if stop is NULL:
             return None
+        values[0] = stop - p + 1
         known = self._tracker._prepared._statements.get(PyBytes_FromStringAndSize(<const char *>name, stop - name))
         if known is None or known.asked or type(known.meaning) is not Prepared:
             return None

@@ -158,16 +158,19 @@ class PlainAuthor(Author):
 @pytest.mark.parametrize("seed", range(SEEDS))
 async def test_conversations(two: Two, seed: int) -> None:
     """Plain statements among all others, in whole chunks and in pieces; now and then somebody looks, or interferes."""
-    author, model = PlainAuthor(seed, copies=seed % 3 == 0), Model()
+    author, model, answers = PlainAuthor(seed, copies=seed % 3 == 0), Model(), b""
     for _ in range(author.random.randrange(1, 60)):
         said = author.round()
         for chunk in pieces(author.random, b"".join(said)):
             two.client(chunk)
-        meddle(two, author.random)
-        answers = b"".join(model.take(one[:1], one[5:]) for one in said)
+            meddle(two, author.random)
+        answers += b"".join(model.take(one[:1], one[5:]) for one in said)
+        if author.random.randrange(6) == 0:
+            continue  # The client goes on before it is answered.
         for chunk in pieces(author.random, answers):
             two.server(chunk)
             meddle(two, author.random)
+        answers = b""
 
 
 def pieces(random: Random, data: bytes) -> list[bytes]:
@@ -309,6 +312,38 @@ async def test_the_portal_stays_open_in_a_transaction(two: Two) -> None:
     assert Counted.taken == 3
     two.client(say.execute() + say.SYNC)
     assert b'"parameters":[{"type":23,"value":"7"}]' in lines(two.short)[-1]
+
+
+async def test_the_portal_is_gone_behind_its_transaction(two: Two) -> None:
+    """An Execute of it fails then, and its record does not say what it would have run."""
+    two.client(PREPARE)
+    two.server(PREPARED)
+    for asked, answer in (("begin", say.READY_IN), ("s", say.READY_IN), ("commit", say.READY)):
+        two.client(say.bind("7", statement=asked) + say.execute() + say.SYNC if asked == "s" else say.query(asked))
+        two.server(say.complete("X") + answer)
+    assert Counted.taken == 3
+    two.client(say.execute() + say.SYNC)
+    assert b"select $1" not in lines(two.short)[-1]
+
+
+async def test_a_name_that_postgresql_cuts(two: Two) -> None:
+    """It finds the statement by the 63 bytes that it keeps, which may be fewer than Parse had."""
+    two.client(say.parse("select $1", "n" * 70, (23,)) + say.SYNC)
+    two.server(PREPARED)
+    two.client(say.bind("7", statement="n" * 63) + say.execute() + say.SYNC)
+    two.server(BOUND_ROW)
+    assert Counted.taken == 1
+
+
+async def test_behind_a_copy_that_failed(two: Two) -> None:
+    """There may be one more ReadyForQuery then, until the next answer has come: a plain one, here."""
+    two.client(say.parse("copyin") + say.bind() + say.execute() + say.SYNC + say.COPY_DONE + say.SYNC)
+    two.server(say.PARSED + say.BOUND + say.COPY_IN + say.error() + say.READY)
+    two.client(say.query("a"))
+    two.server(say.complete("A") + say.READY)
+    two.client(say.bind() + say.SYNC)
+    two.server(say.BOUND + say.READY)
+    assert not two.short.relay.tracker.lost
 
 
 @pytest.mark.parametrize("policy", [Parameters.TYPES, Parameters.NONE])
