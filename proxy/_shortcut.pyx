@@ -189,7 +189,6 @@ cdef class Shortcut:
         return (
             not tracker._steps
             and not tracker._finished
-            and tracker._bound is None
             and tracker._spare == 0
             and not tracker._skipping
             and not tracker._in_round

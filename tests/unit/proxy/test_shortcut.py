@@ -314,16 +314,36 @@ async def test_the_portal_stays_open_in_a_transaction(two: Two) -> None:
     assert b'"parameters":[{"type":23,"value":"7"}]' in lines(two.short)[-1]
 
 
-async def test_the_portal_is_gone_behind_its_transaction(two: Two) -> None:
+@pytest.mark.parametrize("portal", ["", "p"])
+async def test_a_portal_is_gone_behind_its_transaction(two: Two, portal: str) -> None:
     """An Execute of it fails then, and its record does not say what it would have run."""
     two.client(PREPARE)
     two.server(PREPARED)
-    for asked, answer in (("begin", say.READY_IN), ("s", say.READY_IN), ("commit", say.READY)):
-        two.client(say.bind("7", statement=asked) + say.execute() + say.SYNC if asked == "s" else say.query(asked))
+    bound = say.bind("7", portal=portal, statement="s") + say.execute(portal) + say.SYNC
+    for asked, answer in ((say.query("begin"), say.READY_IN), (bound, say.READY_IN), (say.query("commit"), say.READY)):
+        two.client(asked)
         two.server(say.complete("X") + answer)
-    assert Counted.taken == 3
-    two.client(say.execute() + say.SYNC)
+    assert Counted.taken == (2 if portal else 3)
+    two.client(say.execute(portal) + say.SYNC)
     assert b"select $1" not in lines(two.short)[-1]
+
+
+@pytest.mark.parametrize(
+    "unasked", [say.READY, say.READY_IN, say.BOUND, say.complete("A"), say.error(), say.COPY_IN, say.SUSPENDED]
+)
+async def test_a_server_that_answers_what_nobody_asked(two: Two, unasked: bytes) -> None:
+    """In the middle of a round, and between two."""
+    two.client(PREPARE)
+    two.server(PREPARED)
+    two.client(say.bind("7", statement="s") + say.execute() + say.FLUSH)
+    two.server(say.BOUND + say.complete("A") + unasked)
+    for _ in range(3):
+        two.client(say.query("a"))
+        two.server(say.complete("A") + say.READY)
+        two.client(say.bind("7", portal="p", statement="s") + say.execute("p") + say.SYNC)
+        two.server(say.error() + say.READY)
+        two.client(say.execute("p") + say.SYNC)
+        two.server(unasked + say.READY + unasked)
 
 
 async def test_a_name_that_postgresql_cuts(two: Two) -> None:
