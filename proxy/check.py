@@ -151,14 +151,16 @@ def _expiry_faults(path: str, certificate: Path) -> list[str]:
 def _socket_faults(proxy: ProxySettings) -> list[str]:
     """What stops the proxy from making its unix sockets, as far as can be seen without making them."""
     faults: list[str] = []
-    for index, text in enumerate(proxy.listen):
+    listeners = [(f"proxy.listen[{index}]", text) for index, text in enumerate(proxy.listen)]
+    listeners += [(f"proxy.oauth.listen[{index}]", text) for index, text in enumerate(proxy.oauth.listen)]
+    for key, text in listeners:
         folder = parse_listen(text)[0]
         if not folder.startswith("/"):
             continue
         if not Path(folder).is_dir():
-            faults.append(f"proxy.listen[{index}]: {folder} is not a folder; make it, owned by the proxy")
+            faults.append(f"{key}: {folder} is not a folder; make it, owned by the proxy")
         elif not os.access(folder, os.W_OK | os.X_OK):
-            faults.append(f"proxy.listen[{index}]: no socket can be made in {folder}; give it to the proxy's user")
+            faults.append(f"{key}: no socket can be made in {folder}; give it to the proxy's user")
     for path, resolve in (
         ("users", lambda: uids(proxy.unix_socket.users)),
         ("group", lambda: gid(proxy.unix_socket)),
