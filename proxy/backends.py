@@ -4,15 +4,16 @@ Owns the statements and what their answers mean. Every name is qualified with pg
 counts. Keeps no state and catches no error (see `proxy.stop`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
-Connection: TypeAlias = Any
-"""An asyncpg.Connection; asyncpg ships no complete types."""
+from proxy.query import Connection, Row, array
+
 Fate: TypeAlias = Literal["committed", "aborted"]
 
+_KNOWN_FATES: Mapping[str | None, Fate] = {"committed": "committed", "aborted": "aborted"}
 _XID_EPOCH = 1 << 32
 
 _STARTS = """
@@ -77,20 +78,33 @@ class Sighting:
 
 async def starts(connection: Connection, pids: Sequence[int], *, timeout_s: float) -> dict[int, datetime | None]:
     """When each backend started, None where we have no right to see it. Who is not there is left out."""
-    rows = await connection.fetch(_STARTS, pids, timeout=timeout_s)
-    return {row["pid"]: row["backend_start"] for row in rows}
+    rows = await connection.fetch(_STARTS, array(pids), timeout_s=timeout_s)
+    return {_integer(pid): _time(started) for pid, started in rows}
 
 
 async def sight(connection: Connection, wanted: Sequence[Wanted], *, timeout_s: float) -> list[Sighting | None]:
     """Look for each backend and, in the same statement, terminate where asked. None: nobody has the pid."""
-    columns = [one.pid for one in wanted], [one.started for one in wanted], [one.signal for one in wanted]
-    rows = await connection.fetch(_SIGHT, *columns, timeout=timeout_s)
-    return [None if row["pid"] is None else _sighting(row) for row in rows]
+    pids, starts = array(one.pid for one in wanted), array(one.started for one in wanted)
+    rows = await connection.fetch(_SIGHT, pids, starts, array(one.signal for one in wanted), timeout_s=timeout_s)
+    return [_sighting(row) for row in rows]
 
 
-def _sighting(row: Any) -> Sighting:  # noqa: ANN401 an asyncpg.Record
-    xid = None if row["next_xid"] is None else widen(row["backend_xid"], int(row["next_xid"]))
-    return Sighting(started=row["backend_start"], xid=xid)
+def _sighting(row: Row) -> Sighting | None:
+    pid, started, xid, next_xid, _ = row
+    if pid is None:
+        return None
+    return Sighting(started=_time(started), xid=None if next_xid is None else widen(_integer(xid), _integer(next_xid)))
+
+
+def _integer(text: str | None) -> int:
+    if text is None:
+        raise ValueError("no number")
+    return int(text)
+
+
+def _time(text: str | None) -> datetime | None:
+    """A timestamptz, as `query.SETTINGS` have it written."""
+    return None if text is None else datetime.fromisoformat(text)
 
 
 def widen(xid: int, near: int) -> int:
@@ -104,22 +118,29 @@ def widen(xid: int, near: int) -> int:
 
 async def fates(connection: Connection, xids: Sequence[int], *, timeout_s: float) -> list[Fate | None]:
     """What became of each transaction. None: not over (prepared, then), or too old to be known."""
-    rows = await connection.fetch(_FATES, [str(xid) for xid in xids], timeout=timeout_s)
-    return [row["fate"] if row["fate"] in ("committed", "aborted") else None for row in rows]
+    rows = await connection.fetch(_FATES, array(xids), timeout_s=timeout_s)
+    return [_KNOWN_FATES.get(fate) for (fate,) in rows]
 
 
 async def shortcomings(connection: Connection, users: Sequence[str], *, timeout_s: float) -> list[str]:
     """What the keeper's login lacks to see and end the backends of `users`, one sentence each with its remedy."""
-    own = await connection.fetchrow(_OWN_RIGHTS, timeout=timeout_s)
-    known = {row["rolname"]: row for row in await connection.fetch(_USERS, users, timeout=timeout_s)}
+    ((superuser, may_see, may_signal),) = map(_truths, await connection.fetch(_OWN_RIGHTS, timeout_s=timeout_s))
+    rows = await connection.fetch(_USERS, array(users), timeout_s=timeout_s)
+    known = {name: _truths(rights) for name, *rights in rows}
     lacks = []
-    if not own["may_see"]:
+    if not may_see:
         lacks.append("it cannot see other logins' backends: GRANT pg_read_all_stats TO it")
     for user in users:
         if user not in known:
             lacks.append(f"the login {user!r} of an access profile does not exist")
-        elif known[user]["rolsuper"] and not own["rolsuper"]:
+            continue
+        its_a_superuser, ours = known[user]
+        if its_a_superuser and not superuser:
             lacks.append(f"it cannot end backends of {user!r}, a superuser: only a superuser can")
-        elif not own["may_signal"] and not known[user]["ours"]:
+        elif not may_signal and not ours:
             lacks.append(f"it cannot end backends of {user!r}: GRANT pg_signal_backend TO it")
     return lacks
+
+
+def _truths(columns: Iterable[str | None]) -> list[bool]:
+    return [column == "t" for column in columns]

@@ -16,7 +16,7 @@ from cryptography import x509
 
 from proxy import membership
 from proxy.config import Configuration, ProxySettings, parse_listen, read_secret
-from proxy.contract.settings import AccessProfile, Host, Secret, SettingsError, Target
+from proxy.contract.settings import AccessProfile, Host, Keeper, Secret, SettingsError, Target
 from proxy.contract.token import KeySet, KeySetError
 from proxy.dial import UpstreamError, dial
 from proxy.peer import gid, uids
@@ -151,14 +151,16 @@ def _expiry_faults(path: str, certificate: Path) -> list[str]:
 def _socket_faults(proxy: ProxySettings) -> list[str]:
     """What stops the proxy from making its unix sockets, as far as can be seen without making them."""
     faults: list[str] = []
-    for index, text in enumerate(proxy.listen):
+    listeners = [(f"proxy.listen[{index}]", text) for index, text in enumerate(proxy.listen)]
+    listeners += [(f"proxy.oauth.listen[{index}]", text) for index, text in enumerate(proxy.oauth.listen)]
+    for key, text in listeners:
         folder = parse_listen(text)[0]
         if not folder.startswith("/"):
             continue
         if not Path(folder).is_dir():
-            faults.append(f"proxy.listen[{index}]: {folder} is not a folder; make it, owned by the proxy")
+            faults.append(f"{key}: {folder} is not a folder; make it, owned by the proxy")
         elif not os.access(folder, os.W_OK | os.X_OK):
-            faults.append(f"proxy.listen[{index}]: no socket can be made in {folder}; give it to the proxy's user")
+            faults.append(f"{key}: no socket can be made in {folder}; give it to the proxy's user")
     for path, resolve in (
         ("users", lambda: uids(proxy.unix_socket.users)),
         ("group", lambda: gid(proxy.unix_socket)),
@@ -225,15 +227,11 @@ async def _target_faults(name: str, target: Target, environment: Mapping[str, st
 
     reached = await asyncio.gather(*(_host_faults(name, target, host) for host in target.hosts))
     faults = [fault for found in reached for fault in found]
-    keeper = AccessProfile(
-        user=target.keeper.user,
-        password=target.keeper.password,
-        certificate_file=target.keeper.certificate_file,
-        key_file=target.keeper.key_file,
-    )
     for host, found in zip(target.hosts, reached, strict=True):
         if not found:
-            faults += await _login_faults(f"{path}.keeper", dialler(target.at(host)), keeper, target.keeper.database)
+            faults += await _login_faults(
+                f"{path}.keeper", dialler(target.at(host)), target.keeper, target.keeper.database
+            )
     if all(reached):
         return faults
     sessions = dialler(target)
@@ -263,10 +261,10 @@ async def _host_faults(name: str, target: Target, host: Host) -> list[str]:
     return []
 
 
-async def _login_faults(path: str, dialler: Dialler, login: AccessProfile, database: str) -> list[str]:
+async def _login_faults(path: str, dialler: Dialler, login: AccessProfile | Keeper, database: str) -> list[str]:
     parameters = [(b"user", login.user.encode()), (b"database", database.encode())]
     try:
-        connected = await dialler.connect(login, parameters)
+        connected = await dialler.log_in(login, parameters)
     except UpstreamError as error:
         advice = f"see that {login.user} may log in to {database} with this password (deploy/keeper.sql, pg_hba.conf)"
         return [f"{path}: {error}; {advice}"]

@@ -87,6 +87,21 @@ class ProxyProtocol(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         return networks
 
 
+class OAuth(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[proxy.oauth]`: listeners that ask for the token by OAUTHBEARER (PostgreSQL 18) and not as a password."""
+
+    listen: list[Text] = msgspec.field(default_factory=list)
+    """Where they are, as in `[proxy] listen`. TLS or a unix socket it must be, whatever `plaintext` says."""
+    issuer: Annotated[str, msgspec.Meta(max_length=1_000, pattern=r"^(https://[!#-\[\]-~]+)?\Z")] = ""
+    """What clients must name as `oauth_issuer`. Empty: the issuer of grants."""
+    scope: Annotated[str, msgspec.Meta(max_length=500, pattern=r"^[ !#-\[\]-~]*\Z")] = ""
+    """What clients are told to ask a token for (RFC 6749, 3.3); empty for nothing."""
+
+    def __post_init__(self) -> None:
+        for text in self.listen:
+            parse_listen(text)
+
+
 class Certificate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One of `[proxy] tls_certificates`: for the names that stand in it."""
 
@@ -171,12 +186,15 @@ class ProxySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     log_format: Literal["json", "console"] = "json"
     unix_socket: UnixSocket = UnixSocket()
     proxy_protocol: ProxyProtocol = ProxyProtocol()
+    oauth: OAuth = OAuth()
     journal: Journal = Journal()
     control: Control | None = None
 
     def __post_init__(self) -> None:
         for text in (*self.listen, *([self.ops_listen] if self.ops_listen else [])):
             parse_listen(text)
+        if both := set(self.listen) & set(self.oauth.listen):
+            raise ValueError(f"{min(both)!r} stands in `listen` and in `oauth.listen`: a listener asks in one way")
         if self.ops_listen.startswith("/"):
             raise ValueError("`ops_listen` must be HOST:PORT")
         if self.tls_client_certificate == "required" and (not self.tls_client_ca_file or self.plaintext != "never"):

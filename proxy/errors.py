@@ -76,6 +76,14 @@ class NotAdmitted(SessionError):  # noqa: N818 says what happened
         self.grant = grant
 
 
+class NoToken(SessionError):  # noqa: N818 says what is missing
+    """A client asked by OAUTHBEARER where tokens come from. It was told, and comes again with one."""
+
+    sqlstate = "28000"
+    message = "no token was given"
+    hint = NotAdmitted.hint
+
+
 class ReplicationNotAllowed(NotAdmitted):
     """A good token, but for a replication connection that is not allowed. Says what would allow it."""
 

@@ -9,6 +9,7 @@ import os
 import signal
 import socket
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import structlog
 
 from proxy import config, listener
 from proxy.authority import ControlSide
+from proxy.bearer import Asking, OAuthBearer, Password
 from proxy.check import JOURNAL, on_disk
 from proxy.clock import Deadlines
 from proxy.config import Configuration
@@ -25,7 +27,7 @@ from proxy.journal import Journal, JournalError
 from proxy.lobby import Lobby
 from proxy.metrics import Metrics
 from proxy.ops import Health, OpsServer
-from proxy.peer import Origins, gid
+from proxy.peer import Origins, Peer, gid
 from proxy.reaper import reap
 from proxy.registry import Registry
 from proxy.session import Session
@@ -41,7 +43,7 @@ FLUSH_S = 0.01
 PARTING_S = 5.0
 """How long sessions may take to end once they are told to, beyond the stop timeout."""
 RETIRE_POLL_S = 1.0
-FIXED = ("name", "listen", "unix_socket", "ops_listen", "state_dir", "journal", "control")
+FIXED = ("name", "listen", "oauth", "unix_socket", "ops_listen", "state_dir", "journal", "control")
 """Options of [proxy] that count from the next start only."""
 
 log = structlog.get_logger(__name__)
@@ -154,25 +156,26 @@ class Server:
             loop.add_signal_handler(number, self._signal)
         loop.add_signal_handler(signal.SIGHUP, lambda: spawn("reload", self._reload()))
         listener.raise_descriptor_limit()
-        for text in proxy.listen:
-            self._bind(*config.parse_listen(text), proxy.unix_socket)
-        self._accepting = [
-            spawn("accept", listener.accept(listening, self._welcome, self._lobby.drop_oldest))
-            for listening in self._listening
-        ]
+        for listen, welcome in ((proxy.listen, self._welcome), (proxy.oauth.listen, self._welcome_by_oauth)):
+            for text in listen:
+                for listening in self._bind(*config.parse_listen(text), proxy.unix_socket):
+                    accepting = listener.accept(listening, welcome, self._lobby.drop_oldest)
+                    self._accepting.append(spawn("accept", accepting))
         if proxy.ops_listen:
             self._ops = OpsServer(*config.parse_listen(proxy.ops_listen), self._metrics, self._health)
             self._ops.start()
         sockets = [file.path for file in self._socket_files]
         log.info("listening", ports=self.ports, sockets=sockets, ops_port=self._ops.port if self._ops else None)
 
-    def _bind(self, host: str, port: int, unix: config.UnixSocket) -> None:
-        if not host.startswith("/"):
-            self._listening += listener.bind(host, port)
-            return
-        listening, file = listener.bind_unix(config.unix_path(host, port), mode=int(unix.mode, 8), gid=gid(unix))
-        self._listening.append(listening)
-        self._socket_files.append(file)
+    def _bind(self, host: str, port: int, unix: config.UnixSocket) -> list[socket.socket]:
+        if host.startswith("/"):
+            listening, file = listener.bind_unix(config.unix_path(host, port), mode=int(unix.mode, 8), gid=gid(unix))
+            self._socket_files.append(file)
+            bound = [listening]
+        else:
+            bound = listener.bind(host, port)
+        self._listening += bound
+        return bound
 
     def _show_gauges(self) -> None:
         shared, metrics = self._shared, self._metrics
@@ -201,18 +204,28 @@ class Server:
     # Serving.
 
     def _welcome(self, accepted: socket.socket, address: str) -> None:
-        """Begin a connection's session."""
+        """Begin a session whose token is asked for as a password."""
+        self._begin(accepted, self._origins.of(accepted, address), Password())
+
+    def _welcome_by_oauth(self, accepted: socket.socket, address: str) -> None:
+        """Begin one whose token is asked for by OAUTHBEARER, never in clear text (RFC 7628, section 4)."""
+        oauth, authority = self._configuration.proxy.oauth, self._shared.authority()
+        issuer = oauth.issuer or (authority.issuer if authority is not None else "")
+        peer = replace(self._origins.of(accepted, address), plaintext_allowed=False)
+        self._begin(accepted, peer, OAuthBearer(issuer=issuer, scope=oauth.scope))
+
+    def _begin(self, accepted: socket.socket, peer: Peer, asking: Asking) -> None:
         proxy = self._shared.settings
         self._metrics.connections += 1
         if len(self._sessions) >= proxy.max_connections:
             self._metrics.connections_refused["connections"] += 1
             accepted.close()
             return
-        peer = self._origins.of(accepted, address)
         session = Session(
             self._shared,
             accepted,
             peer,
+            asking=asking,
             on_identified=lambda known: self._lobby.identify(
                 task, str(known), limit_per_address=self._shared.settings.max_unauthenticated_per_address
             ),

@@ -14,7 +14,8 @@ from collections.abc import Callable
 
 import structlog
 
-from proxy import replication
+from proxy import pace, replication
+from proxy.bearer import Asking
 from proxy.clock import Deadline
 from proxy.contract.grant import Grant, Refusal
 from proxy.contract.record import AuthRefused, Cancel, Chain, EndReason, Notice, SessionStart
@@ -43,12 +44,9 @@ from proxy.tls import encryption, thumbprint
 from proxy.upstream import Connected, UpstreamError, told_to_client
 from proxy.wire import messages
 from proxy.wire.proxy_header import HeaderError
-from proxy.wire.startup import NEWEST_MINOR, StartupMessage
+from proxy.wire.startup import StartupMessage
 from proxy.wire.tracker import Tracker
 
-PASSWORD = ord("p")
-PASSWORD_BYTES = 65_535 - 4
-"""PostgreSQL's own limit for a password message (PG_MAX_AUTH_TOKEN_LENGTH), which counts the length word."""
 MAX_STARTUP_BYTES = 10_000
 """What PostgreSQL reads of a startup packet (MAX_STARTUP_PACKET_LENGTH); behind more it closes without a word."""
 SECRET_BYTES = {0: 4, 2: 32}
@@ -79,6 +77,7 @@ class Session:
         sock: socket.socket,
         peer: Peer,
         *,
+        asking: Asking,
         on_identified: Callable[[Peer], None],
         on_authenticated: Callable[[], None],
     ) -> None:
@@ -86,9 +85,11 @@ class Session:
         self._shared = shared
         self._sock = sock
         self._peer = peer
+        self._asking = asking
         self._on_identified = on_identified
         self._on_authenticated = on_authenticated
         self._client: Leg | None = None
+        self._token_at = 0.0
         self._stop: asyncio.Future[Stop] = asyncio.get_running_loop().create_future()
         self._log = log.bind(session=self.id, address=str(peer))
         self._link: TargetLink
@@ -174,17 +175,15 @@ class Session:
     # authenticate
 
     async def _authenticate(self, startup: StartupMessage) -> None:
-        """Ask for the token as a password and verify it."""
+        """Ask for the token and verify it."""
         if (client := self._client) is None:
             raise ClientGone
-        spoken = _minor(startup)
+        spoken = startup.spoken_minor
         if spoken != startup.minor or startup.unknown_options:
             client.write(messages.negotiate_protocol_version(spoken, startup.unknown_options))
-        client.write(messages.AUTHENTICATION_CLEARTEXT)
-        kind, body = await client.read(PASSWORD_BYTES)
-        if kind != PASSWORD or not body or body.find(b"\0") != len(body) - 1:
-            raise ProtocolViolation(f"expected a password, got message {kind}")
-        self.grant = self._verify(body[:-1].decode("utf-8", "replace"), startup)
+        token = await self._asking.token(client)
+        self._token_at = time.monotonic()
+        self.grant = self._verify(token, startup)
 
     def _verify(self, token: str, startup: StartupMessage) -> Grant:
         authority = self._shared.authority()
@@ -330,7 +329,7 @@ class Session:
             self._recorder,
             limit=self._shared.settings.max_message_bytes,
         )
-        secret = self._shared.registry.add_cancel_key(self, connected.pid, SECRET_BYTES[_minor(startup)])
+        secret = self._shared.registry.add_cancel_key(self, connected.pid, SECRET_BYTES[startup.spoken_minor])
         key = messages.backend_key_data(connected.pid, secret)
         client.write(messages.AUTHENTICATION_OK + connected.announcement + key + READY_FOR_QUERY)
         server = str(connected.server.host)
@@ -438,12 +437,10 @@ class Session:
         """Tell the client why not, and close. Before the startup packet there is nobody to tell."""
         if self._client is None:
             return
-        if not isinstance(error, NotAdmitted):
+        if isinstance(error, NotAdmitted):
+            await pace.until_due(self._token_at)
+            await self._asking.decline(self._client)
+        else:
             self._log.info("connection refused", sqlstate=error.sqlstate, error=str(error))
         self._client.write(error.as_message())
         await self._client.close()
-
-
-def _minor(startup: StartupMessage) -> int:
-    """The minor version to speak: 2 or 0. There never was a 3.1 (libpq refuses it from a server)."""
-    return NEWEST_MINOR if startup.minor >= NEWEST_MINOR else 0

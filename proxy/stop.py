@@ -9,7 +9,6 @@ sessions and decides nothing.
 
 import asyncio
 import random
-import ssl
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -17,15 +16,14 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-import asyncpg
 import structlog
 
 from proxy import backends
 from proxy.contract.settings import Secret, Target
+from proxy.query import SETTINGS, Connection, LostError, QueryError
 from proxy.tasks import spawn
-from proxy.upstream_tls import tls_context
+from proxy.upstream import Dialler, UpstreamError
 
-APPLICATION_NAME = "curfew-keeper"
 POLL_S = 0.01
 SIGNAL_AGAIN_S = 0.2
 ORPHAN_S = 600.0
@@ -38,6 +36,15 @@ RETRY_S = (0.1, 5.0)
 """The first and the longest pause before a reconnection; URGENT_RETRY_S is the longest while somebody waits."""
 URGENT_RETRY_S = 0.25
 MAX_ASKED = 10_000
+_STARTUP = (
+    *SETTINGS,
+    (b"application_name", b"curfew-keeper"),
+    (b"search_path", b"pg_catalog"),
+    (b"statement_timeout", b"%ds" % STATEMENT_S),
+    (b"idle_session_timeout", b"0"),
+    (b"default_transaction_isolation", b"read committed"),
+)
+_INSUFFICIENT_PRIVILEGE = "42501"
 
 log = structlog.get_logger(__name__)
 
@@ -102,9 +109,7 @@ class Keeper:
         """
         self._name = name
         self._target = target
-        self._read_secret = read_secret
-        self._host = target.hosts[0]
-        self._tls()
+        self._dialler = Dialler(name, target, read_secret=read_secret)
         self._looks: list[_Look] = []
         self._stops: list[_Stop] = []
         self._wake = asyncio.Event()
@@ -178,46 +183,26 @@ class Keeper:
                     await self._serve(connection)
                 finally:
                     self.ready = False
-                    connection.terminate()
+                    connection.close()
             except Exception as error:  # noqa: BLE001 the task's edge: whatever breaks a connection, there is a next one
-                if (trouble := f"{type(error).__name__}: {error}") != self._trouble:
+                said = isinstance(error, UpstreamError | LostError | QueryError)
+                if (trouble := str(error) if said else f"{type(error).__name__}: {error}") != self._trouble:
                     log.warning("the keeper has no connection", target=self._name, error=trouble)
                 self._trouble = trouble
             self._tried.set()
             failures = 0 if time.monotonic() - begun > LIVENESS_S + self._target.connect_timeout_s else failures + 1
             await self._pause(failures)
 
-    def _tls(self) -> ssl.SSLContext | None:
-        return tls_context(self._name, self._target, f"targets.{self._name}.keeper", self._target.keeper)
-
-    async def _connect(self) -> Any:  # noqa: ANN401 an asyncpg.Connection, which has no complete types
-        async with asyncio.timeout(self._target.connect_timeout_s):
-            login = self._target.keeper
-            password = await asyncio.to_thread(self._read_secret, login.password)
-            tls = None if self._host.is_socket else await asyncio.to_thread(self._tls)
-            connection = await asyncpg.connect(
-                host=self._host.name,
-                port=self._host.port,
-                user=login.user,
-                password=password or "",  # None would have asyncpg look into the environment and ~/.pgpass
-                database=login.database,
-                ssl=tls or False,
-                direct_tls=tls is not None and self._target.sslnegotiation == "direct",
-                target_session_attrs="any",
-                server_settings={
-                    "application_name": APPLICATION_NAME,
-                    "search_path": "pg_catalog",
-                    "statement_timeout": f"{STATEMENT_S:.0f}s",
-                    "idle_session_timeout": "0",
-                    "default_transaction_isolation": "read committed",
-                },
-            )
+    async def _connect(self) -> Connection:
+        login = self._target.keeper
+        named = [(b"user", login.user.encode()), (b"database", login.database.encode())]
+        connected = await self._dialler.log_in(login, [*named, *_STARTUP])
+        connection = Connection(connected, on_end=self._wake.set)
         try:
-            connection.add_termination_listener(lambda _: self._wake.set())
             users = sorted({profile.user for profile in self._target.access.values()})
             self.warnings = await backends.shortcomings(connection, users, timeout_s=STATEMENT_S)
         except BaseException:
-            connection.terminate()
+            connection.close()
             raise
         for warning in self.warnings:
             log.warning("the keeper's login falls short", target=self._name, user=login.user, warning=warning)
@@ -230,11 +215,11 @@ class Keeper:
             longest = ORPHAN_POLL_S if all(stop.abandoned for stop in self._stops) else URGENT_RETRY_S
         await asyncio.sleep(min(longest, first * 2 ** min(failures, 10)) * random.uniform(0.5, 1))  # noqa: S311 jitter
 
-    async def _serve(self, connection: Any) -> None:  # noqa: ANN401 as _connect
+    async def _serve(self, connection: Connection) -> None:
         self.ready = True
         self._trouble = "no answer in time"
         self._tried.set()
-        log.info("the keeper is connected", target=self._name, backend=connection.get_server_pid())
+        log.info("the keeper is connected", target=self._name, backend=connection.pid)
         while True:
             self._wake.clear()
             self._forget()
@@ -244,7 +229,7 @@ class Keeper:
                 await self._stop_round(connection)
             await self._wait(connection)
 
-    async def _wait(self, connection: Any) -> None:  # noqa: ANN401 as _connect
+    async def _wait(self, connection: Connection) -> None:
         """Wait until something is asked or, while backends are dying, until the next look at them is due."""
         pause = LIVENESS_S
         if self._stops:
@@ -254,9 +239,9 @@ class Keeper:
                 await self._wake.wait()
         except TimeoutError:
             if not self._stops:
-                await connection.execute("SELECT 1", timeout=STATEMENT_S)
-        if connection.is_closed():
-            raise KeeperError("the server closed the connection")
+                await connection.fetch("SELECT 1", timeout_s=STATEMENT_S)
+        if connection.lost is not None:
+            raise LostError(connection.lost)
 
     def _forget(self) -> None:
         """Drop what is answered, what nobody waits for any more, and what was tried for long enough."""
@@ -267,7 +252,7 @@ class Keeper:
                 _fail(stop, f"{self._name}: backend {stop.pid} could not be ended in {ORPHAN_S:g} s")
         self._stops = [stop for stop in self._stops if not stop.answer.done()]
 
-    async def _look(self, connection: Any) -> None:  # noqa: ANN401 as _connect
+    async def _look(self, connection: Connection) -> None:
         looks = list(self._looks)  # who asks during the statement is served by the next one
         found = await backends.starts(connection, [look.pid for look in looks], timeout_s=STATEMENT_S)
         for look in looks:
@@ -280,20 +265,24 @@ class Keeper:
                 known = look.pid in found
                 _fail(look, f"{self._name}: backend {look.pid} " + ("may not be seen" if known else "does not exist"))
 
-    async def _stop_round(self, connection: Any) -> None:  # noqa: ANN401 as _connect
+    async def _stop_round(self, connection: Connection) -> None:
         """One look at every backend that is to end, with the signal for those whose time it is."""
         stops = list(self._stops)  # as in _look
         try:
             await self._sight(connection, stops)
-        except asyncpg.InsufficientPrivilegeError:
+        except QueryError as refused:
+            if refused.sqlstate != _INSUFFICIENT_PRIVILEGE:
+                raise
             # PostgreSQL refuses the whole statement because of one backend that is not ours to end: one by one, then.
             for stop in stops:
                 try:
                     await self._sight(connection, [stop])
-                except asyncpg.InsufficientPrivilegeError as error:
+                except QueryError as error:
+                    if error.sqlstate != _INSUFFICIENT_PRIVILEGE:
+                        raise
                     _fail(stop, f"{self._name}: backend {stop.pid}: {error}")
 
-    async def _sight(self, connection: Any, stops: list[_Stop]) -> None:  # noqa: ANN401 as _connect
+    async def _sight(self, connection: Connection, stops: list[_Stop]) -> None:
         now = time.monotonic()
         wanted = [backends.Wanted(pid=stop.pid, started=stop.started, signal=now >= stop.signal_at) for stop in stops]
         seen = await backends.sight(connection, wanted, timeout_s=STATEMENT_S)
@@ -311,12 +300,12 @@ class Keeper:
                 stop.signal_at = now + SIGNAL_AGAIN_S if want.signal else stop.signal_at
         await self._settle(connection, gone)
 
-    async def _settle(self, connection: Any, gone: list[_Stop]) -> None:  # noqa: ANN401 as _connect
+    async def _settle(self, connection: Connection, gone: list[_Stop]) -> None:
         """Answer for backends that are gone, with the fate of the transaction that each was last seen in."""
         xids = sorted({stop.xid for stop in gone if stop.xid is not None})
         fates: dict[int, backends.Fate | None] = {}
         if xids:
-            with suppress(asyncpg.PostgresError):  # a standby, or a fate that is not to be had: None, then
+            with suppress(QueryError):  # a standby, or a fate that is not to be had: None, then
                 fates = dict(zip(xids, await backends.fates(connection, xids, timeout_s=STATEMENT_S), strict=True))
         for stop in gone:
             if not stop.answer.done():

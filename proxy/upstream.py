@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 import structlog
 
 from proxy.authentication import Authentication, CredentialError, Terms
-from proxy.contract.settings import AccessProfile, Host, Secret, SettingsError, Target
+from proxy.contract.settings import AccessProfile, Host, Keeper, Secret, SettingsError, Target
 from proxy.dial import Server, UpstreamError, dial, redial
 from proxy.errors import ClientGone, SessionError, StartRefused, UpstreamFailed
 from proxy.hosts import Hosts
@@ -44,26 +44,31 @@ class Dialler:
         self._hosts = Hosts(name, target)
 
     async def connect(self, profile: AccessProfile, parameters: Sequence[tuple[bytes, bytes]]) -> Connected:
+        """`log_in` for a session: where the target refuses the profile's login, the log says it loudly."""
+        try:
+            return await self.log_in(profile, parameters)
+        except CredentialError as error:
+            log.error(  # noqa: TRY400 an operator's matter, no fault of the code: no traceback
+                "the target refused the proxy's own login", target=self._name, user=profile.user, why=str(error)
+            )
+            raise
+
+    async def log_in(self, login: AccessProfile | Keeper, parameters: Sequence[tuple[bytes, bytes]]) -> Connected:
         """Log in with `parameters` (user and database among them) as the StartupMessage. Raises UpstreamError.
 
         The connect timeout is over all of it: the password's source, names, TLS, authentication, the backend's start.
         """
         try:
             async with asyncio.timeout(self._target.connect_timeout_s) as deadline:
-                terms, tls = await asyncio.to_thread(self._prepare, profile)
+                terms, tls = await asyncio.to_thread(self._prepare, login)
 
                 async def attempt(host: Host, until: float) -> Connected:
                     leg, server = await dial(host, tls, direct=self._target.sslnegotiation == "direct", until=until)
-                    return await self._log_in(leg, server, terms, parameters)
+                    return await self._converse(leg, server, terms, parameters)
 
                 until = deadline.when() or 0.0
                 deadline.reschedule(None)  # from here on each host has its share of it, and an error of its own
                 return await self._hosts.first_that_fits(attempt, until)
-        except CredentialError as error:
-            log.error(  # noqa: TRY400 an operator's matter, no fault of the code: no traceback
-                "the target refused the proxy's own login", target=self._name, user=profile.user, why=str(error)
-            )
-            raise _at(self._name, error) from error
         except UpstreamError as error:
             raise _at(self._name, error) from error
         except TimeoutError as error:
@@ -71,17 +76,17 @@ class Dialler:
         except (OSError, ValueError, SettingsError) as error:  # the password's source; a NUL in a parameter
             raise UpstreamError(f"{self._name}: {error}") from error
 
-    def _prepare(self, profile: AccessProfile) -> tuple[Terms, ssl.SSLContext | None]:
+    def _prepare(self, login: AccessProfile | Keeper) -> tuple[Terms, ssl.SSLContext | None]:
         """Read what may have changed since the last session: passwords and certificates count at once."""
         terms = Terms(
-            user=profile.user,
-            password=self._read_secret(profile.password),
+            user=login.user,
+            password=self._read_secret(login.password),
             methods=self._target.require_auth,
             channel_binding=self._target.channel_binding,
         )
-        return terms, self._contexts.get(profile)
+        return terms, self._contexts.get(login)
 
-    async def _log_in(
+    async def _converse(
         self, leg: Leg, server: Server, terms: Terms, parameters: Sequence[tuple[bytes, bytes]]
     ) -> Connected:
         try:

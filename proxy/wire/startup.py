@@ -95,6 +95,11 @@ class StartupMessage:
         """The protocol's minor version that the client asks for."""
         return self.version & 0xFFFF
 
+    @property
+    def spoken_minor(self) -> int:
+        """The one to speak: 2 or 0. There never was a 3.1 (libpq refuses it from a server)."""
+        return NEWEST_MINOR if self.minor >= NEWEST_MINOR else 0
+
 
 def classify(first: bytes) -> FirstPacket:
     """What the packet is that starts with these eight bytes. Raises StartupError."""

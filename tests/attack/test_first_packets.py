@@ -297,6 +297,7 @@ async def carry_bytewise(near: socket.socket, raw: socket.socket, group: asyncio
         (message("X"), "08P01"),
         (message("p", b"no end"), "08P01"),
         (message("p", b"one\0two\0"), "08P01"),
+        (message("p", b"SCRAM-SHA-256\0\0\0\0\3n,,"), "08P01"),
         (b"p" + struct.pack("!i", 2**31 - 1), "08P01"),
         (b"p" + struct.pack("!i", -1), "08P01"),
         (b"p" + struct.pack("!i", 3), "08P01"),
@@ -304,7 +305,19 @@ async def carry_bytewise(near: socket.socket, raw: socket.socket, group: asyncio
         (message("p", b"x" * 65_531 + b"\0"), "08P01"),
         (message("p", b"x" * 65_530 + b"\0"), "28P01"),
     ],
-    ids=["Query", "Terminate", "no end", "two", "2 GB", "negative", "length 3", "nothing", "64 kB + 1", "64 kB"],
+    ids=[
+        "Query",
+        "Terminate",
+        "no end",
+        "two",
+        "SASL",
+        "2 GB",
+        "negative",
+        "length 3",
+        "nothing",
+        "64 kB + 1",
+        "64 kB",
+    ],
 )
 async def test_instead_of_the_token(proxy: Proxy, data: bytes, sqlstate: str) -> None:
     """Whatever is no PasswordMessage, or a far too long one, ends the connection."""
@@ -313,3 +326,15 @@ async def test_instead_of_the_token(proxy: Proxy, data: bytes, sqlstate: str) ->
         said = await wire.rest()
     assert [one.kind for one in said] == ["R", "E"]
     assert said[1].fields["C"] == sqlstate
+
+
+@pytest.mark.parametrize("begun", [b"", b"p", b"p\0\0\1\0half a token"], ids=["nothing", "a byte", "half"])
+async def test_leaving_instead_of_a_token(proxy: Proxy, begun: bytes) -> None:
+    """Whoever closes instead, as psql does to ask its user, is told nothing more, and nothing is left."""
+    before = await quiet(proxy)
+    async with await Wire.tls(proxy.port, proxy.ca.client_context()) as wire:
+        wire.send(startup(*WHO) + begun)
+        assert (await wire.read()).kind == "R"
+        wire.close()
+        assert await wire.rest() == []
+    await eventually(lambda: proxy.descriptors() <= before)

@@ -15,7 +15,7 @@ FUNCTION_LINES = 60
 MODULES = sorted(path for part in ("proxy", "control", "deploy", "tests") for path in (ROOT / part).rglob("*.py"))
 MAY_SLEEP = "tests/harness/waiting.py"
 DRIVERS = {"aiosqlite", "asyncpg", "sqlite3"}
-MAY_DRIVE = ("control/store/", "proxy/stop.py", "proxy/backends.py", "deploy/demo/", "tests/")
+MAY_DRIVE = ("control/store/", "deploy/demo/", "tests/")
 
 
 def name(path: Path) -> str:
@@ -52,7 +52,7 @@ def test_the_inner_parts_know_nothing_of_the_rest(folder: str, allowed: tuple[st
 
 
 def test_only_the_store_opens_databases() -> None:
-    """Control's drivers are the store's; the proxy's asyncpg is the keeper's."""
+    """Control's drivers are the store's, and the proxy has none: its keeper logs in as sessions do."""
     users = {name(path) for path in MODULES if DRIVERS & {module.partition(".")[0] for module in imports(path)}}
     assert [user for user in sorted(users) if not user.startswith(MAY_DRIVE)] == []
 

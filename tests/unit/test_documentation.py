@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry
 
 from control import metrics as control_metrics
 from control.config import ControlSettings
-from proxy.config import Control, Journal, ProxyProtocol, ProxySettings, UnixSocket
+from proxy.config import Control, Journal, OAuth, ProxyProtocol, ProxySettings, UnixSocket
 from proxy.contract.settings import AccessProfile, Keeper, Target, Targets, load
 from proxy.metrics import Metrics
 from tests.harness.options import EXAMPLE, README, ROOT, WITHOUT_DEFAULT, Option, markdown, read_example
@@ -21,6 +21,7 @@ SECTIONS: dict[str, type[msgspec.Struct]] = {
     "proxy": ProxySettings,
     "proxy.unix_socket": UnixSocket,
     "proxy.proxy_protocol": ProxyProtocol,
+    "proxy.oauth": OAuth,
     "proxy.journal": Journal,
     "proxy.control": Control,
     "control": ControlSettings,
@@ -31,6 +32,7 @@ SECTIONS: dict[str, type[msgspec.Struct]] = {
 TABLES = {
     "proxy.unix_socket",
     "proxy.proxy_protocol",
+    "proxy.oauth",
     "proxy.journal",
     "proxy.control",
     "targets.orders.keeper",

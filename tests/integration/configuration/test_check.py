@@ -116,6 +116,7 @@ def test_files_that_are_missing(setup: Setup) -> None:
         ),
         (lambda s: s.change({"tls_client_ca_file": s.file("ca", b"x")}), "proxy.tls_client_ca_file: "),
         (lambda s: s.change({"listen": ["/nowhere:6432"]}), "proxy.listen[0]: /nowhere is not a folder"),
+        (lambda s: s.change({"oauth": {"listen": ["/no:1"]}}), "proxy.oauth.listen[0]: /no is not a folder"),
         (lambda s: s.change({"unix_socket": {"users": ["no-such"]}}), "proxy.unix_socket.users: there is no user"),
         (lambda s: s.change({"unix_socket": {"group": "no-such"}}), "proxy.unix_socket.group: there is no group"),
         (lambda s: s.change({"jwks_file": s.file("keys", b"{}")}), "proxy.jwks_file: "),
@@ -134,7 +135,7 @@ def test_files_that_are_missing(setup: Setup) -> None:
             "targets.orders.keeper.",
         ),
     ],
-    ids=range(20),
+    ids=range(21),
 )
 async def test_a_fault_on_this_machine(setup: Setup, change: Callable[[Setup], None], fault: str) -> None:
     """Found at every start, and by `check` before it asks any server."""

@@ -16,6 +16,7 @@ from proxy import backends
 from proxy.config import read_secret
 from proxy.contract.settings import AccessProfile
 from proxy.contract.settings import Keeper as KeeperSettings
+from proxy.query import Connection
 from proxy.stop import Keeper, KeeperError
 from tests.harness import roles
 from tests.harness.postgres import SUPERUSER, Cluster
@@ -141,7 +142,7 @@ async def test_goes_on_when_nobody_waits(
     late._target = msgspec.structs.replace(late._target, keeper=KeeperSettings(user=roles.KEEPER.user, password=secret))
     await late.start()
     assert not late.ready
-    with pytest.raises(KeeperError, match="InvalidPasswordError"):
+    with pytest.raises(KeeperError, match="28P01"):
         await late.stop(victim.pid, await keeper.backend_start(victim.pid), within_s=0.2)
     assert await alive(postgres, victim)
     secret_of(roles.KEEPER.password, tmp_path, "late")
@@ -161,7 +162,7 @@ async def test_backend_that_lives_on(
     original = backends.sight
 
     async def sight(
-        connection: backends.Connection, wanted: Sequence[backends.Wanted], *, timeout_s: float
+        connection: Connection, wanted: Sequence[backends.Wanted], *, timeout_s: float
     ) -> list[backends.Sighting | None]:
         signals.extend(want.signal for want in wanted)
         return await original(connection, wanted, timeout_s=timeout_s)

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from proxy import backends
+from proxy.query import Connection
 from proxy.stop import Gone, Keeper, KeeperError
 from tests.harness.postgres import Cluster
 from tests.harness.waiting import eventually
@@ -239,7 +240,7 @@ async def test_fifty_at_once(
     original = backends.sight
 
     async def sight(
-        connection: backends.Connection, wanted: Sequence[backends.Wanted], *, timeout_s: float
+        connection: Connection, wanted: Sequence[backends.Wanted], *, timeout_s: float
     ) -> list[backends.Sighting | None]:
         asked.append(len(wanted))
         return await original(connection, wanted, timeout_s=timeout_s)

@@ -104,6 +104,16 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
             ("[proxy]\n", '[proxy.proxy_protocol]\ntrusted = ["10.0.0.1/8"]\n[proxy]\n'),
             "proxy.proxy_protocol: `trusted`: 10.0.0.1/8 has host bits set; write a network as in 10.0.0.0/8",
         ),
+        (("[proxy]\n", '[proxy.oauth]\nlisten = ["6433"]\n[proxy]\n'), "proxy.oauth: '6433' is not HOST:PORT"),
+        (
+            ("[proxy]\n", '[proxy.oauth]\nlisten = ["127.0.0.1:6432"]\n[proxy]\n'),
+            "proxy: '127.0.0.1:6432' stands in `listen` and in `oauth.listen`",
+        ),
+        (
+            ("[proxy]\n", '[proxy.oauth]\nissuer = "http://control.test"\n[proxy]\n'),
+            "proxy.oauth.issuer: expected `str` matching",
+        ),
+        (("[proxy]\n", "[proxy.oauth]\nscope = 'a\"b'\n[proxy]\n"), "proxy.oauth.scope: expected `str` matching"),
         (
             ("[proxy]\n", '[proxy]\ntls_client_certificate = "required"\n'),
             'proxy: `tls_client_certificate` = "required" needs `tls_client_ca_file`',
