@@ -43,10 +43,9 @@ from proxy.tls import encryption, thumbprint
 from proxy.upstream import Connected, UpstreamError, told_to_client
 from proxy.wire import messages
 from proxy.wire.proxy_header import HeaderError
-from proxy.wire.startup import NEWEST_MINOR, StartupMessage
+from proxy.wire.startup import NEWEST_MINOR, StartupError, StartupMessage, parse_password
 from proxy.wire.tracker import Tracker
 
-PASSWORD = ord("p")
 PASSWORD_BYTES = 65_535 - 4
 """PostgreSQL's own limit for a password message (PG_MAX_AUTH_TOKEN_LENGTH), which counts the length word."""
 MAX_STARTUP_BYTES = 10_000
@@ -182,9 +181,11 @@ class Session:
             client.write(messages.negotiate_protocol_version(spoken, startup.unknown_options))
         client.write(messages.AUTHENTICATION_CLEARTEXT)
         kind, body = await client.read(PASSWORD_BYTES)
-        if kind != PASSWORD or not body or body.find(b"\0") != len(body) - 1:
-            raise ProtocolViolation(f"expected a password, got message {kind}")
-        self.grant = self._verify(body[:-1].decode("utf-8", "replace"), startup)
+        try:
+            token = parse_password(kind, body)
+        except StartupError as error:
+            raise ProtocolViolation(str(error)) from error
+        self.grant = self._verify(token, startup)
 
     def _verify(self, token: str, startup: StartupMessage) -> Grant:
         authority = self._shared.authority()
