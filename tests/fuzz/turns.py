@@ -1,7 +1,8 @@
 """An input that is a conversation: chunks of bytes, each from one side; and how it is changed for the next try.
 
 A chunk is its side (`<` is the server's, anything else the client's), two bytes of length and so many bytes of that
-side's stream: what a message is, and where it is cut, are two things. Any bytes are a conversation; changing one here
+side's stream: what a message is, and where it is cut, are two things. Long bodies are short to say: `[` (the server's)
+and `]` have a length alone, and are 16 zero bytes for each of it. Any bytes are a conversation; changing one here
 moves, repeats, cuts and joins messages and chunks, and sets lengths right or wrong, which blind changes seldom do.
 """
 
@@ -11,8 +12,12 @@ from dataclasses import dataclass, replace
 from random import Random
 
 LONGEST = 0xFFFF
-SERVER = ord("<")
-LENGTHS = (-(2**31), -1, 0, 3, 4, 5, 2_001, 10_000, 10_001, 65_541, 2**30 + 17, 2**31 - 1)
+CLIENT, SERVER = ord(">"), ord("<")
+CLIENT_ZEROS, SERVER_ZEROS = ord("]"), ord("[")
+ZEROS = 16
+MOST_ZEROS = 400_000
+"""In a conversation, all in all."""
+LENGTHS = (-(2**31), -1, 0, 3, 4, 5, 10_000, 10_001, 65_540, 65_541, 80_000, 150_000, 150_001, 2**30 + 17, 2**31 - 1)
 FROM_CLIENT = tuple(
     kind + struct.pack("!i", len(body) + 4) + body
     for kind, body in [
@@ -52,20 +57,33 @@ class Turn:
 
 def read(data: bytes) -> list[Turn]:
     """The conversation that `data` is; of one that is cut, what there is."""
-    turns, at = [], 0
+    turns, at, zeros = [], 0, MOST_ZEROS
     while at < len(data):
-        end = at + 3 + int.from_bytes(data[at + 1 : at + 3])
-        turns.append(Turn(by_client=data[at] != SERVER, data=data[at + 3 : end]))
-        at = end
+        side, size = data[at], int.from_bytes(data[at + 1 : at + 3])
+        at += 3
+        if side in (CLIENT_ZEROS, SERVER_ZEROS):
+            said = bytes(min(size * ZEROS, zeros))
+            zeros -= len(said)
+        else:
+            said = data[at : at + size]
+            at += size
+        turns.append(Turn(by_client=side not in (SERVER, SERVER_ZEROS), data=said))
     return turns
 
 
 def write(turns: Iterable[Turn]) -> bytes:
     """The input that is this conversation."""
-    return b"".join(
-        b"%c%b%b" % (b">"[0] if turn.by_client else SERVER, struct.pack("!H", len(turn.data)), turn.data)
-        for turn in turns
-        if len(turn.data) <= LONGEST
+    return b"".join(_written(turn) for turn in turns)
+
+
+def _written(turn: Turn) -> bytes:
+    size = len(turn.data)
+    if size >= ZEROS and size % ZEROS == 0 and not any(turn.data):
+        return b"%c%b" % (CLIENT_ZEROS if turn.by_client else SERVER_ZEROS, struct.pack("!H", size // ZEROS))
+    return b"%c%b%b" % (
+        CLIENT if turn.by_client else SERVER,
+        struct.pack("!H", min(size, LONGEST)),
+        turn.data[:LONGEST],
     )
 
 
@@ -132,6 +150,12 @@ def _changed(message: bytes, random: Random) -> bytes:
     return message[:1] + length + body
 
 
+def _fill(turns: list[Turn], random: Random) -> None:
+    size = random.choice([1, 2, 100, 255, 256, 620, 625, 4_095, 4_096, 4_097, 9_376])
+    at = random.randint(0, len(turns))
+    turns[at:at] = [Turn(by_client=random.random() < 0.5, data=bytes(ZEROS * size))] * random.choice([1, 1, 1, 4, 18])
+
+
 def _cut(turns: list[Turn], random: Random) -> None:
     at = random.randrange(len(turns))
     turn, offset = turns[at], random.randint(0, len(turns[at].data))
@@ -161,4 +185,4 @@ def _drop(turns: list[Turn], random: Random) -> None:
     del turns[at : at + random.randint(1, 4)]
 
 
-_CHANGES = (_say, _say, _say_in_turn, _change_messages, _change_messages, _cut, _join, _move, _repeat, _drop)
+_CHANGES = (_say, _say, _say_in_turn, _change_messages, _change_messages, _cut, _join, _move, _repeat, _drop, _fill)

@@ -35,8 +35,11 @@ CLAIMS = {
     "acs": "readonly",
 }
 NOW = 5_000.0
+LONGEST_PACKET = 10_004
+"""MAX_STARTUP_PACKET_LENGTH of PostgreSQL's pqcomm.h, and the length word."""
 DICTIONARY = (
     *REQUESTS,
+    *(struct.pack("!ii", length, 0x30000) for length in (7, 8, LONGEST_PACKET, LONGEST_PACKET + 1, -1)),
     *(struct.pack("!i", version) for version in (0x30000, 0x30002, 0x3270F, 0x20000, 80_877_102)),
     *(b"user\0", b"database\0", b"replication\0", b"options\0", b"_pq_.x\0", b"true\0", b"\0\0", b"-c a=b\0"),
     proxy_header.SIGNATURE + b"\x21\x11\0\x0c",
@@ -105,9 +108,11 @@ def _first_packet(data: bytes) -> None:
     except startup.StartupError as error:
         assert error.sqlstate in SQLSTATES
         return
-    if isinstance(first, startup.SslRequest | startup.GssRequest) or len(data) < first.length:
+    if isinstance(first, startup.SslRequest | startup.GssRequest):
         return
-    assert startup.FIRST_BYTES <= first.length <= 10_004
+    assert startup.FIRST_BYTES <= first.length <= LONGEST_PACKET
+    if len(data) < first.length:
+        return
     body = data[startup.FIRST_BYTES : first.length]
     if isinstance(first, startup.CancelRequest):
         pid, secret = startup.parse_cancel(body)

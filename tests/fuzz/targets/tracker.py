@@ -33,7 +33,7 @@ class Session:
         self._backend = TWINS[0].framing.BackendFramer()
         self._tracker = twin.tracker.Tracker()
         self._now = 0
-        self._asked = 0
+        self._asked = self._answered = self._noted = 0
         self.started: list[int] = []
         self.ended: list[int] = []
 
@@ -44,6 +44,7 @@ class Session:
             messages, _ = self._frontend.feed(turn.data)
             return self._requests(messages)
         messages = self._backend.feed(turn.data)
+        self._answered += len(messages)
         return self._lines(self._tracker.responses(messages, self._now, self._copied), starting=False)
 
     def end(self) -> list[bytes]:
@@ -62,8 +63,8 @@ class Session:
 
     def _requests(self, messages: list[tuple[int, bytes]]) -> list[bytes]:
         heard = [] if self._tracker.terminated else _until_terminate(messages)
-        lines = self._lines(self._tracker.requests(messages, self._now), starting=True)
         self._asked += len(heard)
+        lines = self._lines(self._tracker.requests(messages, self._now), starting=True)
         assert len(self._tracker.owed) <= self._asked * 2, "a message is owed two answers at most"
         _hold_to_what_was_asked(heard, lines)
         return lines
@@ -78,6 +79,8 @@ class Session:
             else:
                 assert isinstance(one, Record)
                 lines.append(msgspec.json.encode(one))
+        self._noted += len(lines)
+        assert self._noted <= 2 * self._asked + self._answered, "more records than there was to record"
         return lines
 
 
