@@ -92,10 +92,27 @@ def mutate(data: bytes, random: Random) -> bytes:
     if random.random() < 0.7:
         return mutate_bytes(data, random, DICTIONARY)
     count = random.choice([1, 1, 1, 2, 7])
-    values = [random.choice([random.choice(DICTIONARY), mutate_bytes(data[-20:], random)]) for _ in range(count)]
+    values = [
+        random.choice([_array(random), random.choice(DICTIONARY), mutate_bytes(data[-20:], random)])
+        for _ in range(count)
+    ]
+    types = bytes(random.choice([TYPES.index(random.choice(ARRAYS)), random.randrange(len(TYPES))]) for _ in values)
     body = b"\0\0" + struct.pack("!HHH", 1, random.choice([0, 1, 1, 1]), count)
-    body += b"".join(struct.pack("!i", len(value)) + value for value in values)
-    return bytes([count]) + random.randbytes(count) + body + b"\0\0"
+    return bytes([count]) + types + body + b"".join(map(_sized, values)) + b"\0\0"
+
+
+def _array(random: Random) -> bytes:
+    """An array, or nearly one."""
+    sizes = [random.randint(1, 3) for _ in range(random.choice([0, 1, 1, 2]))]
+    elements = [random.choice([b"", b"NULL", b'a "\\', bytes(4), bytes(8)]) for _ in range(math.prod(sizes))]
+    sized = b"".join(random.choice([_sized(one), _sized(one), struct.pack("!i", -1)]) for one in elements)
+    bounds = b"".join(struct.pack("!ii", size, 1) for size in sizes)
+    whole = struct.pack("!iiI", len(sizes), 0, random.choice(SCALARS)) + bounds + sized
+    return random.choice([whole, whole, whole[: -random.randint(1, 5)], mutate_bytes(whole, random)])
+
+
+def _sized(value: bytes) -> bytes:
+    return struct.pack("!i", len(value)) + value
 
 
 def _start(twin: twins.Twin, types: tuple[int, ...], body: bytes, policy: Parameters) -> bytes:

@@ -25,6 +25,7 @@ from proxy.errors import ClientGone, ProtocolViolation
 from proxy.leg import Leg
 from proxy.login import MAX_ANNOUNCEMENT_BYTES, MAX_MESSAGE_BYTES, Login
 from proxy.scram import MAX_ITERATIONS, MIN_ITERATIONS, KeyCache, Keys
+from proxy.wire.messages import sanitise
 from tests.fuzz.mutations import mutate_bytes
 from tests.harness.certs import Authority
 
@@ -40,6 +41,7 @@ MESSAGES = (
     (b"R", b"\0\0\0\x0aSCRAM-SHA-256-PLUS\0SCRAM-SHA-256\0\0"),
     (b"R", b"\0\0\0\x0br={nonce}x,s=c2FsdA==,i=4096"),
     (b"R", b"\0\0\0\x0cv={proof}"),
+    (b"R", b"\0\0\0\x0cv=" + bytes(43).replace(b"\0", b"A") + b"="),
     (b"S", b"TimeZone\0UTC\0"),
     (b"N", b"SNOTICE\0C00000\0Mhello\0\0"),
     (b"E", b"SFATAL\0VFATAL\0C28P01\0Mno\0\0"),
@@ -64,8 +66,11 @@ class _Derived(KeyCache):
 class _Server:
     """The hostile server, in the place of a leg: a list of messages, and ears for what we send."""
 
-    def __init__(self, script: bytes) -> None:
+    def __init__(self, script: bytes, tls: ssl.SSLObject | None) -> None:
+        certificate = None if tls is None else tls.getpeercert(binary_form=True)
+        self._binding = b"" if certificate is None else hashlib.sha256(certificate).digest()
         self._script = script
+        self._header = b""
         self._nonce = b""
         self._first = b""
         self.sent: list[bytes] = []
@@ -98,12 +103,15 @@ class _Server:
         bare = data[5:].partition(b"n=,")
         if bare[1]:
             self._first = b"n=," + bare[2]
+            self._header = bare[0].partition(b"\0")[2][4:]
             self._nonce = self._first.removeprefix(b"n=,r=")
         elif b",p=" in data and self._first:
             self._sign(data[5:])
 
     def _sign(self, final: bytes) -> None:
         unproven, _, _ = final.rpartition(b",p=")
+        bound = self._header + (self._binding if self._header.startswith(b"p=") else b"")
+        assert unproven.startswith(b"c=" + base64.b64encode(bound) + b",r="), "bound to what was said"
         salt = base64.b64decode(self.asked.split(b",")[1][2:])
         key = _hmac(hashlib.pbkdf2_hmac("sha256", PASSWORD.encode(), salt, 1), b"Server Key")
         self.signature = base64.b64encode(_hmac(key, b",".join((self._first, self.asked, unproven))))
@@ -119,13 +127,15 @@ def check(data: bytes) -> None:
         methods=METHODS[options >> 2 & 0x3],
         channel_binding=BINDINGS[min(options >> 4 & 0x3, 2)],
     )
-    server = _Server(data[1:])
+    server = _Server(data[1:], tls)
     authentication = Authentication(terms, tls, _Derived())
     login = Login(cast("Leg", server), cast("Server", None), authentication, minor=2 if options & 0x40 else 0)
     try:
         connected = _done(login.run([(b"user", b"app")]))
     except UpstreamError as error:
         assert PASSWORD not in str(error) + str(error.public)
+        assert error.public == sanitise(error.public)
+        assert error.answer is None or authentication.done, "what comes before the login is not told"
     else:
         assert len(connected.announcement) <= MAX_ANNOUNCEMENT_BYTES
         assert len(connected.secret) in range(4, 257)

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from proxy.contract.token import KeySet, TokenRefusedError, VerifyingKey, verify
 from proxy.wire import proxy_header, startup
-from proxy.wire.client_hello import ClientHello, parse_client_hello
+from proxy.wire.client_hello import parse_client_hello
 from proxy.wire.messages import cancel_request, startup_message
 from tests.fuzz.mutations import mutate_bytes
 
@@ -174,19 +174,26 @@ def _verify(token: str, *, signed: bool, claims: str = "") -> None:
 
 
 def _client_hello(data: bytes) -> None:
-    ours = parse_client_hello(data[: 5 + int.from_bytes(data[3:5])])
-    if ours == ClientHello() or not ours.name.isascii():
-        return
-    seen: list[str | None] = []
-
-    def note(_sock: object, name: str | None, _context: object) -> int:
-        seen.append(name)
-        return ssl.ALERT_DESCRIPTION_UNRECOGNIZED_NAME
-
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.sni_callback = note
+    record = data[: 5 + int.from_bytes(data[3:5])]
+    ours = parse_client_hello(record)
+    if not ours.name.isascii():
+        return  # Python complains of it on standard error.
+    _named.clear()
     incoming = ssl.MemoryBIO()
-    incoming.write(data)
+    incoming.write(record)
     with suppress(ssl.SSLError):
-        context.wrap_bio(incoming, ssl.MemoryBIO(), server_side=True).do_handshake()
-    assert [name or "" for name in seen] in ([], [ours.name]), "the certificate is chosen by the name that TLS goes by"
+        _SERVER.wrap_bio(incoming, ssl.MemoryBIO(), server_side=True).do_handshake()
+    assert _named in ([], [ours.name]), "the certificate is chosen by the name that TLS goes by"
+
+
+_named: list[str] = []
+"""The names that OpenSSL has read."""
+
+
+def _note(_sock: object, name: str | None, _context: object) -> int:
+    _named.append(name or "")
+    return ssl.ALERT_DESCRIPTION_UNRECOGNIZED_NAME
+
+
+_SERVER = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+_SERVER.sni_callback = _note
