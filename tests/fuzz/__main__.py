@@ -67,12 +67,10 @@ def main(arguments: list[str] | None = None) -> int:
     with tempfile.TemporaryDirectory(prefix="curfew-fuzz-") as scratch:
         folder = chosen.corpus or Path(scratch)
         with ThreadPoolExecutor(chosen.jobs) as pool:
-            results = list(pool.map(lambda name: fuzz(name, chosen.seconds, folder / name), targets))
-        for one in results:
-            _tell(one)
+            passed = [_tell(one) for one in pool.map(lambda name: fuzz(name, chosen.seconds, folder / name), targets)]
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     _say(f"{used.ru_utime + used.ru_stime:,.0f} s of CPU")
-    return 0 if all(one.passed for one in results) else 1
+    return 0 if all(passed) else 1
 
 
 def fuzz(target: str, seconds: int, kept: Path) -> Result:
@@ -99,8 +97,8 @@ def fuzz(target: str, seconds: int, kept: Path) -> Result:
     )
 
 
-def _tell(result: Result) -> None:
-    """Say what came of it; what failed is put where it stays."""
+def _tell(result: Result) -> bool:
+    """Say what came of it, and whether it passed; what failed is put where it stays."""
     _say(str(result))
     if not result.passed:
         _say(result.output)
@@ -108,6 +106,7 @@ def _tell(result: Result) -> None:
         kept = Path(tempfile.gettempdir()) / f"curfew-fuzz-{result.target}-{path.name}"
         kept.write_bytes(path.read_bytes())
         _say(f"  python -m tests.fuzz {result.target} --replay {kept}")
+    return result.passed
 
 
 def _inputs(target: str, folder: Path | None) -> list[Path]:
