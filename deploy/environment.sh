@@ -36,6 +36,9 @@ make_environment() {
     .venv/bin/python -m pip install --quiet --upgrade 'pip>=25.1'    # the first that knows --group
     # pip passes on what the build tools have to say to each other.
     PYTHONWARNINGS=ignore .venv/bin/python -m pip install --quiet --editable . --group test --group lint
+    if ! .venv/bin/python -m pip install --quiet --only-binary=:all: --group fuzz; then
+        say "no wheel of atheris for this Python: tests/fuzz runs on plain mutation"
+    fi
     printf '%s\n' "$wanted" >.venv/stamp
 }
 

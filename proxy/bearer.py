@@ -15,6 +15,7 @@ from typing import Protocol
 from proxy.errors import ClientGone, NoToken, ProtocolViolation
 from proxy.leg import Leg
 from proxy.wire import messages
+from proxy.wire.startup import StartupError, parse_password
 
 PASSWORD = ord("p")
 """The type of every message that answers an authentication request."""
@@ -52,10 +53,11 @@ class Password:
     async def token(self, client: Leg) -> str:
         """See `Asking`."""
         client.write(messages.AUTHENTICATION_CLEARTEXT)
-        body = await _answer(client)
-        if not body or body.find(b"\0") != len(body) - 1:
-            raise ProtocolViolation("a password without its end, or with more behind it")
-        return body[:-1].decode("utf-8", "replace")
+        kind, body = await client.read(PASSWORD_BYTES)
+        try:
+            return parse_password(kind, body)
+        except StartupError as error:
+            raise ProtocolViolation(str(error)) from error
 
     async def decline(self, client: Leg) -> None:
         """See `Asking`."""

@@ -96,6 +96,7 @@ class Exchange:
         self._nonce = base64.b64encode(secrets.token_bytes(_NONCE_BYTES))
         # The user name is empty, as libpq has it: PostgreSQL takes it from the startup packet.
         self._first_bare = b"n=,r=" + self._nonce
+        self._answered = False
         self._server_signature: bytes | None = None
         self.verified = False
         """The server proved that it knows the password's keys."""
@@ -105,7 +106,10 @@ class Exchange:
         return self._header + self._first_bare
 
     async def final(self, server_first: bytes) -> bytes:
-        """The client-final-message that answers `server_first`. Raises ScramError."""
+        """The client-final-message that answers `server_first`. Raises ScramError; one proof is all that is given."""
+        if self._answered:
+            raise ScramError("the server asks for a second proof")
+        self._answered = True
         nonce, salt, iterations = _parse_first(server_first)
         if not nonce.startswith(self._nonce) or len(nonce) == len(self._nonce):
             raise ScramError("the server's nonce does not continue ours")

@@ -1,4 +1,4 @@
-"""A connection's first packets: what they are, and what a StartupMessage or CancelRequest holds.
+"""A connection's first packets: what they are, and what a StartupMessage, CancelRequest or password message holds.
 
 Owns PostgreSQL's rules for them (`ProcessStartupPacket` in backend_startup.c, and the page "Message Flow"). Pure:
 never reads a socket, never judges who may come in, never answers. Direct TLS (first byte 0x16) is recognised before a
@@ -22,6 +22,7 @@ _SSL_REQUEST = 80_877_103
 _GSSENC_REQUEST = 80_877_104
 _LEAST_SECRET, _MOST_SECRET = 4, 256
 _MAJOR = 3
+_PASSWORD = ord("p")
 _BOOLEANS = {
     b"true": True,
     b"false": False,
@@ -148,6 +149,13 @@ def parse_startup(body: bytes, version: int) -> StartupMessage:
         unknown_options=tuple(options),
         replication=_replication(value for name, value in pairs if name == b"replication"),
     )
+
+
+def parse_password(kind: int, body: bytes) -> str:
+    """The password in the message that answers our request for one. Raises StartupError for any other message."""
+    if kind != _PASSWORD or not body or body.find(b"\0") != len(body) - 1:
+        raise StartupError("08P01", f"expected a password, got message {kind}")
+    return body[:-1].decode("utf-8", "replace")
 
 
 def _pairs(body: bytes) -> list[tuple[bytes, bytes]]:

@@ -52,6 +52,18 @@ def test_last_message_first() -> None:
     assert not exchange.verified
 
 
+async def test_second_proof() -> None:
+    """A server that asks again gets nothing: with each proof, of a salt it chooses, it could try passwords.
+
+    Found by fuzzing: a thousand of them were given in one login, each with as many iterations as are allowed.
+    """
+    exchange = example()
+    await exchange.final(SERVER_FIRST)
+    with pytest.raises(ScramError, match="second proof"):
+        await exchange.final(SERVER_FIRST)
+    exchange.verify(SERVER_FINAL)
+
+
 async def test_nonces_differ() -> None:
     """Each exchange has a nonce of its own, with libpq's 18 bytes of chance, and an empty user name."""
     cache = KeyCache()

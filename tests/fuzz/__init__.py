@@ -1,0 +1,1 @@
+"""Fuzzing: hostile bytes for whatever reads a socket. See README.md."""

@@ -1,0 +1,138 @@
+"""`python -m tests.fuzz [TARGET ...] [--seconds N] [--corpus DIR]`: fuzz the targets, and say what was found.
+
+Exit status 0 where no input failed, else 1. A failing input is kept, and its path printed; give it to `--replay`.
+"""
+
+import argparse
+import re
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+
+from tests.fuzz.minimise import minimise
+from tests.fuzz.targets import NAMES
+
+CORPUS = Path(__file__).parent / "corpus"
+SECONDS = 60
+START_S = 60
+"""What reading the corpus may take on top."""
+SHOWN_LINES = 40
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """What came of fuzzing a target."""
+
+    target: str
+    tried: int
+    seconds: float
+    new: int
+    failed: tuple[Path, ...]
+    """The inputs that did."""
+    status: int
+    """Of the fuzzer's process."""
+    output: str
+
+    @property
+    def passed(self) -> bool:
+        """It ran to its end, and no input failed."""
+        return self.status == 0 and not self.failed
+
+    def __str__(self) -> str:
+        said = f"{self.target:8} {self.tried:>11,} inputs in {self.seconds:,.0f} s, {self.new} worth keeping"
+        return f"{said}, {len(self.failed)} failed" if self.failed else said
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command; returns its exit status."""
+    parser = _parser()
+    chosen = parser.parse_args(arguments)
+    if unknown := set(chosen.target) - set(NAMES):
+        parser.error(f"no such target: {', '.join(sorted(unknown))}; there are {', '.join(NAMES)}")
+    targets = chosen.target or list(NAMES)
+    if chosen.replay is not None:
+        import_module(f"tests.fuzz.targets.{targets[0]}").check(chosen.replay.read_bytes())
+        _say("passed")
+        return 0
+    if chosen.minimise:
+        for name in targets:
+            _say(f"{name:8} {minimise(name, _inputs(name, chosen.corpus), CORPUS / name)} inputs in its corpus")
+        return 0
+    with tempfile.TemporaryDirectory(prefix="curfew-fuzz-") as scratch:
+        folder = chosen.corpus or Path(scratch)
+        with ThreadPoolExecutor(chosen.jobs) as pool:
+            passed = [_tell(one) for one in pool.map(lambda name: fuzz(name, chosen.seconds, folder / name), targets)]
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    _say(f"{used.ru_utime + used.ru_stime:,.0f} s of CPU")
+    return 0 if all(passed) else 1
+
+
+def fuzz(target: str, seconds: int, kept: Path) -> Result:
+    """Fuzz a target in a process of its own; new inputs are kept in `kept`."""
+    kept.mkdir(parents=True, exist_ok=True)
+    before, started = set(kept.iterdir()), time.monotonic()
+    command: list[str | Path] = [sys.executable, "-m", "tests.fuzz.engine", target, str(seconds), kept, CORPUS / target]
+    done = subprocess.run(
+        command, capture_output=True, text=True, errors="replace", timeout=seconds + START_S, check=False
+    )
+    lines = [one for one in (done.stdout + done.stderr).splitlines() if not one.startswith(("#", "INFO:"))]
+    output = "\n".join(lines)
+    new = set(kept.iterdir()) - before
+    failed = {path for path in new if re.match("crash-|timeout-|oom-", path.name)}
+    tried = re.search(r"number_of_executed_units: (\d+)", output)
+    return Result(
+        target=target,
+        tried=int(tried[1]) if tried else 0,
+        seconds=time.monotonic() - started,
+        new=len(new - failed),
+        failed=tuple(sorted(failed)),
+        status=done.returncode,
+        output="\n".join(lines[-SHOWN_LINES:]),
+    )
+
+
+def _tell(result: Result) -> bool:
+    """Say what came of it, and whether it passed; what failed is put where it stays."""
+    _say(str(result))
+    if not result.passed:
+        _say(result.output)
+    for path in result.failed:
+        kept = Path(tempfile.gettempdir()) / f"curfew-fuzz-{result.target}-{path.name}"
+        kept.write_bytes(path.read_bytes())
+        _say(f"  python -m tests.fuzz {result.target} --replay {kept}")
+    return result.passed
+
+
+def _inputs(target: str, folder: Path | None) -> list[Path]:
+    """Of the corpus and of a run, but for what failed there."""
+    found = [] if folder is None else [one for one in (folder / target).iterdir() if "-" not in one.name]
+    return [*found, *(CORPUS / target).iterdir()]
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
+    parser.add_argument("target", nargs="*", metavar="TARGET", help=f"{', '.join(NAMES)}; default: all")
+    parser.add_argument("--seconds", type=int, default=SECONDS, help="for each target (default %(default)s)")
+    parser.add_argument("--jobs", type=int, default=1, help="targets at once (default %(default)s)")
+    parser.add_argument(
+        "--corpus", type=Path, metavar="DIR", help="keep new inputs in DIR/TARGET, and start from those that are there"
+    )
+    parser.add_argument(
+        "--minimise", action="store_true", help="only put what is worth keeping of DIR into tests/fuzz/corpus"
+    )
+    parser.add_argument("--replay", type=Path, metavar="FILE", help="only check this input, of the one TARGET named")
+    return parser
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)  # noqa: T201 a command speaks to its caller
+
+
+if __name__ == "__main__":
+    sys.exit(main())

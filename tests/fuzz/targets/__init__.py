@@ -1,0 +1,7 @@
+"""The fuzz targets, a module each: `check(data)` raises AssertionError, or whatever the code should not have raised.
+
+`mutate(data, random)` gives the next input to try, where the target's inputs have a form; `DICTIONARY` what is worth
+putting into them. A target says in its docstring what it promises for every input.
+"""
+
+NAMES = ("framing", "startup", "scram", "bind", "tracker")
