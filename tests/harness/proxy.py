@@ -10,7 +10,8 @@ import secrets
 import signal
 import socket
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -28,6 +29,7 @@ from tests.harness.processes import Process
 from tests.harness.roles import APP, KEEPER, READONLY
 from tests.harness.tokens import AUDIENCE, ISSUER, Signer, grant
 from tests.harness.waiting import eventually, eventually_sync
+from tests.harness.wire import Wire
 
 START_S = 30.0
 
@@ -151,6 +153,16 @@ class Proxy:
             **changes,
         }
         return await asyncpg.connect(**options)
+
+    @asynccontextmanager
+    async def wire(
+        self, grant_token: str | None = None, *, port: int | None = None, **parameters: str
+    ) -> AsyncIterator[Wire]:
+        """A raw client, logged in over TLS; by way of `port`, where something is in between. It is cut in the end."""
+        named = {"user": "dba1", "database": "orders", **parameters}
+        async with await Wire.tls(port or self.port, self.ca.client_context()) as wire:
+            await wire.log_in(grant_token or self.token(), *named.items())
+            yield wire
 
     def psql_env(self, grant_token: str | None = None, **changes: str) -> dict[str, str]:
         """The environment for psql and its kin."""

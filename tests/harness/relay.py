@@ -62,13 +62,14 @@ class Flow:
         """Read again."""
         self._open.set()
 
-    async def carry(self, behaviours: Sequence[Behaviour]) -> None:
-        """Carry everything until the end, and the end."""
+    async def carry(self, behaviours: Sequence[Behaviour], first: bytes = b"") -> None:
+        """Carry `first` and everything until the end, and the end."""
         pass_on: Send = self.send
         for behaviour in reversed(behaviours):
             pass_on = functools.partial(behaviour, self, pass_on)
         try:
-            while data := await self._read():
+            while data := first or await self._read():
+                first = b""
                 if not self.deaf:
                     await pass_on(data)
                 self.position += len(data)
@@ -152,13 +153,13 @@ class Link:
         self.deafen()
         reset(self.writer(side))
 
-    async def run(self, client: Sequence[Behaviour], server: Sequence[Behaviour]) -> None:
-        """Carry both directions to their ends."""
-        await asyncio.gather(self.client.carry(client), self.server.carry(server))
+    async def run(self, client: Sequence[Behaviour], server: Sequence[Behaviour], first: bytes = b"") -> None:
+        """Carry both directions to their ends; `first` is what the client has said already."""
+        await asyncio.gather(self.client.carry(client, first), self.server.carry(server))
 
 
-Opening: TypeAlias = Callable[[Link], Awaitable[None]]
-"""What the relay does on a new connection before it carries anything."""
+Opening: TypeAlias = Callable[[Link], Awaitable[bytes]]
+"""What the relay does on a new connection before it carries anything. Gives what it has read too much of the client."""
 
 
 class Relay:
@@ -236,9 +237,8 @@ class Relay:
         self.links.append(link)
         try:
             with suppress(OSError, asyncio.IncompleteReadError):
-                if self._opening is not None:
-                    await self._opening(link)
-                await link.run(*self._behaviours)
+                first = b"" if self._opening is None else await self._opening(link)
+                await link.run(*self._behaviours, first)
         finally:
             for flow in link.flows:
                 flow.writer.close()
@@ -348,31 +348,41 @@ def edit(change: Callable[[bytes], bytes]) -> Behaviour:
 
 
 def end_tls(shown: ssl.SSLContext, trusted: ssl.SSLContext, name: str) -> Opening:
-    """End the client's TLS with a certificate of one's own, and speak TLS to the real server."""
+    """End the client's TLS with a certificate of one's own, and speak TLS to the real server.
 
-    async def opening(link: Link) -> None:
+    Who does not ask for TLS first (a CancelRequest, say) is let through.
+    """
+
+    async def opening(link: Link) -> bytes:
         request = await link.client.reader.readexactly(len(SSL_REQUEST))
+        if request != SSL_REQUEST:
+            return request
         await link.server.send(b"S")
         await link.server.writer.start_tls(shown)
         await link.client.send(request)
         assert await link.server.reader.readexactly(1) == b"S"
         await link.client.writer.start_tls(trusted, server_hostname=name)
+        return b""
 
     return opening
 
 
-async def strip_tls(link: Link) -> None:
+async def strip_tls(link: Link) -> bytes:
     """Tell the client that the server has no TLS, without asking it."""
     first = await link.client.reader.readexactly(len(SSL_REQUEST))
-    await (link.server.send(b"N") if first == SSL_REQUEST else link.client.send(first))
+    if first != SSL_REQUEST:
+        return first
+    await link.server.send(b"N")
+    return b""
 
 
-async def hurry_tls(link: Link) -> None:
+async def hurry_tls(link: Link) -> bytes:
     """Send the client's SSLRequest together with its ClientHello, in one segment."""
     request = await link.client.reader.readexactly(len(SSL_REQUEST))
     await link.server.send(b"S")
     await link.client.send(request + await link.client.reader.read(READ_BYTES))
     assert await link.server.reader.readexactly(1) == b"S"
+    return b""
 
 
 # Inside.
