@@ -8,7 +8,7 @@ is the same on both legs (PROTOCOL.md, row 75). Reads no message but those of th
 import hashlib
 import ssl
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +18,7 @@ from tests.harness.background import in_background
 from tests.harness.certs import Authority
 from tests.harness.postgres import Cluster
 from tests.harness.proxy import Proxy
-from tests.harness.relay import Flow, Opening, Relay, Send, end_tls
+from tests.harness.relay import Behaviour, Flow, Opening, Relay, Send, Side, end_tls
 from tests.harness.waiting import eventually_sync
 from tests.harness.wire import GSSENC_REQUEST, SSL_REQUEST, TERMINATE
 
@@ -72,17 +72,26 @@ class Heard:
         """What the client said."""
         self.server = Stream()
         """What the server said."""
+        self.turns: list[tuple[Side, bytes]] = []
+        """Both in their order, as far as they are kept."""
         self._login = _Login(self)
         self._without = _Without(ours) if ours else None
 
     def take_client(self, data: bytes) -> None:
         """Note what the client says."""
-        self.client.take(self._login.of_client(data))
+        self._take("client", self.client, self._login.of_client(data))
 
     def take_server(self, data: bytes) -> None:
         """Note what the server says."""
         behind = self._login.of_server(data)
-        self.server.take(behind if self._without is None else self._without.feed(behind))
+        self._take("server", self.server, behind if self._without is None else self._without.feed(behind))
+
+    def _take(self, side: Side, stream: Stream, data: bytes) -> None:
+        stream.take(data)
+        if self.turns and self.turns[-1][0] == side:
+            data = self.turns.pop()[1] + data
+        if data and stream.count <= KEPT_BYTES:
+            self.turns.append((side, data))
 
 
 class _Login:
@@ -145,14 +154,18 @@ class Tap:
         self._ours = ours
         self._heard: dict[Flow, Heard] = {}
 
-    def relay(self, port: int, *, opening: Opening | None = None) -> Relay:
-        """A relay with this tap on it."""
-        return Relay(port, client=[self._client], server=[self._server], opening=opening)
+    def relay(self, port: int, *, between: Sequence[Behaviour] = (), opening: Opening | None = None) -> Relay:
+        """A relay with this tap on it. `between` are more behaviours, of both directions, behind the tap."""
+        return Relay(port, client=[self._client, *between], server=[self._server, *between], opening=opening)
 
     @property
     def sessions(self) -> list[Heard]:
         """Those that were logged in, in the order of their connecting."""
         return [heard for heard in self._heard.values() if heard.pid]
+
+    def of(self, pid: int) -> Heard:
+        """The last session of this backend's."""
+        return next(heard for heard in reversed(self.sessions) if heard.pid == pid)
 
     def forget(self, heard: Heard) -> None:
         """Drop a session."""
@@ -250,17 +263,21 @@ def tapped(
     ca: Authority,
     folder: Path,
     *,
+    between: Sequence[Behaviour] = (),
     encrypted: bool = False,
     **changed: Any,  # noqa: ANN401 any field of Proxy
 ) -> Iterator[Tapped]:
-    """Such a proxy in front of `cluster`: over TLS on both legs, else in clear, which the cluster must allow."""
+    """Such a proxy in front of `cluster`: over TLS on both legs, else in clear, which the cluster must allow.
+
+    `between` is done to the bytes in both directions of both legs.
+    """
     upstream, client = Tap(), Tap(ours=OURS)
     target = {"host": "127.0.0.1", "sslmode": "disable"}
     opening: Opening | None = None
     if encrypted:
         opening = end_tls(_server_context(ca, folder), ca.client_context(), "localhost")
         target = {"host": "localhost", "channel_binding": "disable"}
-    with in_background(upstream.relay(cluster.port, opening=opening)) as there:
+    with in_background(upstream.relay(cluster.port, between=between, opening=opening)) as there:
         made = Proxy(
             cluster=cluster,
             ca=ca,
@@ -269,7 +286,7 @@ def tapped(
             options={"plaintext": "loopback"},
             **changed,
         )
-        with made as proxy, in_background(client.relay(proxy.port, opening=opening)) as here:
+        with made as proxy, in_background(client.relay(proxy.port, between=between, opening=opening)) as here:
             yield Tapped(proxy=proxy, port=here.port, relays=(here, there), client=client, upstream=upstream)
 
 

@@ -2,22 +2,18 @@
 
 import asyncio
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import asyncpg
 import psycopg
 import pytest
 
-from tests.harness import roles
 from tests.harness.binaries import postgresql_bin
-from tests.harness.certs import Authority
-from tests.harness.digest import Heard, Stream, Tapped, tapped
-from tests.harness.postgres import Cluster
+from tests.harness.digest import Heard, Stream, Tapped
 from tests.harness.processes import run
 from tests.harness.wire import TERMINATE, Wire, message, query
 
-DATABASE = "work"
 ROWS = 20_000
 SCRIPT = r"""
 CREATE TABLE words (id int PRIMARY KEY, word text);
@@ -31,15 +27,6 @@ SELECT repeat('x', 3000000);
 \d words
 DROP TABLE words;
 """
-
-
-@pytest.fixture(scope="module")
-def legs(clear: Cluster, ca: Authority, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tapped]:
-    """A proxy with a tap on each leg, in clear."""
-    roles.create_database(clear, DATABASE)
-    with tapped(clear, ca, tmp_path_factory.mktemp("tapped"), database=DATABASE) as made:
-        yield made
-    roles.drop_database(clear, DATABASE)
 
 
 def psql(legs: Tapped, _: Path) -> None:
@@ -153,17 +140,6 @@ def test_conversations(legs: Tapped, tmp_path: Path, converse: Callable[[Tapped,
 def said(legs: Tapped) -> int:
     """How many bytes both sides of all sessions have said so far."""
     return sum(heard.client.count + heard.server.count for heard in legs.client.sessions)
-
-
-def test_over_tls(clear: Cluster, ca: Authority, tmp_path: Path) -> None:
-    """The same where both legs are encrypted."""
-    roles.create_database(clear, "tls")
-    with tapped(clear, ca, tmp_path, encrypted=True, database="tls") as legs:
-        environment = legs.environment(PGSSLMODE="verify-full")
-        run([postgresql_bin() / "psql", "-X", "-q"], environment=environment, text=SCRIPT)
-        assert legs.differences() == []
-        (heard,) = legs.client.sessions
-        assert heard.server.count > 3_000_000
 
 
 def test_own_notices_are_left_out(legs: Tapped) -> None:
