@@ -119,6 +119,12 @@ class Link:
         port: int = self.client.writer.get_extra_info("sockname")[1]
         return port
 
+    @property
+    def came_from(self) -> int:
+        """The client's own port."""
+        port: int = self.server.writer.get_extra_info("peername")[1]
+        return port
+
     def writer(self, side: Side) -> asyncio.StreamWriter:
         """The way to one side."""
         return self.server.writer if side == "client" else self.client.writer
@@ -217,9 +223,13 @@ class Relay:
         await eventually(lambda: self.links, what="a connection")
         return self.links[0]
 
-    async def link_from(self, port: int) -> Link:
+    def link_to(self, port: int) -> Link:
         """The one that the server sees come from `port` (`client_port` of pg_stat_activity)."""
         return next(link for link in self.open if link.port == port)
+
+    def link_from(self, port: int) -> Link:
+        """The one whose client connected from `port`."""
+        return next(link for link in self.open if link.came_from == port)
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         # A task of the streams' own must not be cancelled: Python 3.11 asks it for its exception all the same.
