@@ -8,10 +8,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 
-from tests.faults import kill, network
+from tests.faults import kill, network, soak
 from tests.faults.result import DEFAULT, Plan, Result
 
-CAMPAIGNS: Mapping[str, Callable[[Plan, Path], Result]] = {"kill": kill.campaign, "network": network.campaign}
+CAMPAIGNS: Mapping[str, Callable[[Plan, Path], Result]] = {
+    "kill": kill.campaign,
+    "network": network.campaign,
+    "soak": soak.campaign,
+}
 
 
 def main(arguments: list[str] | None = None) -> int:

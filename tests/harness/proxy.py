@@ -43,7 +43,7 @@ class Proxy:
     folder: Path
     signer: Signer = field(default_factory=Signer)
     options: Mapping[str, Any] = field(default_factory=dict)
-    """Changes to [proxy]."""
+    """Changes to [proxy]; None leaves an option out."""
     target: Mapping[str, Any] = field(default_factory=dict)
     """Changes to [targets.orders]."""
     database: str = "postgres"
@@ -251,7 +251,8 @@ def new_grant_id() -> str:
 
 def _toml(tables: Mapping[str, Any], path: Sequence[str] = ()) -> str:
     lines = [f"[{'.'.join(path)}]"] if path else []
-    lines += [f"{name} = {_value(value)}" for name, value in tables.items() if not isinstance(value, Mapping)]
+    plain = {name: value for name, value in tables.items() if value is not None and not isinstance(value, Mapping)}
+    lines += [f"{name} = {_value(value)}" for name, value in plain.items()]
     inner = [_toml(value, [*path, name]) for name, value in tables.items() if isinstance(value, Mapping)]
     return "\n".join([*lines, "", *inner])
 
