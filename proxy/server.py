@@ -15,7 +15,7 @@ from typing import Any
 
 import structlog
 
-from proxy import config, listener
+from proxy import config, listener, tasks
 from proxy.authority import ControlSide
 from proxy.bearer import Asking, OAuthBearer, Password
 from proxy.check import JOURNAL, on_disk
@@ -188,6 +188,7 @@ class Server:
             lambda: shared.journal.unacknowledged_bytes,
         )
         metrics.gauge("curfew_lease", "1 while control can be heard.", shared.has_lease)
+        metrics.gauge("curfew_tasks", "Tasks that run.", tasks.running)
 
     def _faults(self) -> list[str]:
         """Why no connections should be sent here."""

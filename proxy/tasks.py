@@ -20,6 +20,11 @@ def spawn(name: str, coroutine: Coroutine[Any, Any, Result]) -> asyncio.Task[Res
     return task
 
 
+def running() -> int:
+    """How many have not ended. Read from any thread."""
+    return len(_running)
+
+
 def _ended(task: asyncio.Task[Any]) -> None:
     _running.discard(task)
     if not task.cancelled() and (error := task.exception()) is not None:

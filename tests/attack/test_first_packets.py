@@ -14,6 +14,7 @@ from tests.conftest import MakeProxy
 from tests.harness.certs import Authority
 from tests.harness.postgres import Cluster
 from tests.harness.proxy import Proxy
+from tests.harness.relay import Relay, chop, hurry_tls
 from tests.harness.waiting import eventually
 from tests.harness.wire import (
     GSSENC_REQUEST,
@@ -150,34 +151,10 @@ async def test_plaintext_behind_the_request_is_never_read(proxy: Proxy) -> None:
 
 async def test_client_hello_that_rides_with_the_request(proxy: Proxy) -> None:
     """PostgreSQL 17 allows a client to send it at once; it must reach the TLS engine."""
-    raw = await connected(proxy.port)
-    near, far = socket.socketpair()
-    with closing(raw), closing(near):
-        near.setblocking(False)  # noqa: FBT003 the socket module takes it by position
-        far.setblocking(False)  # noqa: FBT003 as above
-        async with asyncio.TaskGroup() as group:
-            carrying = group.create_task(carry_eagerly(near, raw, group))
-            async with await Wire.secure(far, proxy.ca.client_context()) as wire:
-                await wire.log_in(proxy.token())
-                assert await wire.value("SELECT 1") == "1"
-            await carrying
-
-
-async def carry_eagerly(near: socket.socket, raw: socket.socket, group: asyncio.TaskGroup) -> None:
-    """Carry bytes between a TLS client and the proxy, the client's first ones in one segment with SSLRequest."""
-    loop = asyncio.get_running_loop()
-    await loop.sock_sendall(raw, SSL_REQUEST + await loop.sock_recv(near, 65_536))
-    assert await loop.sock_recv(raw, 1) == b"S"
-    backwards = group.create_task(carry(raw, near))
-    await carry(near, raw)
-    backwards.cancel()
-
-
-async def carry(source: socket.socket, sink: socket.socket) -> None:
-    """Carry bytes one way until they end."""
-    loop = asyncio.get_running_loop()
-    while data := await loop.sock_recv(source, 65_536):
-        await loop.sock_sendall(sink, data)
+    context = proxy.ca.client_context()
+    async with Relay(proxy.port, opening=hurry_tls) as relay, await Wire.tls(relay.port, context) as wire:
+        await wire.log_in(proxy.token())
+        assert await wire.value("SELECT 1") == "1"
 
 
 @pytest.mark.parametrize(
@@ -261,30 +238,11 @@ async def test_another_protocols_client(proxy: Proxy, first: bytes) -> None:
 
 async def test_client_hello_in_pieces(proxy: Proxy) -> None:
     """Byte for byte: it is looked at once it is whole, and the handshake goes on with all of it."""
-    raw = await asked_for_tls(proxy.port)
-    near, far = socket.socketpair()
-    with closing(raw), closing(near):
-        near.setblocking(False)  # noqa: FBT003 the socket module takes it by position
-        far.setblocking(False)  # noqa: FBT003 as above
-        raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        async with asyncio.TaskGroup() as group:
-            carrying = group.create_task(carry_bytewise(near, raw, group))
-            context = proxy.ca.client_context()
-            context.set_alpn_protocols(["postgresql"])
-            async with await Wire.secure(far, context) as wire:
-                await wire.log_in(proxy.token())
-                assert await wire.value("SELECT 1") == "1"
-            await carrying
-
-
-async def carry_bytewise(near: socket.socket, raw: socket.socket, group: asyncio.TaskGroup) -> None:
-    """Carry bytes between a TLS client and the proxy, the client's first message in segments of one byte."""
-    loop = asyncio.get_running_loop()
-    for byte in await loop.sock_recv(near, 65_536):
-        await loop.sock_sendall(raw, bytes([byte]))
-    backwards = group.create_task(carry(raw, near))
-    await carry(near, raw)
-    backwards.cancel()
+    context = proxy.ca.client_context()
+    context.set_alpn_protocols(["postgresql"])
+    async with Relay(proxy.port, client=[chop()]) as relay, await Wire.tls(relay.port, context) as wire:
+        await wire.log_in(proxy.token())
+        assert await wire.value("SELECT 1") == "1"
 
 
 # The token's message.

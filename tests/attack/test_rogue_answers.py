@@ -2,8 +2,8 @@
 
 import asyncio
 import struct
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Iterator
+from contextlib import suppress
 
 import pytest
 
@@ -13,6 +13,7 @@ from tests.harness import roles
 from tests.harness.certs import Authority
 from tests.harness.postgres import Cluster
 from tests.harness.proxy import Proxy, new_grant_id
+from tests.harness.relay import Flow, Relay, Send
 from tests.harness.wire import SYNC, Wire, message, one_by_one, query
 
 MARK = b"SAY "
@@ -61,36 +62,15 @@ def clear(ca: Authority) -> Iterator[Cluster]:
         yield cluster
 
 
-@asynccontextmanager
-async def rogue(cluster: Cluster) -> AsyncIterator[int]:
-    """Speaks for the server: passes everything on, but for a query that says what is to be answered; its port."""
-    guests: list[asyncio.Future[None]] = []
-
-    async def carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, back: asyncio.StreamWriter) -> None:
-        with suppress(ConnectionError):
-            while data := await reader.read(65_536):
-                before, mark, wanted = data.partition(MARK)
-                answer = list(ANSWERS.values())[int(wanted[:2])] if mark else b""
-                if mark and not answer:
-                    break
-                back.write(answer)
-                writer.write(b"" if mark else before)
-        for one in (writer, back):
-            one.close()
-
-    async def meet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        guests.append(gone)
-        onward = await asyncio.open_connection("127.0.0.1", cluster.port)
-        try:
-            await asyncio.gather(carry(reader, onward[1], writer), carry(onward[0], writer, onward[1]))
-        finally:
-            gone.set_result(None)
-
-    async with await asyncio.start_server(meet, "127.0.0.1", 0) as server:
-        yield server.sockets[0].getsockname()[1]
-        server.close()
-        await asyncio.gather(*guests)
+async def speak_for_the_server(flow: Flow, send: Send, data: bytes) -> None:
+    """Pass on what the client says, but for a query that says what is to be answered."""
+    _, mark, wanted = data.partition(MARK)
+    if not mark:
+        await send(data)
+    elif answer := list(ANSWERS.values())[int(wanted[:2])]:
+        await flow.link.server.send(answer)
+    else:
+        flow.link.cut()
 
 
 async def listen(proxy: Proxy, answer: int, grant: str, *, extended: bool) -> None:
@@ -106,8 +86,8 @@ async def listen(proxy: Proxy, answer: int, grant: str, *, extended: bool) -> No
 
 async def test_answers(make_proxy: MakeProxy, clear: Cluster) -> None:
     """Whatever it says: each session's record is whole, and others are served as if nothing were."""
-    async with rogue(clear) as port:
-        target = {"host": "127.0.0.1", "port": port, "sslmode": "disable"}
+    async with Relay(clear.port, client=[speak_for_the_server]) as rogue:
+        target = {"host": "127.0.0.1", "port": rogue.port, "sslmode": "disable"}
         proxy = await asyncio.to_thread(make_proxy, clear, target=target)
         cases = [(answer, new_grant_id(), extended) for answer in range(len(ANSWERS)) for extended in (False, True)]
         async with await Wire.tls(proxy.port, proxy.ca.client_context()) as other, asyncio.TaskGroup() as group:

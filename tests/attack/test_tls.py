@@ -1,70 +1,14 @@
 """TLS as an attacker would have it: stripped, downgraded, renegotiated, or for another protocol (T3, T24; ALPACA)."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Sequence
 
 import pytest
 
 from tests.harness.binaries import postgresql_bin
 from tests.harness.processes import run
 from tests.harness.proxy import Proxy
-from tests.harness.waiting import eventually
-from tests.harness.wire import SSL_REQUEST
-
-
-class Stripper:
-    """Somebody in between who answers every SSLRequest with an `N`, and reads along."""
-
-    def __init__(self, upstream: int) -> None:
-        self._upstream = upstream
-        self.port = 0
-        self.heard = b""
-        self.open = 0
-
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """One connection."""
-        self.open += 1
-        try:
-            await self._serve(reader, writer)
-        finally:
-            writer.close()
-            with suppress(ConnectionError):
-                await writer.wait_closed()
-            self.open -= 1
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        first = await reader.readexactly(8)
-        if first == SSL_REQUEST:
-            writer.write(b"N")
-            first = b""
-        their_reader, their_writer = await asyncio.open_connection("127.0.0.1", self._upstream)
-        their_writer.write(first)
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._carry(reader, their_writer, listening=True))
-            group.create_task(self._carry(their_reader, writer, listening=False))
-
-    async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, listening: bool) -> None:
-        try:
-            while data := await reader.read(65_536):
-                self.heard += data if listening else b""
-                writer.write(data)
-        except ConnectionError:
-            pass
-        finally:
-            writer.close()
-            with suppress(ConnectionError):
-                await writer.wait_closed()
-
-
-@asynccontextmanager
-async def stripper(proxy: Proxy) -> AsyncIterator[Stripper]:
-    """One in front of the proxy."""
-    made = Stripper(proxy.port)
-    async with await asyncio.start_server(made.serve, "127.0.0.1", 0) as server:
-        made.port = server.sockets[0].getsockname()[1]
-        yield made
-        await eventually(lambda: not made.open)
+from tests.harness.relay import Flow, Relay, Send, strip_tls
 
 
 @pytest.mark.parametrize(
@@ -78,16 +22,21 @@ async def stripper(proxy: Proxy) -> AsyncIterator[Stripper]:
 )
 async def test_stripped(proxy: Proxy, sslmode: str, says: str) -> None:
     """Whatever the client's sslmode: it fails, and the token is never sent in clear, for it is never asked for."""
-    token = proxy.token()
-    async with stripper(proxy) as between:
+    token, heard = proxy.token(), bytearray()
+
+    async def listen(_: Flow, send: Send, data: bytes) -> None:
+        heard.extend(data)
+        await send(data)
+
+    async with Relay(proxy.port, client=[listen], opening=strip_tls) as between:
         environment = proxy.psql_env(token, PGPORT=str(between.port), PGSSLMODE=sslmode)
         done = await asyncio.to_thread(
             run, [postgresql_bin() / "psql", "-X", "-c", "SELECT 1"], environment=environment, check=False
         )
     assert done.returncode == 2
     assert says in done.stderr
-    assert token.encode() not in between.heard
-    assert (b"dba1" in between.heard) == (sslmode in ("prefer", "allow"))
+    assert token.encode() not in heard
+    assert (b"dba1" in heard) == (sslmode in ("prefer", "allow"))
 
 
 def s_client(proxy: Proxy, *options: str, direct: bool = False, text: str = "") -> str:

@@ -1,6 +1,19 @@
-"""What a campaign reports."""
+"""What a campaign is asked to do, and what it reports."""
 
 from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """How much of it."""
+
+    rounds: int = 20
+    """Faults, for campaigns that count them."""
+    seconds: float = 60.0
+    """For campaigns that go on for a time."""
+
+
+DEFAULT = Plan()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

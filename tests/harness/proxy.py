@@ -10,7 +10,8 @@ import secrets
 import signal
 import socket
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -28,6 +29,7 @@ from tests.harness.processes import Process
 from tests.harness.roles import APP, KEEPER, READONLY
 from tests.harness.tokens import AUDIENCE, ISSUER, Signer, grant
 from tests.harness.waiting import eventually, eventually_sync
+from tests.harness.wire import Wire
 
 START_S = 30.0
 
@@ -41,7 +43,7 @@ class Proxy:
     folder: Path
     signer: Signer = field(default_factory=Signer)
     options: Mapping[str, Any] = field(default_factory=dict)
-    """Changes to [proxy]."""
+    """Changes to [proxy]; None leaves an option out."""
     target: Mapping[str, Any] = field(default_factory=dict)
     """Changes to [targets.orders]."""
     database: str = "postgres"
@@ -152,6 +154,16 @@ class Proxy:
         }
         return await asyncpg.connect(**options)
 
+    @asynccontextmanager
+    async def wire(
+        self, grant_token: str | None = None, *, port: int | None = None, **parameters: str
+    ) -> AsyncIterator[Wire]:
+        """A raw client, logged in over TLS; by way of `port`, where something is in between. It is cut in the end."""
+        named = {"user": "dba1", "database": "orders", **parameters}
+        async with await Wire.tls(port or self.port, self.ca.client_context()) as wire:
+            await wire.log_in(grant_token or self.token(), *named.items())
+            yield wire
+
     def psql_env(self, grant_token: str | None = None, **changes: str) -> dict[str, str]:
         """The environment for psql and its kin."""
         return {
@@ -239,7 +251,8 @@ def new_grant_id() -> str:
 
 def _toml(tables: Mapping[str, Any], path: Sequence[str] = ()) -> str:
     lines = [f"[{'.'.join(path)}]"] if path else []
-    lines += [f"{name} = {_value(value)}" for name, value in tables.items() if not isinstance(value, Mapping)]
+    plain = {name: value for name, value in tables.items() if value is not None and not isinstance(value, Mapping)}
+    lines += [f"{name} = {_value(value)}" for name, value in plain.items()]
     inner = [_toml(value, [*path, name]) for name, value in tables.items() if isinstance(value, Mapping)]
     return "\n".join([*lines, "", *inner])
 

@@ -8,7 +8,7 @@ from tests.harness.postgres import Cluster
 from tests.harness.waiting import eventually
 
 # https://www.postgresql.org/docs/current/runtime-config-logging.html#RUNTIME-CONFIG-LOGGING-CSVLOG
-_USER, _DATABASE, _PID, _SEVERITY, _SQLSTATE, _MESSAGE, _DETAIL, _APPLICATION = 1, 2, 3, 11, 12, 13, 14, 22
+_USER, _DATABASE, _PID, _SESSION, _SEVERITY, _SQLSTATE, _MESSAGE, _DETAIL, _APPLICATION = 1, 2, 3, 5, 11, 12, 13, 14, 22
 _STATEMENT = "statement: "
 _EXECUTE = "execute "
 _PARAMETER = re.compile(r"\$\d+ = (?:NULL|'((?:[^']|'')*)')")
@@ -19,6 +19,8 @@ class LogLine:
     """One entry of the server's log."""
 
     pid: int
+    session: str
+    """The backend's start, in whole seconds, and its pid, both hexadecimal: no two backends' ids are the same."""
     user: str
     database: str
     severity: str
@@ -45,8 +47,8 @@ class LogLine:
 
 def read_log(cluster: Cluster) -> list[LogLine]:
     """Every entry so far of a Cluster made with `log_statements`. A last line still being written is left out."""
-    text = (cluster.data / "log" / "postgresql.csv").read_text(errors="replace")
-    return [_entry(row) for row in csv.reader(text.splitlines(keepends=True)) if len(row) > _APPLICATION]
+    with (cluster.data / "log" / "postgresql.csv").open(errors="replace", newline="") as file:
+        return [_entry(row) for row in csv.reader(file) if len(row) > _APPLICATION]
 
 
 def statements(cluster: Cluster, *, user: str = "", database: str = "") -> list[str]:
@@ -71,6 +73,7 @@ async def connections(cluster: Cluster) -> int:
 def _entry(row: list[str]) -> LogLine:
     return LogLine(
         pid=int(row[_PID] or 0),
+        session=row[_SESSION],
         user=row[_USER],
         database=row[_DATABASE],
         severity=row[_SEVERITY],

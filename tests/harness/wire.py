@@ -237,6 +237,11 @@ class Wire:
     # Closing.
 
     @property
+    def writer(self) -> asyncio.StreamWriter:
+        """What bytes are sent with."""
+        return self._writer
+
+    @property
     def socket(self) -> Any:  # noqa: ANN401 asyncio's TransportSocket
         """The socket itself, for its options."""
         return self._writer.get_extra_info("socket")

@@ -58,6 +58,8 @@ class StandIn:
         """No snapshot and no heartbeats: a stream that is open and says nothing."""
         self.lines: list[bytes] = []
         """Every record that was stored, in the order in which it came."""
+        self.keeps = True
+        """Whether `lines` is filled; without, every line counts as new."""
         self.posts: list[int] = []
         """How many lines each post of records had."""
         self.forgetful = 0
@@ -177,7 +179,7 @@ class StandIn:
                 return answer
         known = set(self.lines)
         new = [line for line in lines if line not in known]
-        self.lines += new
+        self.lines += new if self.keeps else []
         if self.forgetful:
             self.forgetful -= 1
             return problem(500)

@@ -6,7 +6,7 @@ import signal
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import msgspec
 import pytest
@@ -20,6 +20,7 @@ from proxy.query import Connection
 from proxy.stop import Keeper, KeeperError
 from tests.harness import roles
 from tests.harness.postgres import SUPERUSER, Cluster
+from tests.harness.relay import Relay
 from tests.harness.roles import Login
 from tests.harness.waiting import eventually
 from tests.integration.stop.conftest import Victims
@@ -291,48 +292,10 @@ def test_on_uvloop(postgres: Cluster, tmp_path: Path) -> None:
         runner.run(story())
 
 
-class DeafRelay:
-    """Hands bytes on to the server until it is told to go deaf; then new connections work and old ones hang."""
-
-    def __init__(self, cluster: Cluster) -> None:
-        self._cluster = cluster
-        self._deaf: set[int] = set()
-        self._open: list[asyncio.StreamWriter] = []
-        self._server: asyncio.Server
-        self.accepted = 0
-
-    async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._relay, "127.0.0.1", 0)
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        self._server.close()
-        for writer in self._open:
-            writer.transport.abort()
-        await self._server.wait_closed()
-
-    @property
-    def port(self) -> int:
-        """Where it listens."""
-        port: int = self._server.sockets[0].getsockname()[1]
-        return port
-
-    def go_deaf(self) -> None:
-        """From now on nothing goes through what is open."""
-        self._deaf = set(range(1, self.accepted + 1))
-
-    async def _relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.accepted += 1
-        number = self.accepted
-        there, server = await asyncio.open_connection(self._cluster.host, self._cluster.port)
-        self._open += [writer, server]
-        await asyncio.gather(self._copy(number, reader, server), self._copy(number, there, writer))
-
-    async def _copy(self, number: int, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
-        while data := await source.read(65_536):
-            if number not in self._deaf:
-                sink.write(data)
-        sink.close()
+def go_deaf(relay: Relay) -> None:
+    """From now on nothing goes through what is open; new connections work."""
+    for link in relay.open:
+        link.deafen()
 
 
 async def test_connection_that_goes_deaf(
@@ -341,14 +304,14 @@ async def test_connection_that_goes_deaf(
     """No answer and no end: the keeper drops the connection after its statement timeout and makes another."""
     monkeypatch.setattr("proxy.stop.STATEMENT_S", 0.5)
     monkeypatch.setattr("proxy.stop.LIVENESS_S", 0.2)
-    async with DeafRelay(postgres) as relay:
+    async with Relay(postgres.port) as relay:
         keeper = make_keeper(port=relay.port)
         await keeper.start()
         started = await keeper.backend_start(victim.pid)
-        relay.go_deaf()
+        go_deaf(relay)
         before = relay.accepted
         await eventually(lambda: relay.accepted > before and keeper.ready, what="another connection, unasked")
-        relay.go_deaf()
+        go_deaf(relay)
         await keeper.stop(victim.pid, started)
         assert not await alive(postgres, victim)
         await keeper.close()

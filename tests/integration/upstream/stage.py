@@ -8,7 +8,8 @@ import pytest
 from proxy.contract.settings import AccessProfile, Keeper, Secret, Target
 from proxy.upstream import Connected, Dialler, UpstreamError
 from tests.harness.roles import Login
-from tests.integration.upstream.rogue import KEY, OK, PASSWORD, Client, Rogue, Script, message
+from tests.harness.upstream import KEY, OK, PASSWORD, Client, FakeUpstream, Script
+from tests.harness.wire import message
 
 TRUSTED = Login(user="curfew_trusted", password="not asked for")
 CLEAR = Login(user="curfew_clear", password="sent in clear")
@@ -25,7 +26,7 @@ HONEST_BYTES = 231
 """What `honest` says, all in all."""
 
 
-def dialler_for(rogue: Rogue, *, password: str | None = PASSWORD, **changed: Any) -> Dialler:  # noqa: ANN401 any field of Target
+def dialler_for(rogue: FakeUpstream, *, password: str | None = PASSWORD, **changed: Any) -> Dialler:  # noqa: ANN401 any field of Target
     """A dialler towards it; plain text unless changed, and content to be let in without being asked."""
     fields = {
         "sslmode": "disable",
@@ -55,7 +56,7 @@ def refused(error: UpstreamError, *secrets: str) -> str:
 
 async def refused_by(script: Script, *, within_s: float = 2.0, **changed: Any) -> tuple[str, bytes]:  # noqa: ANN401 as dialler_for
     """Play the script: the login fails, with nothing for the client in it. The log's text, and all the server heard."""
-    async with Rogue(script) as rogue:
+    async with FakeUpstream(script) as rogue:
         before = time.monotonic()
         with pytest.raises(UpstreamError) as caught:
             await dialler_for(rogue, **changed).connect(PROFILE, STARTUP)
@@ -67,7 +68,7 @@ async def refused_by(script: Script, *, within_s: float = 2.0, **changed: Any) -
 
 async def connect(script: Script, **changed: Any) -> Connected:  # noqa: ANN401 as dialler_for
     """Play the script to a login that succeeds."""
-    async with Rogue(script) as rogue:
+    async with FakeUpstream(script) as rogue:
         connected = await dialler_for(rogue, **changed).connect(PROFILE, STARTUP)
         connected.leg.transport.abort()
         await rogue.client()

@@ -12,9 +12,10 @@ from tests.harness import roles
 from tests.harness.certs import Authority
 from tests.harness.keys import Root
 from tests.harness.postgres import Cluster
+from tests.harness.upstream import SASL, Client
 from tests.harness.waiting import eventually
-from tests.integration.upstream.interceptor import BOTH_MECHANISMS, Interceptor, hide_binding
-from tests.integration.upstream.rogue import SASL, Client, message
+from tests.harness.wire import message
+from tests.integration.upstream.interceptor import BOTH_MECHANISMS, hide_binding, interceptor
 from tests.integration.upstream.stage import CLEAR, MD5, TRUSTED, after_startup, refused, refused_by
 from tests.integration.upstream.targets import dialler_of, log_in, profile_of
 
@@ -31,17 +32,17 @@ async def test_somebody_in_the_way(
     postgres: Cluster, tmp_path: Path, server_context: ssl.SSLContext, wanted: str
 ) -> None:
     """A certificate of the right authority for the right name, and yet PostgreSQL refuses what is bound to it (T4)."""
-    async with Interceptor(postgres, server_context) as between:
+    async with interceptor(postgres, server_context) as between:
         dialler = dialler_of(postgres, tmp_path, port=between.port, channel_binding=wanted)
         with pytest.raises(UpstreamError) as caught:
             await log_in(dialler, profile_of(roles.APP, tmp_path))
-        assert between.passed > 0
+        assert (await between.link()).server.position > 0
     assert "SCRAM channel binding check failed" in refused(caught.value)
 
 
 async def test_somebody_in_the_way_unbound(postgres: Cluster, tmp_path: Path, server_context: ssl.SSLContext) -> None:
     """Without channel binding it would have worked: the test above fails for its own reason."""
-    async with Interceptor(postgres, server_context, hide_binding) as between:
+    async with interceptor(postgres, server_context, hide_binding) as between:
         dialler = dialler_of(postgres, tmp_path, port=between.port, channel_binding="disable")
         (await log_in(dialler, profile_of(roles.APP, tmp_path))).close()
 
@@ -53,7 +54,7 @@ async def test_the_offer_taken_away(
     postgres: Cluster, tmp_path: Path, server_context: ssl.SSLContext, wanted: str, why: str
 ) -> None:
     """Who hides the better mechanism is found out by the server, which is told that we would have bound (`y`)."""
-    async with Interceptor(postgres, server_context, hide_binding) as between:
+    async with interceptor(postgres, server_context, hide_binding) as between:
         dialler = dialler_of(postgres, tmp_path, port=between.port, channel_binding=wanted)
         with pytest.raises(UpstreamError, match=why) as caught:
             await log_in(dialler, profile_of(roles.APP, tmp_path))

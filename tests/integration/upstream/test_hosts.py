@@ -19,8 +19,8 @@ from tests.harness import roles
 from tests.harness.certs import Authority
 from tests.harness.ports import free_port
 from tests.harness.postgres import Cluster
+from tests.harness.upstream import Client, FakeUpstream, error
 from tests.harness.waiting import eventually
-from tests.integration.upstream.rogue import Client, Rogue, error
 from tests.integration.upstream.stage import NEUTRAL, after_startup, refused
 from tests.integration.upstream.targets import dialler_of, log_in, profile_of
 
@@ -99,7 +99,7 @@ async def test_a_host_that_is_back_is_first_again(
     """After RECHECK_S, in the order of the configuration."""
     monkeypatch.setattr(hosts, "RECHECK_S", 0.2)
     profile = profile_of(roles.APP, tmp_path)
-    async with Rogue(after_startup(error("57P03", "starting"))) as rogue:
+    async with FakeUpstream(after_startup(error("57P03", "starting"))) as rogue:
         dialler = dialler_of(
             postgres, tmp_path, host=[LOCAL, str(postgres.folder)], port=[rogue.port, postgres.port], sslmode="disable"
         )
@@ -118,7 +118,7 @@ async def test_a_host_that_is_back_is_first_again(
 
 async def test_a_host_that_is_starting(postgres: Cluster, tmp_path: Path) -> None:
     """57P03 is a reason to try the next one, as in libpq; alone, it is what the client is told."""
-    async with Rogue(after_startup(error("57P03", "the database system is starting up"))) as rogue:
+    async with FakeUpstream(after_startup(error("57P03", "the database system is starting up"))) as rogue:
         changed = {"host": [LOCAL, str(postgres.folder)], "sslmode": "disable"}
         dialler = dialler_of(postgres, tmp_path, port=[rogue.port, postgres.port], **changed)
         (await log_in(dialler, profile_of(roles.APP, tmp_path))).close()
@@ -132,7 +132,7 @@ async def test_a_host_that_is_starting(postgres: Cluster, tmp_path: Path) -> Non
 @pytest.mark.parametrize("sqlstate", ["28P01", "28000", "53300", "XX000"])
 async def test_a_host_that_refuses_the_login(postgres: Cluster, tmp_path: Path, sqlstate: str) -> None:
     """No other host is tried: as in libpq, a host that answers is the host."""
-    async with Rogue(after_startup(error(sqlstate, "no"))) as rogue:
+    async with FakeUpstream(after_startup(error(sqlstate, "no"))) as rogue:
         with pytest.raises(UpstreamError, match=sqlstate):
             await chosen(postgres, tmp_path, [rogue.port, postgres.port], sslmode="disable")
         await rogue.client()
@@ -145,7 +145,7 @@ async def test_a_host_that_is_not_trusted(postgres: Cluster, tmp_path: Path) -> 
         await client.first_packet()
         client.say(b"N")
 
-    async with Rogue(no_tls) as rogue:
+    async with FakeUpstream(no_tls) as rogue:
         with pytest.raises(UpstreamError, match="does not speak TLS") as caught:
             await chosen(postgres, tmp_path, [rogue.port, postgres.port])
         await rogue.client()
@@ -161,7 +161,7 @@ async def test_a_host_that_hangs_up(postgres: Cluster, tmp_path: Path, says: byt
         client.writer.write(says)
         client.writer.close()
 
-    async with Rogue(script) as rogue:
+    async with FakeUpstream(script) as rogue:
         hosts, ports = [LOCAL, str(postgres.folder)], [rogue.port, postgres.port]
         dialler = dialler_of(postgres, tmp_path, host=hosts, port=ports, sslmode=sslmode)
         (await log_in(dialler, profile_of(roles.APP, tmp_path))).close()

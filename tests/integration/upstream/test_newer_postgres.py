@@ -17,8 +17,8 @@ from tests.harness import roles
 from tests.harness.binaries import version_bin
 from tests.harness.certs import Authority
 from tests.harness.postgres import Cluster
+from tests.harness.upstream import Client, FakeUpstream
 from tests.harness.waiting import eventually
-from tests.integration.upstream.rogue import Client, Rogue
 from tests.integration.upstream.stage import PROFILE, STARTUP, dialler_for, honest, refused
 from tests.integration.upstream.targets import dialler_of, log_in, profile_of, target_of
 
@@ -118,7 +118,7 @@ async def test_a_server_without_our_protocol(
     if protocols is not None:
         server_context.set_alpn_protocols(protocols)
     changed = {"sslmode": "verify-full", "ca_file": str(ca.file)}
-    async with Rogue(Client.until_gone, tls=server_context) as rogue:
+    async with FakeUpstream(Client.until_gone, tls=server_context) as rogue:
         with pytest.raises(UpstreamError, match="chose the protocol None in TLS, not 'postgresql'") as caught:
             await dialler_for(rogue, **changed, **DIRECT).connect(PROFILE, STARTUP)
         assert (await rogue.client()).heard == b""
@@ -128,6 +128,6 @@ async def test_a_server_without_our_protocol(
         await client.starts_tls(server_context)
         await honest(client)
 
-    async with Rogue(script) as rogue:
+    async with FakeUpstream(script) as rogue:
         (await dialler_for(rogue, **changed).connect(PROFILE, STARTUP)).leg.transport.abort()
         await rogue.client()

@@ -4,7 +4,8 @@ import struct
 
 import pytest
 
-from tests.integration.upstream.rogue import KEY, OK, Rogue, message
+from tests.harness.upstream import KEY, OK, FakeUpstream
+from tests.harness.wire import message
 from tests.integration.upstream.stage import (
     PARAMETERS,
     PROFILE,
@@ -21,7 +22,7 @@ from tests.integration.upstream.stage import (
 async def test_what_is_asked_for_is_spoken(version: str, secret: int) -> None:
     """The startup packet asks for the configured version; in 3.2 a key's secret has 4 to 256 bytes."""
     key = struct.pack("!i", -5) + bytes(secret)
-    async with Rogue(after_startup(message("R", OK), message("K", key), READY)) as rogue:
+    async with FakeUpstream(after_startup(message("R", OK), message("K", key), READY)) as rogue:
         connected = await dialler_for(rogue, max_protocol_version=version).connect(PROFILE, STARTUP)
         connected.leg.transport.abort()
         heard = (await rogue.client()).heard

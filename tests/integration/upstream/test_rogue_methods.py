@@ -7,7 +7,8 @@ from collections.abc import Callable
 import pytest
 
 from tests.harness.certs import Authority
-from tests.integration.upstream.rogue import KEY, OK, SASL, Client, message
+from tests.harness.upstream import KEY, OK, SASL, Client
+from tests.harness.wire import message
 from tests.integration.upstream.stage import (
     READY,
     after_startup,

@@ -14,7 +14,8 @@ import pytest
 from proxy.upstream import UpstreamError
 from proxy.upstream_tls import tls_context
 from tests.harness.certs import Authority
-from tests.integration.upstream.rogue import KEY, OK, Client, Rogue, error, message
+from tests.harness.upstream import KEY, OK, Client, FakeUpstream, error
+from tests.harness.wire import message
 from tests.integration.upstream.stage import (
     HONEST_BYTES,
     NEUTRAL,
@@ -53,7 +54,7 @@ def _peak_kib() -> int:
 
 async def test_honest() -> None:
     """The script's honest login succeeds, and what it announced is handed on byte for byte."""
-    async with Rogue(honest) as rogue:
+    async with FakeUpstream(honest) as rogue:
         connected = await dialler_for(rogue).connect(PROFILE, STARTUP)
         connected.leg.transport.abort()
         assert (await rogue.client()).said == HONEST_BYTES
@@ -249,7 +250,7 @@ async def test_errors_before_the_login_are_not_the_clients(sqlstate: str) -> Non
 @pytest.mark.parametrize("sqlstate", ["53300", "57P03"])
 async def test_errors_about_the_server(sqlstate: str) -> None:
     """Too many clients, starting up: the client may know, in a text without control characters."""
-    async with Rogue(after_startup(error(sqlstate, "sorry\x1b[31m\r\nno"))) as rogue:
+    async with FakeUpstream(after_startup(error(sqlstate, "sorry\x1b[31m\r\nno"))) as rogue:
         with pytest.raises(UpstreamError) as caught:
             await dialler_for(rogue).connect(PROFILE, STARTUP)
         await rogue.client()
@@ -272,7 +273,7 @@ async def test_errors_about_the_server(sqlstate: str) -> None:
 )
 async def test_errors_after_the_login(body: bytes, sqlstate: str, public: str) -> None:
     """They go to the client but for what is about our login; whatever their form, nothing breaks."""
-    async with Rogue(after_startup(message("R", OK), message("E", body))) as rogue:
+    async with FakeUpstream(after_startup(message("R", OK), message("E", body))) as rogue:
         with pytest.raises(UpstreamError) as caught:
             await dialler_for(rogue, password=None).connect(PROFILE, STARTUP)
         await rogue.client()
@@ -291,7 +292,7 @@ async def test_cancel_request_as_sent(ca: Authority, server_context: ssl.SSLCont
         await client.first_packet()
         client.writer.close()
 
-    async with Rogue(script) as rogue:
+    async with FakeUpstream(script) as rogue:
         dialler = dialler_for(rogue, sslmode="verify-full", ca_file=str(ca.file))
         server = server_at(rogue.port, tls_context("orders", dialler._target))
         await dialler.cancel(server, 4711, b"\x01\x02\x03\x04")
@@ -309,10 +310,10 @@ async def test_cancel_that_is_never_closed(monkeypatch: pytest.MonkeyPatch) -> N
         await client.first_packet()
         client.say(bytes(100))
 
-    async with Rogue(deaf) as rogue:
+    async with FakeUpstream(deaf) as rogue:
         with pytest.raises(UpstreamError, match="not taken in time"):
             await dialler_for(rogue).cancel(server_at(rogue.port), 1, b"1234")
         await rogue.client()
-    async with Rogue(talks) as rogue:
+    async with FakeUpstream(talks) as rogue:
         await dialler_for(rogue).cancel(server_at(rogue.port), 1, b"1234")
         await rogue.client()

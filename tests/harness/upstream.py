@@ -1,4 +1,8 @@
-"""A scripted server: the honest side of a login, each of whose parts a test may replace by something rotten."""
+"""A fake upstream, scripted: the honest side of a login, each of whose parts a test may replace by something rotten.
+
+Whoever dials it plays the script once. Behind a whole proxy it will not do, for the keeper comes first: there, let a
+`tests.harness.relay` speak for the real server.
+"""
 
 import asyncio
 import base64
@@ -11,17 +15,14 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Self, TypeAlias
 
+from tests.harness.wire import message
+
 PASSWORD = "canary-password"
 SALT = b"sixteen byte sal"
 
 OK = struct.pack("!i", 0)
 KEY = struct.pack("!i", 4711) + b"\x01\x02\x03\x04"
 SASL = struct.pack("!i", 10) + b"SCRAM-SHA-256\0\0"
-
-
-def message(kind: str, body: bytes) -> bytes:
-    """One message."""
-    return kind.encode() + struct.pack("!i", len(body) + 4) + body
 
 
 def error(sqlstate: str, text: str) -> bytes:
@@ -102,7 +103,7 @@ class Client:
 Script: TypeAlias = Callable[[Client], Awaitable[object]]
 
 
-class Rogue:
+class FakeUpstream:
     """A server on loopback that plays `script` to whoever connects, then waits for the client to go."""
 
     def __init__(self, script: Script, *, tls: ssl.SSLContext | None = None) -> None:
