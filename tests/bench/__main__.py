@@ -11,6 +11,7 @@ from pathlib import Path
 from proxy.wire import framing
 from tests.bench import stand
 from tests.bench.cases import CASES, Amount
+from tests.bench.pressure import command as pressure
 from tests.bench.results import Result, table
 from tests.bench.runner import run_case
 from tests.bench.ways import CURFEW, PGBOUNCER
@@ -22,6 +23,9 @@ _PROFILE_LINES = 45
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns its exit code."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments[:1] == ["pressure"]:
+        return pressure.main(arguments[1:])
     chosen = _parser().parse_args(arguments)
     amount = Amount(seconds=chosen.seconds)
     if chosen.profile:
@@ -44,7 +48,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m tests.bench",
         description="Curfew's speed beside a direct connection and PgBouncer, interleaved in one run; medians.",
-        epilog="cases: " + " ".join(CASES),
+        epilog=f"cases: {' '.join(CASES)}; or `pressure`, which has options of its own",
     )
     parser.add_argument("cases", nargs="*", metavar="CASE", choices=[*CASES, []], help="default: all of them")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there, after each case")

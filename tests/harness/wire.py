@@ -26,6 +26,7 @@ TERMINATE = b"X\0\0\0\4"
 COPY_DONE = b"c\0\0\0\4"
 WITHIN_S = 10.0
 CLOSE_S = 2.0
+SKIP_BYTES = 262_144
 
 
 def message(kind: str, body: bytes = b"") -> bytes:
@@ -233,6 +234,14 @@ class Wire:
                 return await self._reader.read()
         except (ConnectionError, ssl.SSLError):
             return b""
+
+    async def skip(self, count: int) -> None:
+        """Read and throw away so many bytes, however long they take. EOFError at the end."""
+        while count:
+            part = await self._reader.read(min(count, SKIP_BYTES))
+            if not part:
+                raise EOFError
+            count -= len(part)
 
     # Closing.
 

@@ -12,8 +12,9 @@ import pytest
 from proxy.query import SETTINGS, Connection, LostError, QueryError, array
 from tests.harness import roles
 from tests.harness.postgres import Cluster
+from tests.harness.upstream import Client, FakeUpstream
 from tests.harness.waiting import eventually
-from tests.integration.upstream.rogue import Client, Rogue, message
+from tests.harness.wire import message
 from tests.integration.upstream.stage import PROFILE, READY, STARTUP, dialler_for, honest
 from tests.integration.upstream.targets import dialler_of, profile_of
 
@@ -41,7 +42,7 @@ async def facing(*answers: bytes, ends: Callable[[], None] = lambda: None) -> As
                 await client.answer()
             client.say(answer)
 
-    async with Rogue(script) as rogue:
+    async with FakeUpstream(script) as rogue:
         connection = Connection(await dialler_for(rogue).log_in(PROFILE, STARTUP), on_end=ends)
         yield connection
         connection.close()

@@ -10,7 +10,8 @@ from proxy.contract.settings import Keeper as KeeperSettings
 from proxy.contract.settings import Secret, Target
 from proxy.stop import Keeper
 from tests.harness.certs import Authority
-from tests.integration.upstream.rogue import KEY, OK, PASSWORD, Client, Rogue, Script, message
+from tests.harness.upstream import KEY, OK, PASSWORD, Client, FakeUpstream, Script
+from tests.harness.wire import message
 from tests.integration.upstream.stage import READY, after_startup, with_scram
 
 ASKS_IN_CLEAR = message("R", struct.pack("!i", 3))
@@ -27,7 +28,7 @@ async def heard_by(script: Script, **changed: Any) -> bytes:  # noqa: ANN401 any
     """What a server that plays `script` hears of a keeper, which must not take it for PostgreSQL."""
     login = KeeperSettings(user="keeper", password=Secret(env="UNUSED"))
     options = {"sslmode": "disable", **changed}
-    async with Rogue(script) as rogue:
+    async with FakeUpstream(script) as rogue:
         keeper = Keeper(
             "orders",
             Target(host="127.0.0.1", port=rogue.port, database="db", keeper=login, access={}, **options),

@@ -1,0 +1,36 @@
+"""The command `python -m tests.bench pressure [PART…]`: each aim beside what was measured; exit code 1 for a miss."""
+
+import argparse
+import asyncio
+import os
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+
+from tests.bench.pressure import crowds, fairness, memory, stand
+from tests.bench.pressure.finding import Finding
+from tests.bench.pressure.stand import Stand
+
+Measure = Callable[[Stand, Callable[[str], None]], Coroutine[None, None, list[Finding]]]
+PARTS: Mapping[str, Measure] = {"memory": memory.measure, "fairness": fairness.measure, "crowds": crowds.measure}
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Measure the parts named, or all."""
+    parser = argparse.ArgumentParser(prog="python -m tests.bench pressure", description=__doc__)
+    parser.add_argument("parts", nargs="*", metavar="PART", choices=[*PARTS, []], help=f"of {', '.join(PARTS)}")
+    chosen = parser.parse_args(arguments).parts
+    found: list[Finding] = []
+    with stand.ready() as ready:
+        for part in chosen or PARTS:
+            _say(f"load of the machine: {os.getloadavg()[0]:.1f} on {os.cpu_count()} CPUs")
+            found += asyncio.run(PARTS[part](ready, _say))
+    return report(found)
+
+
+def report(found: Sequence[Finding]) -> int:
+    """Print them; the command's exit code."""
+    _say("\n" + "\n".join(map(str, found)))
+    return int(any(one.missed for one in found))
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)  # noqa: T201 a command speaks to its caller

@@ -1,0 +1,104 @@
+"""What the measurements run against: one PostgreSQL with its tables, and proxies in front of it, each a new process.
+
+A way is encrypted on both legs or on none, so that what TLS costs in memory is seen in one piece.
+"""
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tests.harness import roles
+from tests.harness.certs import Authority
+from tests.harness.postgres import Cluster
+from tests.harness.proxy import Proxy
+from tests.harness.wire import Wire
+
+DATABASE = "pressure"
+TOKEN_LASTS_S = 86_400
+LINE = "x" * 999
+_HBA = ("host all direct 127.0.0.1/32 password", "host all all 127.0.0.1/32 scram-sha-256")
+_SETTINGS = {"shared_buffers": "'128MB'"}
+_TABLES = """
+CREATE TABLE sink (line text);
+CREATE TABLE stuck (line text);
+CREATE FUNCTION wait_for_the_lock() RETURNS trigger LANGUAGE plpgsql
+    AS 'BEGIN PERFORM pg_advisory_xact_lock_shared(1); RETURN NULL; END';
+CREATE TRIGGER stuck BEFORE INSERT ON stuck FOR EACH ROW EXECUTE FUNCTION wait_for_the_lock();
+CREATE ROLE direct LOGIN PASSWORD 'direct';
+GRANT ALL ON sink, stuck TO PUBLIC;
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stand:
+    """A PostgreSQL, and how to get proxies in front of it."""
+
+    cluster: Cluster
+    folder: Path
+    stack: ExitStack
+    made: list[Proxy] = field(default_factory=list)
+
+    @contextmanager
+    def proxy(self, *, tls: bool, **options: Any) -> Iterator["Way"]:  # noqa: ANN401 changes to [proxy]
+        """A proxy of the caller's own."""
+        clear: dict[str, Any] = {"host": "127.0.0.1", "sslmode": "disable"}
+        self.made.append(
+            Proxy(
+                cluster=self.cluster,
+                ca=self.cluster.authority,
+                folder=self.folder / f"proxy{len(self.made)}",
+                options={"plaintext": "loopback", **options},
+                target={} if tls else clear,
+                database=DATABASE,
+            )
+        )
+        with self.made[-1] as started:
+            yield Way(proxy=started, tls=tls, token=started.token(lasts_s=TOKEN_LASTS_S))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Way:
+    """A proxy, and whether its sessions are encrypted."""
+
+    proxy: Proxy
+    tls: bool
+    token: str
+
+    @property
+    def name(self) -> str:
+        """For the report."""
+        return "TLS" if self.tls else "plain"
+
+    async def session(self) -> Wire:
+        """A session of one's own."""
+        port = self.proxy.port
+        wire = await (Wire.tls(port, self.proxy.ca.client_context()) if self.tls else Wire.plain(port))
+        try:
+            await wire.log_in(self.token)
+        except BaseException:
+            wire.cut()
+            raise
+        return wire
+
+    async def past_the_proxy(self) -> Wire:
+        """A session on PostgreSQL itself, which only PostgreSQL and the machine can keep waiting."""
+        wire = await Wire.plain(self.proxy.cluster.port)
+        await wire.log_in("direct", ("user", "direct"), ("database", DATABASE))
+        return wire
+
+
+@contextmanager
+def ready() -> Iterator[Stand]:
+    """The stand, for as long as it is needed."""
+    with ExitStack() as stack:
+        folder = Path(tempfile.mkdtemp(prefix="curfew-pressure-"))
+        stack.callback(shutil.rmtree, folder, ignore_errors=True)
+        cluster = stack.enter_context(Cluster(Authority(folder), hba=_HBA, settings=_SETTINGS))
+        roles.install(cluster)
+        roles.create_database(cluster, DATABASE)
+        cluster.psql(_TABLES, database=DATABASE)
+        yield Stand(cluster=cluster, folder=folder, stack=stack)
