@@ -46,6 +46,8 @@ class Proxy:
     """Changes to [proxy]; None leaves an option out."""
     target: Mapping[str, Any] = field(default_factory=dict)
     """Changes to [targets.orders]."""
+    further: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Further targets by name: each is [targets.orders] with these changes."""
     database: str = "postgres"
     environment: Mapping[str, str] = field(default_factory=dict)
     process: Process | None = None
@@ -93,7 +95,8 @@ class Proxy:
             },
             **self.target,
         }
-        self.config.write_text(_toml({"proxy": proxy, "targets": {"orders": target}}))
+        further = {name: {**target, **changes} for name, changes in self.further.items()}
+        self.config.write_text(_toml({"proxy": proxy, "targets": {"orders": target, **further}}))
         return self.config
 
     def start(self) -> Self:

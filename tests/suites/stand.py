@@ -1,0 +1,100 @@
+"""What a suite is run against: two PostgreSQLs of the same making, the proxy in front of one, and the way to each.
+
+The suite is the superuser `postgres` on both ways and names its databases as ever: a grant each leads to a target that
+is called as the database. So the names that a client sends, and gets back, are the same.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Literal
+
+from tests.harness import roles
+from tests.harness.certs import Authority
+from tests.harness.postgres import Cluster
+from tests.harness.proxy import Proxy
+from tests.suites.outcomes import CURFEW, DIRECT
+from tests.suites.suite import Suite, Way
+
+HOST = "localhost"
+PROFILE = "superuser"
+GRANT_LASTS_S = 4 * 3_600.0
+_VARIABLE = "TEST_PASSWORD_OF_SUPERUSER"
+_COME_WITH_POSTGRESQL = ("postgres", "template1")
+_SETTINGS: Mapping[str, str] = {"log_min_messages": "panic"}
+"""Suites provoke errors by the thousand, and the harness keeps what a server writes."""
+
+
+@contextmanager
+def direct(suite: Suite, folder: Path) -> Iterator[Way]:
+    """A PostgreSQL and the way straight to it."""
+    authority = Authority(folder)
+    with _cluster(suite, authority) as cluster:
+        passwords = dict.fromkeys(suite.databases, cluster.password)
+        yield _way(DIRECT, cluster.port, passwords, authority, folder)
+
+
+@contextmanager
+def through_curfew(suite: Suite, folder: Path) -> Iterator[Way]:
+    """Another PostgreSQL, and the way through a proxy in front of it. The proxy's state is in `folder` afterwards."""
+    authority = Authority(folder)
+    with ExitStack() as stack:
+        cluster = stack.enter_context(_cluster(suite, authority))
+        proxy = stack.enter_context(_proxy(suite, cluster, authority, folder))
+        passwords = {
+            name: proxy.token(person=cluster.superuser, target=name, profile=PROFILE, lasts_s=GRANT_LASTS_S)
+            for name in suite.databases
+        }
+        yield _way(CURFEW, proxy.port, passwords, authority, folder)
+
+
+@contextmanager
+def _cluster(suite: Suite, authority: Authority) -> Iterator[Cluster]:
+    with Cluster(authority, settings={**_SETTINGS, **suite.settings}) as cluster:
+        roles.install(cluster)
+        for name in suite.databases:
+            if name not in (*_COME_WITH_POSTGRESQL, *suite.makes):
+                cluster.psql(f"CREATE DATABASE {name}")
+        suite.prepare(cluster)
+        yield cluster
+
+
+def _proxy(suite: Suite, cluster: Cluster, authority: Authority, folder: Path) -> Proxy:
+    profile = {
+        "user": cluster.superuser,
+        "password": {"env": _VARIABLE},
+        "replication": "all" if suite.replication else "none",
+    }
+    return Proxy(
+        cluster=cluster,
+        ca=authority,
+        folder=folder,
+        target={"access": {PROFILE: profile}},
+        further={name: {"database": name} for name in suite.databases},
+        options={"log_level": "warning"},
+        environment={_VARIABLE: cluster.password},
+    )
+
+
+def _way(
+    name: Literal["direct", "curfew"], port: int, passwords: Mapping[str, str], authority: Authority, folder: Path
+) -> Way:
+    pass_file = folder / "passfile"
+    pass_file.touch(mode=0o600)
+    lines = [f"{HOST}:{port}:{database}:{_USER}:{_escaped(text)}\n" for database, text in passwords.items()]
+    pass_file.write_text("".join(lines))
+    return Way(
+        name=name,
+        host=HOST,
+        port=port,
+        user=_USER,
+        ca_file=authority.file,
+        pass_file=pass_file,
+    )
+
+
+_USER = "postgres"
+
+
+def _escaped(password: str) -> str:
+    return password.replace("\\", "\\\\").replace(":", "\\:")

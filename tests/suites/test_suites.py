@@ -1,0 +1,182 @@
+"""The suites in short: some of asyncpg's tests on both ways, and that a difference is seen, explained or told."""
+
+import hashlib
+import importlib.metadata
+import sys
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests.suites import differences, sources
+from tests.suites.__main__ import report, table
+from tests.suites.catalog import SUITES, asyncpg
+from tests.suites.differences import Reviewed
+from tests.suites.evidence import Evidence, examine
+from tests.suites.outcomes import Outcome, Outcomes, Status, compare, read_junit
+from tests.suites.runner import Result, judge, run_suite
+from tests.suites.sources import CannotFetchError, check, made
+
+FILES = tuple(f"tests/test_{name}.py" for name in ("cancellation", "copy", "execute", "prepare"))
+TOO_LONG = "not large_rows and not lifetime and not timeout"
+WHOLE = Evidence(sessions=1, refused=0, statements=2, records=4, faults=())
+
+
+def outcomes(**statuses: Status) -> Outcomes:
+    """Outcomes by name."""
+    return {
+        name: Outcome(status=status, said="" if status == "passed" else f"of {name}")
+        for name, status in statuses.items()
+    }
+
+
+@pytest.mark.timeout(300)
+def test_asyncpg_in_short(tmp_path: Path) -> None:
+    """What asyncpg's own tests say of cancelling, COPY and preparing is the same through Curfew as direct."""
+    try:
+        source = asyncpg.SDIST.unpacked()
+    except CannotFetchError as error:
+        pytest.skip(f"the registry does not give asyncpg's source distribution: {error}")
+    assert importlib.metadata.version("asyncpg").startswith("0.32."), "the wheel and its tests go together"
+    short = replace(
+        SUITES["asyncpg"],
+        fetch=lambda: (source, Path(sys.executable)),
+        run=lambda place, way: asyncpg.run(place, way, *FILES, "-k", TOO_LONG),
+    )
+    result = run_suite(short, tmp_path, lambda _: None)
+    assert result.passed, report(result)
+    assert sum(one.status == "passed" for one in result.curfew.values()) > 70
+    assert result.evidence.sessions >= 70
+    assert result.evidence.statements > 100
+    segment = max((tmp_path / "curfew" / "state" / "journal").glob("*.ndjson"))
+    segment.write_bytes(segment.read_bytes().replace(b"SELECT", b"select", 1))
+    assert len(examine(tmp_path / "curfew" / "state").faults) == 1, "an edit of the record is not seen"
+
+
+def test_what_was_run_on_one_way_only_is_a_difference() -> None:
+    """So is a test that passes, fails or is skipped on one way alone; what is alike is none."""
+    direct = outcomes(a="passed", b="passed", c="skipped", d="failed", e="passed")
+    curfew = outcomes(a="passed", b="failed", c="passed", d="failed", f="passed")
+    assert {one.test: one.change for one in compare(direct, curfew)} == {
+        "b": "passed -> failed",
+        "c": "skipped -> passed",
+        "e": "passed -> missing",
+        "f": "missing -> passed",
+    }
+
+
+def test_what_is_shown_is_compared() -> None:
+    """Two outputs that differ are a difference where both passed, too, and the lines are told."""
+    direct = {"a": Outcome(status="passed", shown="1\n2\n3"), "b": Outcome(status="failed", said="at 12:00")}
+    curfew = {"a": Outcome(status="passed", shown="1\n4\n3"), "b": Outcome(status="failed", said="at 12:01")}
+    (one,) = compare(direct, curfew)
+    assert one.change == "passed -> passed otherwise"
+    assert [line for line in one.lines if not line.startswith("@@")] == ["-2", "+4"]
+
+
+ENTRY = Reviewed(suites=("asyncpg",), tests=("b*",), change="passed -> failed", says="of b", reason="It is so.")
+
+
+def judged(entry: Reviewed, direct: Outcomes, curfew: Outcomes, monkeypatch: pytest.MonkeyPatch) -> Result:
+    """What a run is judged to be with `entry` as the whole reviewed list."""
+    monkeypatch.setattr(differences, "REVIEWED", (entry,))
+    return judge(SUITES["asyncpg"], direct, curfew, WHOLE)
+
+
+@pytest.mark.parametrize(
+    ("entry", "direct", "curfew", "passed"),
+    [
+        (ENTRY, {"b1": "passed"}, {"b1": "failed"}, True),
+        (replace(ENTRY, says="another text"), {"b1": "passed"}, {"b1": "failed"}, False),
+        (ENTRY, {"b1": "passed"}, {"b1": "missing"}, False),
+        (ENTRY, {"b1": "failed", "a": "passed"}, {"b1": "passed", "a": "passed"}, False),
+        (replace(ENTRY, sometimes=True), {"b1": "failed", "a": "passed"}, {"b1": "passed", "a": "passed"}, True),
+        (replace(ENTRY, sometimes=True), {"b1": "passed"}, {"b1": "passed"}, True),
+        (ENTRY, {"b1": "passed"}, {"b1": "passed"}, False),
+        (ENTRY, {"a": "passed"}, {"a": "passed"}, True),
+        (ENTRY, {"a": "failed"}, {"a": "failed"}, False),
+    ],
+    ids=[
+        "listed", "another text", "another change", "the other way round", "sometimes the other way round",
+        "sometimes not", "no longer so", "not run", "nothing passed",
+    ],
+)  # fmt: skip
+def test_the_reviewed_list(
+    entry: Reviewed,
+    direct: Mapping[str, Status],
+    curfew: Mapping[str, Status],
+    passed: bool,  # noqa: FBT001 a case of the table
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A difference is excused where exactly it is listed; an entry that no longer shows is a failure, too."""
+    assert judged(entry, outcomes(**direct), outcomes(**curfew), monkeypatch).passed is passed
+
+
+def test_a_broken_record_fails_a_suite() -> None:
+    """However alike the ways are."""
+    alike = outcomes(a="passed")
+    assert judge(SUITES["django"], alike, alike, WHOLE).passed
+    assert not judge(SUITES["django"], alike, alike, replace(WHOLE, faults=("session s has no end",))).passed
+
+
+def test_the_report_tells_what_differs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By name, with what was said; what was reviewed with its reason, and in the table's row."""
+    result = judged(ENTRY, outcomes(a="passed", b1="passed"), outcomes(a="failed", b1="failed"), monkeypatch)
+    shown = report(result)
+    assert "UNREVIEWED a: passed -> failed" in shown
+    assert "of a" in shown
+    assert "It is so." in shown
+    assert "| 2 | 0 | 1 reviewed, **1 not reviewed** | 2 |" in table([result])
+
+
+def test_the_list_names_suites_that_there_are() -> None:
+    """And gives each difference a reason that is a sentence."""
+    for one in differences.REVIEWED:
+        assert set(one.suites) <= set(SUITES)
+        assert one.reason.endswith(".")
+
+
+JUNIT = """<testsuites><testsuite>
+<testcase classname="m.T" name="good"/>
+<testcase classname="m.T" name="bad"><failure message="no">at line 3</failure></testcase>
+<testcase classname="m.T" name="torn"/><testcase classname="m.T" name="torn"><error message="left over"/></testcase>
+<testcase classname="m.T" name="not here"><skipped message="no such thing"/></testcase>
+</testsuite></testsuites>"""
+
+
+def test_junit_is_read(tmp_path: Path) -> None:
+    """Of a test that is there twice, with its teardown, the worst counts."""
+    (tmp_path / "junit.xml").write_text(JUNIT)
+    found = read_junit(tmp_path.glob("*.xml"))
+    assert {name: one.status for name, one in found.items()} == {
+        "m.T::good": "passed",
+        "m.T::bad": "failed",
+        "m.T::torn": "failed",
+        "m.T::not here": "skipped",
+    }
+    assert found["m.T::bad"].said == "no\nat line 3"
+
+
+def test_only_what_was_pinned_is_taken(tmp_path: Path) -> None:
+    """A file with another hash is refused."""
+    file = tmp_path / "file"
+    file.write_bytes(b"as reviewed")
+    check(file, hashlib.sha256(b"as reviewed").hexdigest())
+    with pytest.raises(CannotFetchError, match="not what was reviewed"):
+        check(file, hashlib.sha256(b"as it was").hexdigest())
+
+
+def test_what_was_not_made_whole_is_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A download that broke off leaves nothing that the next run would take for it."""
+    monkeypatch.setattr(sources, "CACHE", tmp_path)
+
+    def half(folder: Path) -> None:
+        (folder / "half").touch()
+        raise CannotFetchError("the registry went away")
+
+    with pytest.raises(CannotFetchError):
+        made("thing", half)
+    place = made("thing", lambda folder: (folder / "whole").touch())
+    assert [path.name for path in place.iterdir() if path.name != "complete"] == ["whole"]
+    assert made("thing", half) == place
