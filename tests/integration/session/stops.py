@@ -33,6 +33,8 @@ class Case:
     """What the record may say became of it."""
     waits: str | None = "active"
     """The backend's `state` in pg_stat_activity once it is there."""
+    event: str | None = None
+    """What the backend waits for by then (`wait_event`), where that matters."""
     copies: tuple[str, ...] = ()
     """The directions of the COPY records that it leaves, each of one that was cut."""
     changed: int = 0
@@ -112,8 +114,8 @@ CASES = (
         outcomes=frozenset({"rolled back", "unknown"}),
     ),
     Case(name="waiting for a lock", begin=_lock),
-    Case(name="COPY in", begin=_copy_in, copies=("in",)),
-    Case(name="COPY out to a client that does not read", begin=_copy_out, copies=("out",)),
+    Case(name="COPY in", begin=_copy_in, event="ClientRead", copies=("in",)),
+    Case(name="COPY out to a client that does not read", begin=_copy_out, event="ClientWrite", copies=("out",)),
     Case(name="a pipelined batch", begin=_batch),
     Case(name="answered, but with no Sync yet", begin=_answered),
     Case(

@@ -53,8 +53,9 @@ async def test_grant_ends(case: Case, proxy: Proxy, database: str, table: Watche
         await case.begin(wire)
 
         async def is_there() -> bool:
-            asked = await watcher.fetchrow("SELECT state FROM pg_stat_activity WHERE pid = $1", wire.pid)
-            return asked is not None and asked["state"] == case.waits
+            asked = await watcher.fetchrow("SELECT state, wait_event FROM pg_stat_activity WHERE pid = $1", wire.pid)
+            there = asked is not None and asked["state"] == case.waits
+            return there and case.event in (None, asked["wait_event"])
 
         await eventually(is_there, within=LEAD_S)
         gone = await gone_at(watcher, wire.pid)
