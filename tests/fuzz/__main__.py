@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 
-from tests.fuzz.minimise import minimise
 from tests.fuzz.targets import NAMES
 
 CORPUS = Path(__file__).parent / "corpus"
@@ -24,6 +23,8 @@ SECONDS = 60
 START_S = 120
 """What starting and reading the corpus may take on top, where others keep the machine busy."""
 SHOWN_LINES = 40
+_SOURCES = {**os.environ, "CURFEW_FRAMER": "python"}
+"""Nobody sees the branches of a compiled module."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,9 +63,7 @@ def main(arguments: list[str] | None = None) -> int:
         _say("passed")
         return 0
     if chosen.minimise:
-        for name in targets:
-            _say(f"{name:12} {minimise(name, _inputs(name, chosen.corpus), CORPUS / name)} inputs in its corpus")
-        return 0
+        return max(_minimise(name, chosen.corpus) for name in targets)
     with tempfile.TemporaryDirectory(prefix="curfew-fuzz-") as scratch:
         folder = chosen.corpus or Path(scratch)
         with ThreadPoolExecutor(chosen.jobs) as pool:
@@ -86,7 +85,7 @@ def fuzz(target: str, seconds: int, kept: Path) -> Result:
         errors="replace",
         timeout=seconds + START_S,
         check=False,
-        env={**os.environ, "CURFEW_FRAMER": "python"},
+        env=_SOURCES,
     )
     lines = [one for one in (done.stdout + done.stderr).splitlines() if not one.startswith(("#", "INFO:"))]
     output = "\n".join(lines)
@@ -116,10 +115,12 @@ def _tell(result: Result) -> bool:
     return result.passed
 
 
-def _inputs(target: str, folder: Path | None) -> list[Path]:
-    """Of the corpus and of a run, but for what failed there."""
-    found = [] if folder is None else [one for one in (folder / target).iterdir() if "-" not in one.name]
-    return [*found, *(CORPUS / target).iterdir()]
+def _minimise(target: str, folder: Path | None) -> int:
+    """Leave in the target's corpus what is worth keeping, of a run's folder too; an exit status."""
+    command: list[str | Path] = [sys.executable, "-m", "tests.fuzz.minimise", target, CORPUS / target]
+    return subprocess.run(
+        [*command, *([] if folder is None else [folder / target])], check=False, env=_SOURCES
+    ).returncode
 
 
 def _parser() -> argparse.ArgumentParser:
