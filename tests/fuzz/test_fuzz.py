@@ -16,7 +16,7 @@ from proxy.wire import startup as packets
 from tests.fuzz.__main__ import CORPUS, main
 from tests.fuzz.targets import NAMES, bind, framing, scram, startup, tracker
 
-SECONDS = 7
+SECONDS = 6
 LARGEST = 200_000
 """Bytes of all corpora."""
 Plant: TypeAlias = Callable[[pytest.MonkeyPatch], None]
