@@ -159,7 +159,8 @@ class StatementPrepare(Record, kw_only=True, tag="statement.prepare"):
     """A Parse under a name, or a Bind that no Execute follows at once, is about to be forwarded.
 
     It is no statement yet, but from here on the text can run without an Execute that would show it: SQL reaches it by
-    its name (EXECUTE, FETCH), and planning a Bind evaluates functions.
+    its name (EXECUTE, FETCH), and planning a Bind evaluates functions. The unnamed statement is recorded so before
+    something replaces it that no record has shown: if that is skipped, the next Bind is of the old text.
     """
 
     sql: str

@@ -4,10 +4,4 @@
 putting into them. A target says in its docstring what it promises for every input.
 """
 
-NAMES = ("framing", "startup", "scram", "bind", "tracker", "shortcut")
-
-OPEN = ("conversation",)
-"""What has found a fault that is not mended yet: run by name alone, and no part of the suite until then.
-
-An unnamed statement whose Parse is followed by one that PostgreSQL skips can run before its text is in a record.
-"""
+NAMES = ("framing", "startup", "scram", "bind", "tracker", "shortcut", "conversation")
