@@ -20,7 +20,7 @@ from proxy.clock import Deadline
 from proxy.contract.grant import Grant, Refusal
 from proxy.contract.record import AuthRefused, Cancel, Chain, EndReason, Notice, SessionStart
 from proxy.contract.settings import AccessProfile
-from proxy.contract.token import TokenRefusedError, verify
+from proxy.contract.token import TokenRefusedError, Verified, VerifyingKey, verify_with_key
 from proxy.ending import Ending, Stop
 from proxy.errors import (
     AuthenticationTimeout,
@@ -70,6 +70,7 @@ class Session:
     """One connection."""
 
     grant: Grant
+    signed_by: VerifyingKey
 
     def __init__(
         self,
@@ -183,14 +184,15 @@ class Session:
             client.write(messages.negotiate_protocol_version(spoken, startup.unknown_options))
         token = await self._asking.token(client)
         self._token_at = time.monotonic()
-        self.grant = self._verify(token, startup)
+        verified = self._verify(token, startup)
+        self.grant, self.signed_by = verified.grant, verified.key
 
-    def _verify(self, token: str, startup: StartupMessage) -> Grant:
+    def _verify(self, token: str, startup: StartupMessage) -> Verified:
         authority = self._shared.authority()
         if authority is None:
             raise self._unadmitted(NotAdmitted(Refusal.UNKNOWN_KEY, "no key set yet"), startup)
         try:
-            return verify(
+            return verify_with_key(
                 token, keys=authority.keys, issuer=authority.issuer, audience=authority.audience, now=time.time()
             )
         except TokenRefusedError as error:

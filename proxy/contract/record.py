@@ -57,6 +57,7 @@ EndReason: TypeAlias = Literal[
     "client_lost",  # the client's socket broke or closed while something ran
     "expired",
     "revoked",
+    "withdrawn",  # the key that signed the grant is in force no more
     "killed",
     "locked",
     "idle",

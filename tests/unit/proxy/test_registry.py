@@ -1,5 +1,6 @@
 """The registry: limits, cancel keys and revocations, with sessions that only note what they are told."""
 
+import json
 import secrets
 import time
 from dataclasses import dataclass, field
@@ -8,9 +9,17 @@ import pytest
 
 from proxy.contract.grant import Grant, Refusal
 from proxy.contract.record import EndReason
+from proxy.contract.token import KeySet, VerifyingKey
 from proxy.errors import NotAdmitted, TooManySessions
 from proxy.registry import Registry
 from tests.harness import tokens
+
+
+def key_of(signer: tokens.Signer) -> VerifyingKey:
+    """The key that its tokens are verified with."""
+    key = signer.keys.get(signer.kid)
+    assert key is not None
+    return key
 
 
 @dataclass(eq=False)
@@ -18,6 +27,7 @@ class Session:
     """A session as the registry knows one."""
 
     grant: Grant
+    signed_by: VerifyingKey = field(default_factory=lambda: key_of(tokens.Signer()))
     id: str = field(default_factory=lambda: secrets.token_hex(4))
     stopped: list[tuple[EndReason, str | None, int]] = field(default_factory=list)
 
@@ -174,3 +184,20 @@ def test_a_dropped_cancel_key_finds_nobody(registry: Registry) -> None:
     registry.drop_cancel_key(other, 1)
     registry.drop_cancel_key(other, 2)
     assert registry.find_by_cancel_key(1, other_key) is None
+
+
+@pytest.mark.parametrize("algorithm", ["EdDSA", "ES256"])
+def test_keys_that_are_withdrawn(registry: Registry, algorithm: str) -> None:
+    """Who came in by a key that is no more is out; another key under its id does not help, a new one beside it does."""
+    old = tokens.Signer(algorithm=algorithm)
+    new, twin = tokens.Signer(kid="new"), tokens.Signer(algorithm=algorithm)
+    mine, others = Session(tokens.grant(id="grt_a"), key_of(old)), Session(tokens.grant(id="grt_b"), key_of(new))
+    registry.admit(mine)
+    registry.admit(others)
+    registry.withdraw_all_but(KeySet([key_of(old), key_of(new)]), decided_at=5)
+    registry.withdraw_all_but(KeySet.from_jwks(json.dumps({"keys": [old.jwk, new.jwk]})), decided_at=6)
+    assert (mine.stopped, others.stopped) == ([], [])
+    registry.withdraw_all_but(KeySet([key_of(twin), key_of(new)]), decided_at=7)
+    assert (mine.stopped, others.stopped) == ([("withdrawn", None, 7)], [])
+    registry.withdraw_all_but(KeySet([]), decided_at=8)
+    assert others.stopped == [("withdrawn", None, 8)]
