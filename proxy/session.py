@@ -35,6 +35,7 @@ from proxy.errors import (
 from proxy.journal import JournalError
 from proxy.leg import Leg
 from proxy.negotiate import CancelAsked, Negotiation, Refused, Started
+from proxy.parameters import upstream_parameters
 from proxy.peer import Peer, read_header
 from proxy.recorder import Recorder
 from proxy.relay import Cause, Relay
@@ -285,7 +286,13 @@ class Session:
                 self._connected.leg.transport.abort()
 
     async def _dial(self, startup: StartupMessage) -> Connected:
-        parameters = self._upstream_parameters(startup)
+        parameters = upstream_parameters(
+            startup,
+            self.grant,
+            user=self._profile.user,
+            database=self._database,
+            show_person=self._link.settings.show_person,
+        )
         if (over := messages.startup_bytes(parameters) - MAX_STARTUP_BYTES) > 0:
             text = f"with what the proxy adds, the startup packet is {over} bytes longer than PostgreSQL reads"
             raise ProtocolViolation(text, detail=text)
@@ -294,22 +301,6 @@ class Session:
         except UpstreamError as error:
             self._log.error("upstream failed", target=self._link.name, error=str(error))
             raise told_to_client(error) from error
-
-    def _upstream_parameters(self, startup: StartupMessage) -> list[tuple[bytes, bytes]]:
-        """The client's startup parameters byte for byte, but for who logs in where, and ours behind them."""
-        ours = (b"user", b"database", b"replication")
-        theirs = [
-            (name, value)
-            for name, value in startup.parameters
-            if name not in ours and not name.startswith((b"_pq_.", b"curfew."))
-        ]
-        return [
-            (b"user", self._profile.user.encode()),
-            *replication.parameters(startup, self._database),
-            *theirs,
-            (b"curfew.person", self.grant.person.encode()),
-            (b"curfew.grant", self.grant.id.encode()),
-        ]
 
     async def _announce(self, connected: Connected, startup: StartupMessage) -> Ending:
         """Record the session's start, then tell the client that it is in."""
