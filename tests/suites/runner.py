@@ -49,7 +49,12 @@ def run_suite(suite: Suite, folder: Path, say: Say) -> Result:
     fetched = suite.fetch()
     direct = _run_way(suite, stand.direct, fetched, folder / DIRECT, say)
     curfew = _run_way(suite, stand.through_curfew, fetched, folder / CURFEW, say)
-    return judge(suite, direct, curfew, examine(folder / CURFEW / "state"))
+    return judge(suite, direct, curfew, evidence_in(folder / CURFEW))
+
+
+def evidence_in(folder: Path) -> Evidence:
+    """What a run through Curfew left there on record."""
+    return examine(folder / "state", folder / stand.STATEMENT_LOG, stand.USER)
 
 
 def judge(suite: Suite, direct: Outcomes, curfew: Outcomes, evidence: Evidence) -> Result:

@@ -4,8 +4,9 @@ The suite is the superuser `postgres` on both ways and names its databases as ev
 is called as the database. So the names that a client sends, and gets back, are the same.
 """
 
+import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
@@ -19,10 +20,15 @@ from tests.suites.suite import Suite, Way
 HOST = "localhost"
 PROFILE = "superuser"
 GRANT_LASTS_S = 4 * 3_600.0
+USER = "postgres"
+_REPLICATION = "replication"
+"""What libpq looks for in the passfile where a physical replication connection names no database."""
 _VARIABLE = "TEST_PASSWORD_OF_SUPERUSER"
 _COME_WITH_POSTGRESQL = ("postgres", "template1")
-_SETTINGS: Mapping[str, str] = {"log_min_messages": "panic"}
-"""Suites provoke errors by the thousand, and the harness keeps what a server writes."""
+_SETTINGS: Mapping[str, str] = {"log_min_messages": "log", "log_min_error_statement": "panic"}
+"""The log has every statement, but not every error: suites provoke them by the thousand."""
+STATEMENT_LOG = "statements.csv"
+"""PostgreSQL's own account of what came through the proxy."""
 
 
 @contextmanager
@@ -30,27 +36,32 @@ def direct(suite: Suite, folder: Path) -> Iterator[Way]:
     """A PostgreSQL and the way straight to it."""
     authority = Authority(folder)
     with _cluster(suite, authority) as cluster:
-        passwords = dict.fromkeys(suite.databases, cluster.password)
+        passwords = dict.fromkeys((*suite.databases, _REPLICATION), cluster.password)
         yield _way(DIRECT, cluster.port, passwords, authority, folder)
 
 
 @contextmanager
 def through_curfew(suite: Suite, folder: Path) -> Iterator[Way]:
-    """Another PostgreSQL, and the way through a proxy in front of it. The proxy's state is in `folder` afterwards."""
+    """Another PostgreSQL, and the way through a proxy in front of it.
+
+    Afterwards the proxy's state is in `folder`, and the server's log in STATEMENT_LOG there.
+    """
     authority = Authority(folder)
-    with ExitStack() as stack:
-        cluster = stack.enter_context(_cluster(suite, authority))
-        proxy = stack.enter_context(_proxy(suite, cluster, authority, folder))
-        passwords = {
-            name: proxy.token(person=cluster.superuser, target=name, profile=PROFILE, lasts_s=GRANT_LASTS_S)
-            for name in suite.databases
-        }
-        yield _way(CURFEW, proxy.port, passwords, authority, folder)
+    with _cluster(suite, authority) as cluster:
+        with _proxy(suite, cluster, authority, folder) as proxy:
+            passwords = {
+                name: proxy.token(person=cluster.superuser, target=name, profile=PROFILE, lasts_s=GRANT_LASTS_S)
+                for name in suite.databases
+            }
+            passwords[_REPLICATION] = passwords[suite.databases[0]]
+            yield _way(CURFEW, proxy.port, passwords, authority, folder)
+        cluster.stop()  # its log is whole then
+        shutil.copyfile(cluster.data / "log" / "postgresql.csv", folder / STATEMENT_LOG)
 
 
 @contextmanager
 def _cluster(suite: Suite, authority: Authority) -> Iterator[Cluster]:
-    with Cluster(authority, settings={**_SETTINGS, **suite.settings}) as cluster:
+    with Cluster(authority, settings={**_SETTINGS, **suite.settings}, log_statements=True) as cluster:
         roles.install(cluster)
         for name in suite.databases:
             if name not in (*_COME_WITH_POSTGRESQL, *suite.makes):
@@ -81,19 +92,16 @@ def _way(
 ) -> Way:
     pass_file = folder / "passfile"
     pass_file.touch(mode=0o600)
-    lines = [f"{HOST}:{port}:{database}:{_USER}:{_escaped(text)}\n" for database, text in passwords.items()]
+    lines = [f"{HOST}:{port}:{database}:{USER}:{_escaped(text)}\n" for database, text in passwords.items()]
     pass_file.write_text("".join(lines))
     return Way(
         name=name,
         host=HOST,
         port=port,
-        user=_USER,
+        user=USER,
         ca_file=authority.file,
         pass_file=pass_file,
     )
-
-
-_USER = "postgres"
 
 
 def _escaped(password: str) -> str:
