@@ -8,15 +8,17 @@ import csv
 import sys
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from proxy.contract import record
 from proxy.contract.record import AuthRefused, ChainError, RecordError, SessionEnd, SessionStart, StatementStart
 from proxy.identity import load_or_create
 from tests.harness.serverlog import LogLine, entries
+from tests.suites.legs import Legs
 
 _SHOWN = 200
+_LISTED = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,12 +34,20 @@ class Evidence:
     """Statements that PostgreSQL's own log has of these sessions."""
     faults: tuple[str, ...]
     """Sessions whose chain or signature does not hold, or that have no end; statements without a record."""
+    legs: Legs = field(default_factory=Legs)
+    """Whether the proxy passed on what it was given."""
+
+    @property
+    def whole(self) -> bool:
+        """Whether nothing is wrong with it."""
+        return not self.faults and not self.legs.different
 
     def __str__(self) -> str:
         counts = f"{self.sessions:,} sessions, {self.statements:,} statements, {self.records:,} records"
         refused = f", {self.refused:,} connections refused" if self.refused else ""
         log = f"PostgreSQL's log has {self.executed:,} statements, each on record"
-        return f"{counts}{refused}; " + ("\n".join(self.faults) or f"every chain and signature holds; {log}")
+        said = "\n".join(self.faults) or f"every chain and signature holds; {log}"
+        return f"{counts}{refused}; {said}\nbytes:   " + ("\n".join(self.legs.different[:_LISTED]) or str(self.legs))
 
 
 class _Journal:
@@ -78,7 +88,7 @@ class _Journal:
                 self.faults.append(f"session {one.session}: {error}")
 
 
-def examine(state: Path, log: Path, user: str) -> Evidence:
+def examine(state: Path, log: Path, user: str, legs: Legs) -> Evidence:
     """What stands in the journal below the proxy's state folder, and whether it has all that `log` has of `user`."""
     journal = _Journal(state)
     executed = Counter((line.pid, _comparable(line.statement or "")) for line in _logged(log, user))
@@ -89,6 +99,7 @@ def examine(state: Path, log: Path, user: str) -> Evidence:
         records=journal.records,
         executed=executed.total(),
         faults=(*journal.faults, *_unrecorded(executed - journal.recorded, journal.masked)),
+        legs=legs,
     )
 
 

@@ -6,14 +6,16 @@ is called as the database. So the names that a client sends, and gets back, are 
 
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Literal
 
 from tests.harness import roles
 from tests.harness.certs import Authority
+from tests.harness.digest import Tapped
+from tests.harness.digest import tapped as tapped_proxy
 from tests.harness.postgres import Cluster
-from tests.harness.proxy import Proxy
+from tests.suites import legs
 from tests.suites.outcomes import CURFEW, DIRECT
 from tests.suites.suite import Suite, Way
 
@@ -42,19 +44,21 @@ def direct(suite: Suite, folder: Path) -> Iterator[Way]:
 
 @contextmanager
 def through_curfew(suite: Suite, folder: Path) -> Iterator[Way]:
-    """Another PostgreSQL, and the way through a proxy in front of it.
+    """Another PostgreSQL, and the way through a proxy in front of it, with a tap on each of its legs.
 
-    Afterwards the proxy's state is in `folder`, and the server's log in STATEMENT_LOG there.
+    Afterwards the proxy's state is in `folder`, the server's log in STATEMENT_LOG, and in `legs.FILE` what was tapped.
     """
     authority = Authority(folder)
     with _cluster(suite, authority) as cluster:
-        with _proxy(suite, cluster, authority, folder) as proxy:
+        with _proxy(suite, cluster, authority, folder) as tapped:
             passwords = {
-                name: proxy.token(person=cluster.superuser, target=name, profile=PROFILE, lasts_s=GRANT_LASTS_S)
+                name: tapped.proxy.token(person=cluster.superuser, target=name, profile=PROFILE, lasts_s=GRANT_LASTS_S)
                 for name in suite.databases
             }
             passwords[_REPLICATION] = passwords[suite.databases[0]]
-            yield _way(CURFEW, proxy.port, passwords, authority, folder)
+            yield _way(CURFEW, tapped.port, passwords, authority, folder)
+            tapped.wait_for_ends()
+            legs.hold(tapped.client, tapped.upstream).write(folder)
         cluster.stop()  # its log is whole then
         shutil.copyfile(cluster.data / "log" / "postgresql.csv", folder / STATEMENT_LOG)
 
@@ -70,16 +74,18 @@ def _cluster(suite: Suite, authority: Authority) -> Iterator[Cluster]:
         yield cluster
 
 
-def _proxy(suite: Suite, cluster: Cluster, authority: Authority, folder: Path) -> Proxy:
+def _proxy(suite: Suite, cluster: Cluster, authority: Authority, folder: Path) -> AbstractContextManager[Tapped]:
     profile = {
         "user": cluster.superuser,
         "password": {"env": _VARIABLE},
         "replication": "all" if suite.replication else "none",
     }
-    return Proxy(
-        cluster=cluster,
-        ca=authority,
-        folder=folder,
+    return tapped_proxy(
+        cluster,
+        authority,
+        folder,
+        encrypted=True,
+        kept_bytes=legs.KEPT_BYTES,
         target={"access": {PROFILE: profile}},
         further={name: {"database": name} for name in suite.databases},
         options={"log_level": "warning"},

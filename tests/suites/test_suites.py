@@ -8,14 +8,19 @@ import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
+from tests.harness.digest import Heard, Tap
+from tests.harness.wire import TERMINATE
 from tests.suites import differences, sources
 from tests.suites.__main__ import report, table
 from tests.suites.catalog import SUITES, asyncpg
 from tests.suites.differences import Reviewed
 from tests.suites.evidence import Evidence
+from tests.suites.legs import Legs, hold
 from tests.suites.outcomes import Outcome, Outcomes, Status, compare, read_junit
 from tests.suites.runner import Result, evidence_in, judge, run_suite
 from tests.suites.sources import CannotFetchError, check, made
@@ -145,6 +150,37 @@ def test_a_broken_record_fails_a_suite() -> None:
     alike = outcomes(a="passed")
     assert judge(SUITES["django"], alike, alike, WHOLE).passed
     assert not judge(SUITES["django"], alike, alike, replace(WHOLE, faults=("session s has no end",))).passed
+    assert not judge(SUITES["django"], alike, alike, replace(WHOLE, legs=Legs(different=("a byte",)))).passed
+
+
+def heard(client: bytes, server: bytes) -> Tap:
+    """A tap on a leg of one session, on which this was said."""
+    one = Heard()
+    one.pid = 7
+    one.client.take(client)
+    one.server.take(server)
+    return cast("Tap", SimpleNamespace(sessions=[one]))
+
+
+@pytest.mark.parametrize(
+    ("client", "upstream", "expected"),
+    [
+        ((b"ask", b"answer"), (b"ask", b"answer"), (1, 0, 0)),
+        ((b"ask", b"answer"), (b"ask" + TERMINATE, b"answer"), (1, 0, 0)),
+        ((b"ask", b"ans"), (b"ask" + TERMINATE, b"answer"), (0, 1, 0)),
+        ((b"ask more", b"ans"), (b"ask", b"answer"), (0, 1, 0)),
+        ((b"ask", b"answer"), (b"ask", b"ans"), (0, 0, 1)),
+        ((b"ask", b"answer"), (b"ask more", b"answer"), (0, 0, 1)),
+        ((b"ask", b"answer"), (b"oops", b"other!"), (0, 0, 2)),
+        ((b"ask", b"bnswer"), (b"as", b"answer more"), (0, 0, 1)),
+    ],
+)
+def test_a_byte_that_changed_is_seen(
+    client: tuple[bytes, bytes], upstream: tuple[bytes, bytes], expected: tuple[int, int, int]
+) -> None:
+    """A session that was cut is the beginning of what was said, and counted apart."""
+    found = hold(heard(*client), heard(*upstream))
+    assert (found.same, found.cut, len(found.different)) == expected
 
 
 def test_the_report_tells_what_differs(monkeypatch: pytest.MonkeyPatch) -> None:
