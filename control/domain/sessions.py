@@ -7,6 +7,7 @@ from typing import assert_never
 from proxy.contract.record import (
     GENESIS,
     AnyRecord,
+    Authorization,
     AuthRefused,
     Cancel,
     Copy,
@@ -108,7 +109,7 @@ def advance(session: Session, record: AnyRecord, head: str) -> Session:
             return _ended(session, record)
         case AuthRefused():
             return replace(session, state=State.REFUSED, ended_at=record.at, end_reason=REFUSED)
-        case SessionStart() | StatementPrepare() | Copy() | Cancel() | Notice() | GrantExtended():
+        case SessionStart() | StatementPrepare() | Copy() | Cancel() | Notice() | Authorization() | GrantExtended():
             return session
         case _:
             assert_never(record)

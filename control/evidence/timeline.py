@@ -20,6 +20,7 @@ from control.evidence.slots import Slots
 from control.times import SECOND, rfc3339
 from proxy.contract.record import (
     AnyRecord,
+    Authorization,
     AuthRefused,
     Cancel,
     Copy,
@@ -44,6 +45,7 @@ KINDS: dict[type[AnyRecord], str] = {
     Copy: "copy",
     Cancel: "cancel",
     Notice: "notice",
+    Authorization: "authorization",
     GrantExtended: "extended",
     AuthRefused: "refused",
     SessionEnd: "end",
@@ -137,7 +139,7 @@ def _course(start: StatementStart, end: StatementEnd | None) -> Item:
     }
 
 
-def _text(record: AnyRecord) -> str:
+def _text(record: AnyRecord) -> str:  # noqa: C901 a case for each record
     text = ""
     match record:
         case SessionStart():
@@ -155,6 +157,8 @@ def _text(record: AnyRecord) -> str:
             text = "cancel" if record.forwarded else "cancel, but nothing was running"
         case Notice():
             text = f"{record.severity} {record.sqlstate}: {record.message}"
+        case Authorization():
+            text = f"{record.parameter} is now '{record.value}'"
         case GrantExtended():
             text = f"the grant now ends at {rfc3339(record.expires_at)}"
         case AuthRefused():

@@ -21,6 +21,7 @@ __all__ = [
     "GENESIS",
     "AnyRecord",
     "AuthRefused",
+    "Authorization",
     "Cancel",
     "Chain",
     "ChainError",
@@ -235,6 +236,14 @@ class Notice(Record, kw_only=True, tag="notice"):
     message: str
 
 
+class Authorization(Record, kw_only=True, tag="authorization"):
+    """PostgreSQL has reported that the session acts with other rights from here on, whatever statement brought that."""
+
+    parameter: str
+    """`session_authorization` or `is_superuser`."""
+    value: str
+
+
 class GrantExtended(Record, kw_only=True, tag="grant.extended"):
     """The grant's end has moved."""
 
@@ -281,6 +290,7 @@ AnyRecord: TypeAlias = (
     | Copy
     | Cancel
     | Notice
+    | Authorization
     | GrantExtended
     | AuthRefused
     | SessionEnd

@@ -79,6 +79,12 @@ def parse_error(body: bytes) -> dict[str, str]:
     return fields
 
 
+def parse_parameter_status(body: bytes) -> tuple[str, str]:
+    """The name and the value in a ParameterStatus. Takes anything."""
+    name, _, value = body.removesuffix(b"\0").partition(b"\0")
+    return name.decode(errors="replace"), value.decode("utf-8", "backslashreplace")
+
+
 @functools.lru_cache(maxsize=500)  # the same few come all the time
 def parse_tag(body: bytes) -> tuple[str, int]:
     """A CommandComplete's tag, and how many rows it counts: its last number, where it is one that a record can hold."""

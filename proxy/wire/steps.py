@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 import msgspec
 
-from proxy.contract.record import Ran, Record, TransactionState
+from proxy.contract.record import Authorization, Ran, Record, TransactionState
+from proxy.wire.messages import parse_parameter_status
 
 if TYPE_CHECKING:
     from proxy.wire.statements import Name, Portal, Prepared
@@ -136,6 +137,14 @@ Noted: TypeAlias = Record | Step
 def as_json(value: object) -> str:
     """As it stands in a line."""
     return _encode(value).decode()
+
+
+def authorization(body: bytes) -> list[Authorization]:
+    """The record of a ParameterStatus that says with whose rights the session acts; none of any other."""
+    name, value = parse_parameter_status(body)
+    if name in ("session_authorization", "is_superuser"):
+        return [Authorization(parameter=name, value=value)]
+    return []
 
 
 def start_of(number: int, kind: str, what: str, state: TransactionState, transaction: int) -> str:

@@ -38,7 +38,7 @@ QUERY, PARSE, BIND, EXECUTE, DESCRIBE, CLOSE = b"QPBEDC"
 SYNC, FUNCTION, COPY_DONE, COPY_FAIL, TERMINATE = b"SFcfX"
 # Backend message types.
 COMMAND_COMPLETE, READY, ERROR, EMPTY_QUERY, SUSPENDED, PARSE_COMPLETE, PARAMETER_DESCRIPTION = b"CZEIs1t"
-COPY_IN, COPY_OUT, COPY_BOTH, FUNCTION_RESPONSE, UNSEEN = b"GHWV2"
+COPY_IN, COPY_OUT, COPY_BOTH, FUNCTION_RESPONSE, UNSEEN, PARAMETER_STATUS = b"GHWV2S"
 
 _TAGGED = Kind.EXECUTE | Kind.QUERY
 _STATEMENT = _TAGGED | Kind.FUNCTION
@@ -86,13 +86,10 @@ class Tracker:
         self._skipping = False
         self._in_round = False
         """A statement was sent since the last Sync."""
-        self._now = 0
-        self._position = 0
-        self._bytes_out = 0
+        self._now = self._position = self._bytes_out = 0
         self._spare = 0
         """How many ReadyForQuery may come for Syncs that were taken for swallowed by COPY."""
-        self._copy_seen = 0
-        self._copy_counted = 0
+        self._copy_seen = self._copy_counted = 0
         self.state: TransactionState = "I"
         """What the last ReadyForQuery said."""
         self.statements = 0
@@ -251,6 +248,8 @@ class Tracker:
                 self._unseen(int.from_bytes(body))
             elif kind == PARAMETER_DESCRIPTION:
                 self._described(body)
+            elif kind == PARAMETER_STATUS:
+                records += steps.authorization(body)
             elif kind in _COPY_DIRECTIONS:
                 self._copy_begins(_COPY_DIRECTIONS[kind])
         return records

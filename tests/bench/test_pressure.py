@@ -10,8 +10,8 @@ from tests.bench.pressure.finding import Finding, percentile
 from tests.bench.pressure.stand import Stand
 
 SESSIONS = 8
-MEMORY_KB = 1_024
-"""For each: four times what is aimed at, and a hundredth of what is not taken."""
+MEMORY_KB = 256
+"""For each: what is aimed at, and a small part of what is not taken."""
 BESIDE_MS = 500.0
 """A query beside a bulk transfer, at the median."""
 TIMES = 20.0

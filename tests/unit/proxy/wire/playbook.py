@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from proxy.contract.chain import Chain
 from proxy.contract.record import (
     AnyRecord,
+    Authorization,
     Copy,
     Parameter,
     Record,
@@ -206,6 +207,8 @@ def told(record: Record) -> str:
             return f"{what}: {_named(record.name)}{record.sql}{_values(record.parameters)}"
         case StatementEnd():
             return f"{record.statement}< {_course(record)} [{record.state or '-'}]"
+        case Authorization():
+            return f"{record.parameter} = {record.value}"
         case Copy():
             return f"{record.statement}: copy {record.direction} {record.bytes}{' failed' if record.failed else ''}"
         case _:

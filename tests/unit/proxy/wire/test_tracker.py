@@ -427,3 +427,15 @@ def test_no_copy_without_copy() -> None:
     book = Playbook()
     book.take(client(query("a")), server(complete("A"), READY))
     assert not [one for one in book.records if isinstance(one, Copy)]
+
+
+def test_other_rights() -> None:
+    """What PostgreSQL reports of them is a record; other parameters are none of ours, malformed ones neither."""
+    reported = [message(b"S", body) for body in (b"is_superuser\0off\0", b"TimeZone\0UTC\0", b"", b"is_superuser")]
+    assert play(client(query("a")), server(*reported, complete("A"), READY), server(reported[0])) == [
+        "1> a",
+        "is_superuser = off",
+        "is_superuser = ",
+        "1< A [I]",
+        "is_superuser = off",
+    ]
