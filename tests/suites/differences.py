@@ -47,6 +47,15 @@ REVIEWED: Sequence[Reviewed] = (
         "fits into what the kernel takes of a socket's data, and through a proxy there are two sockets: it fails in "
         "some runs direct, and in more through Curfew.",
     ),
+    Reviewed(
+        suites=("isolation",),
+        tests=("insert-conflict-specconflict",),
+        change="passed -> failed",
+        says="acquiring advisory lock on 3",
+        sometimes=True,
+        reason="The expected file has a notice before the program finds that its session waits, and on a busy machine it "
+        "comes behind that: seen direct, where it failed and through Curfew it passed.",
+    ),
 )
 
 
