@@ -242,10 +242,14 @@ async def _stand(cluster: Cluster, ca: Authority, folder: Path) -> AsyncIterator
         control.jwks = proxy.signer.jwks
         try:
             await asyncio.to_thread(proxy.start)
-            await eventually(lambda: control.streams)
+            await eventually(lambda: asyncio.to_thread(_has_lease, proxy), what="the proxy to hear control")
             yield proxy, control
         finally:
             await asyncio.to_thread(proxy.close)
+
+
+def _has_lease(proxy: Proxy) -> bool:
+    return proxy.metrics()["curfew_lease"] == 1
 
 
 def _prepare(proxy: Proxy) -> None:

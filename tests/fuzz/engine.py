@@ -17,6 +17,7 @@ from typing import Any, NoReturn
 
 from tests.fuzz import twins
 from tests.fuzz.mutations import mutate_bytes
+from tests.fuzz.targets import UNGUIDED
 
 LONGEST = 8_192
 """Bytes of an input: no bug that was found here needed more."""
@@ -28,6 +29,8 @@ OWN_MUTATIONS = 0.6
 
 def fuzz(name: str, seconds: int, kept: Path, folders: Sequence[Path]) -> NoReturn:
     """Fuzz, and end the process."""
+    if name in UNGUIDED:
+        _plainly(name, seconds, kept, folders)
     try:
         import atheris  # noqa: PLC0415 a platform may have none
     except ImportError:

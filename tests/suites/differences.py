@@ -53,8 +53,8 @@ REVIEWED: Sequence[Reviewed] = (
         change="passed -> failed",
         says="acquiring advisory lock on 3",
         sometimes=True,
-        reason="The expected file has a notice before the program finds that its session waits, and on a busy machine it "
-        "comes behind that: seen direct, where it failed and through Curfew it passed.",
+        reason="The expected file has a notice before the program finds that its session waits, and on a busy machine "
+        "it comes behind that: seen direct, where it failed and through Curfew it passed.",
     ),
 )
 

@@ -4,4 +4,7 @@
 putting into them. A target says in its docstring what it promises for every input.
 """
 
+UNGUIDED = ("shortcut",)
+"""What is tried is C, whose branches nobody sees, and is not there beside sources that are watched: plain mutation."""
+
 NAMES = ("framing", "startup", "scram", "bind", "tracker", "shortcut", "conversation")

@@ -114,7 +114,7 @@ def check(data: bytes) -> None:
 def _module() -> Any:  # noqa: ANN401 a module
     try:
         from proxy import _shortcut  # noqa: PLC0415 a platform may have none
-    except ImportError:
+    except (ImportError, TypeError, ValueError):
         return None
     return _shortcut
 
