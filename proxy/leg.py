@@ -3,9 +3,9 @@
 
 While a session starts, messages are read one by one with `read`; in the relay each chunk goes straight to a sink. Owns
 the transport, the bytes not yet read, flow control (a leg whose peer cannot take more stops reading), and fairness:
-what is more than a slice is handed on in slices, and no leg keeps the event loop to itself. One read brings thousands
-of small messages, and uvloop makes up to 32 of them in a row; a grant's end cannot wait for that. It knows message
-headers and nothing of what messages mean.
+what is more than a slice is handed on in slices, and behind a full read the others have their turn. One read brings
+thousands of small messages, and a grant's end cannot wait for all of them. It knows message headers and nothing of what
+messages mean.
 """
 
 import asyncio

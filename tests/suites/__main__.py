@@ -96,16 +96,24 @@ def _said(difference: Difference) -> str:
 
 def table(results: Sequence[Result]) -> str:
     """README.md's table."""
-    lines = [
-        "| suite | version | pass direct | pass through | differ | statements recorded |",
-        "|---|---|---|---|---|---|",
-    ]
+    titles = (
+        "suite",
+        "version",
+        "pass direct",
+        "pass through",
+        "differ",
+        "statements recorded",
+        "same bytes on both legs",
+    )
+    lines = [f"| {' | '.join(titles)} |", "|---" * len(titles) + "|"]
     for one in results:
         known = sum(len(shown) for shown in one.known.values())
         differ = f"{known} reviewed" if known else "none"
         differ += f", **{len(one.unreviewed)} not reviewed**" if one.unreviewed else ""
         counts = f"{passes(one.direct):,} | {passes(one.curfew):,} | {differ} | {one.evidence.statements:,}"
-        lines.append(f"| {one.suite.name} | {one.suite.version} | {counts} |")
+        legs = one.evidence.legs
+        same = f"{legs.same:,} sessions" + (f", and {legs.cut:,} that were cut" if legs.cut else "")
+        lines.append(f"| {one.suite.name} | {one.suite.version} | {counts} | {same} |")
     return "\n".join(lines)
 
 
