@@ -15,6 +15,7 @@ cdef class Step(Owed):
     cdef public list tags
     cdef public bint skipped, suspended, answered
 
+    cpdef settle(self)
     @cython.locals(tags=str, rows=str, size=str, rest=str, state=str, ran=str)
     cpdef str end(self)
     @cython.locals(error=str, skipped=str, suspended=str)

@@ -109,6 +109,12 @@ class Step(Owed):
         self.state: TransactionState | None = None
         """What the ReadyForQuery said that closed its round."""
 
+    def settle(self) -> None:
+        """Its portal is known: note what it ran, or runs, where that is something else than was thought."""
+        if self.name is not None and self.name.meaning is not self.portal:
+            self.ran = self.name.ran()
+            self.sql = self.ran.sql
+
     def end(self) -> str:
         """The fields of its `statement.end`; what is at its default is left out, as in every record."""
         tags = f',"tags":{as_json(self.tags)}' if self.tags else ""

@@ -306,9 +306,7 @@ class Tracker:
             self._complete(step)
 
     def _complete(self, step: Step) -> None:
-        if step.name is not None and step.name.meaning is not step.portal:
-            step.ran = step.name.ran()
-            step.sql = step.ran.sql
+        step.settle()
         self._steps.popleft()
         self._finish(step)
 
@@ -338,6 +336,7 @@ class Tracker:
     def _copy_begins(self, direction: CopyDirection) -> None:
         step = self._front(_TAGGED)
         if step is not None:
+            step.settle()  # Its end may never come.
             step.copying = direction
 
     def _copy_ends(self, step: Step, *, failed: bool) -> Copy:

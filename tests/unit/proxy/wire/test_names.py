@@ -9,6 +9,7 @@ from proxy.contract.record import StatementStart
 from tests.unit.proxy.wire.playbook import (
     BOUND,
     CLOSED,
+    COPY_IN,
     PARSED,
     READY,
     READY_FAILED,
@@ -297,3 +298,11 @@ def test_an_unnamed_statement_whose_types_were_told() -> None:
     asked = client(parse("a"), describe_statement(), SYNC), server(PARSED, types(23), READY)
     again = client(bind("1"), execute(), SYNC), server(BOUND, complete("A"), READY), client(parse("b"), SYNC)
     assert play(*asked, *again) == ["1> a ['1']", "1< A [I]"]
+
+
+def test_a_copy_that_is_cut_ran_another_text() -> None:
+    """What it ran is known as soon as it begins, and the record says so though its end never comes."""
+    book = known_as("s", "COPY evil FROM STDIN")
+    book.take(client(parse("harmless", "s"), SYNC, bind(statement="s"), execute(), SYNC))
+    book.take(server(EXISTS, READY, BOUND, COPY_IN))
+    assert book.close()[-1] == "1< ran (s) COPY evil FROM STDIN [-]"
