@@ -12,6 +12,6 @@ NAMES = ("framing", "startup", "scram", "bind", "tracker", "shortcut")
 OPEN = ("conversation",)
 """What has found a fault that is not mended yet: run by name alone, and no part of the suite until then.
 
-Where an Execute runs another text than was thought, and that is a COPY which the session's end cuts, the statement's
-end does not say what ran (`ran-of-a-copy-that-was-cut`). The text is on record, by its Parse.
+An Execute that was answered (its portal suspended) has in its end the error of something behind it in the same round
+(`blamed-for-what-came-behind`). What ran, and that it ran, is on record.
 """
