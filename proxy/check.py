@@ -18,10 +18,10 @@ from proxy.config import Configuration, ProxySettings, read_secret
 from proxy.contract.settings import AccessProfile, Secret, SettingsError, Target
 from proxy.contract.token import KeySet, KeySetError
 from proxy.dial import UpstreamError, dial
+from proxy.places import JOURNAL
 from proxy.upstream import Dialler
 from proxy.wire import messages
 
-JOURNAL = "journal"
 _SUPERUSER = b"is_superuser\0on\0"
 
 

@@ -1,23 +1,25 @@
-"""The proxy process: starts everything, welcomes connections, reloads, drains, and stops everything.
+"""A process that serves: the proxy, or one of its workers. Starts all, welcomes connections, reloads, drains, stops.
 
 Owns the life of what sessions share (`proxy.shared`). It never looks into a session.
 """
 
 import asyncio
 import contextlib
+import dataclasses
 import os
 import signal
 import socket
 import ssl
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import structlog
 
-from proxy import config, listener
-from proxy.authority import ControlSide
-from proxy.check import JOURNAL, on_disk
+from proxy import config, leftovers, listener, places, totals
+from proxy.authority import ControlSide, gather
+from proxy.check import on_disk
 from proxy.clock import Deadlines
 from proxy.config import Configuration
 from proxy.contract.grant import parse_address
@@ -25,36 +27,48 @@ from proxy.contract.settings import Secret, SettingsError
 from proxy.identity import load_or_create
 from proxy.journal import Journal, JournalError
 from proxy.lobby import Lobby
+from proxy.mail import Mail
 from proxy.metrics import Metrics
 from proxy.ops import Health, OpsServer
 from proxy.reaper import reap
 from proxy.registry import Registry
 from proxy.session import Peer, Session
 from proxy.shared import Shared, TargetLink
+from proxy.slots import Slots
 from proxy.stop import Keeper
 from proxy.systemd import notify
 from proxy.tasks import spawn
 from proxy.tls import server_context
 from proxy.upstream import Dialler
+from proxy.worker import Line, Order, Worker, share
 
 FLUSH_S = 0.01
 """How long a record of what has happened may wait in memory."""
 PARTING_S = 5.0
 """How long sessions may take to end once they are told to, beyond the stop timeout."""
 RETIRE_POLL_S = 1.0
-FIXED = ("name", "listen", "ops_listen", "state_dir", "journal", "control")
+FIXED = ("name", "listen", "ops_listen", "state_dir", "workers", "journal", "control")
 """Options of [proxy] that count from the next start only."""
 
 log = structlog.get_logger(__name__)
 
 
 class Server:
-    """One proxy process."""
+    """One process that serves."""
 
-    def __init__(self, path: Path, configuration: Configuration, environment: Mapping[str, str] = os.environ) -> None:
+    def __init__(
+        self,
+        path: Path,
+        configuration: Configuration,
+        environment: Mapping[str, str] = os.environ,
+        worker: Worker | None = None,
+    ) -> None:
+        """`worker` says which one of several this process is to be."""
         self._path = path
         self._environment = environment
-        self._configuration = configuration
+        self._worker = worker
+        self._fixed = configuration.proxy if worker is None else worker.role.settings
+        self._configuration = dataclasses.replace(configuration, proxy=self._in_force(configuration.proxy))
         self._metrics = Metrics()
         self._lobby = Lobby(self._metrics)
         self._health = Health(self._faults)
@@ -63,8 +77,12 @@ class Server:
         self._accepting: list[asyncio.Task[Any]] = []
         self._sessions: set[asyncio.Task[None]] = set()
         self._signals = 0
+        self._stopping = False
         self._signalled = asyncio.Event()
         self._ops: OpsServer | None = None
+        self._mail: Mail | None = None
+        self._slots: Slots | None = None
+        self._reaping: asyncio.Task[None]
         self._shared: Shared
         self._control: ControlSide
 
@@ -84,19 +102,32 @@ class Server:
         """The ports that clients can connect to."""
         return [listening.getsockname()[1] for listening in self._listening]
 
+    def _in_force(self, settings: config.ProxySettings) -> config.ProxySettings:
+        """`settings` as they count here: with what is fixed since the start, and of the limits a worker's share."""
+        kept = msgspec.structs.replace(settings, **{name: getattr(self._fixed, name) for name in FIXED})
+        return kept if self._worker is None else share(kept, self._worker.role.of)
+
     # Starting.
 
     async def _start(self) -> None:
         proxy = self._configuration.proxy
         if faults := on_disk(self._configuration, self._environment):
             raise SettingsError(*faults)
-        state = Path(proxy.state_dir)
-        key = load_or_create(state)
+        home = Path(proxy.state_dir)
+        key = load_or_create(home)
+        if self._worker is None:
+            gather(proxy, key)
+            place = places.of_single(home)
+        else:
+            place = places.of_worker(home, self._worker.number)
+            self._slots = Slots(home)
         journal = Journal.open(
-            state / JOURNAL, segment_bytes=proxy.journal.segment_bytes, limit_bytes=proxy.journal.limit_bytes
+            place.own / places.JOURNAL, segment_bytes=proxy.journal.segment_bytes, limit_bytes=proxy.journal.limit_bytes
         )
-        registry = Registry(max_sessions=proxy.max_sessions)
-        self._control = ControlSide(proxy, key=key, journal=journal, registry=registry, environment=self._environment)
+        registry = Registry(max_sessions=proxy.max_sessions, slots=self._slots)
+        self._control = ControlSide(
+            proxy, key=key, journal=journal, registry=registry, environment=self._environment, place=place
+        )
         self._shared = Shared(
             settings=proxy,
             tls=self._tls(proxy),
@@ -111,13 +142,21 @@ class Server:
         )
         self._show_gauges()
         await self._start_keepers(self._shared.targets)
+        self._reaping = spawn("reaper", reap(self._shared, journal))
         self._background = [
             spawn("deadlines", self._shared.deadlines.run()),
             spawn("flush", self._flush()),
             spawn("control", self._control.run()),
-            spawn("reaper", reap(self._shared)),
+            self._reaping,
         ]
-        self._listen(proxy)
+        if place.first and (left := places.left_behind(home, proxy.workers)):
+            self._background.append(
+                spawn("left-over journals", leftovers.see_to(left, self._shared, self._control.ships))
+            )
+        if self._worker is None:
+            self._listen(proxy)
+        else:
+            self._serve_as(self._worker)
 
     def _tls(self, proxy: config.ProxySettings) -> ssl.SSLContext:
         return server_context(Path(proxy.tls_certificate_file), Path(proxy.tls_key_file))
@@ -150,10 +189,7 @@ class Server:
         listener.raise_descriptor_limit()
         for text in proxy.listen:
             self._listening += listener.bind(*config.parse_listen(text))
-        self._accepting = [
-            spawn("accept", listener.accept(listening, self._welcome, self._lobby.drop_oldest))
-            for listening in self._listening
-        ]
+        self._accept()
         if proxy.ops_listen:
             self._ops = OpsServer(*config.parse_listen(proxy.ops_listen), self._metrics, self._health)
             self._ops.start()
@@ -162,6 +198,53 @@ class Server:
             loop.add_signal_handler(number, self._signal)
         loop.add_signal_handler(signal.SIGHUP, lambda: spawn("reload", self._reload()))
         log.info("listening", ports=self.ports, ops_port=self._ops.port if self._ops else None)
+
+    def _accept(self, my_turn: Callable[[], bool] | None = None) -> None:
+        self._accepting = [
+            spawn("accept", listener.accept(listening, self._welcome, self._lobby.drop_oldest, my_turn))
+            for listening in self._listening
+        ]
+
+    def _serve_as(self, worker: Worker) -> None:
+        """Accept from the sockets that all workers share, and do what the supervisor says."""
+        listener.raise_descriptor_limit()
+        self._mail = Mail(worker.number, worker.inbox, worker.outboxes, self._cancel)
+        self._mail.open()
+        self._shared.cancel_elsewhere = self._mail.ask
+        self._listening = worker.listening
+        worker.show(0)
+        self._accept(worker.may_accept)
+        line = Line(
+            worker.line,
+            answers={
+                "metrics": lambda: totals.read(self._metrics.registry),
+                "livez": self._health.livez,
+                "readyz": self._health.readyz,
+            },
+            obey=self._obey,
+            lost=self._end_alone,
+            grace_s=lambda: self._shared.settings.stop_timeout_s + 2 * PARTING_S,
+        )
+        line.start()
+        log.info("accepting", ports=self.ports)
+
+    def _cancel(self, pid: int, secret: bytes, address: str) -> Awaitable[None] | None:
+        """Cancel for another worker, if the key is one of this worker's."""
+        session = self._shared.registry.find_by_cancel_key(pid, secret)
+        return None if session is None else session.cancel_running(address)
+
+    def _obey(self, order: Order) -> None:
+        match order:
+            case "reload":
+                spawn("reload", self._reload())
+            case "drain":
+                self._stop(now=False)
+            case "end":
+                self._stop(now=True)
+
+    def _end_alone(self) -> None:
+        log.error("the supervisor is dead: ending all sessions now")
+        self._stop(now=True)
 
     def _show_gauges(self) -> None:
         shared, metrics = self._shared, self._metrics
@@ -177,7 +260,7 @@ class Server:
 
     def _faults(self) -> list[str]:
         """Why no connections should be sent here."""
-        if self._signals:
+        if self._stopping:
             return ["draining"]
         shared = self._shared
         faults = [] if shared.authority() is not None else ["no key set: control was never reached"]
@@ -201,7 +284,8 @@ class Server:
         session = Session(self._shared, accepted, peer, on_authenticated=lambda: self._lobby.leave(task))
         task = spawn(f"session {session.id}", session.run())
         self._sessions.add(task)
-        task.add_done_callback(self._sessions.discard)
+        task.add_done_callback(self._gone)
+        self._show_load()
         room = listener.descriptors_for_guests(sessions=len(self._shared.registry), targets=len(self._shared.targets))
         self._lobby.enter(
             task,
@@ -209,6 +293,14 @@ class Server:
             limit=min(proxy.max_unauthenticated, room),
             limit_per_address=proxy.max_unauthenticated_per_address,
         )
+
+    def _gone(self, task: asyncio.Task[None]) -> None:
+        self._sessions.discard(task)
+        self._show_load()
+
+    def _show_load(self) -> None:
+        if self._worker is not None and not self._stopping:
+            self._worker.show(len(self._sessions))
 
     async def _flush(self) -> None:
         while True:
@@ -230,12 +322,12 @@ class Server:
         except SettingsError as error:
             log.error("the configuration was not reloaded", faults=error.faults)  # noqa: TRY400 a message, not a crash
             return
-        fixed = [name for name in FIXED if getattr(configuration.proxy, name) != getattr(self._shared.settings, name)]
+        fixed = [name for name in FIXED if getattr(configuration.proxy, name) != getattr(self._fixed, name)]
         if fixed:
             log.warning("these options of [proxy] count from the next start", options=fixed)
         await self._start_keepers({name: link for name, link in links.items() if before.get(name) is not link})
         self._shared.targets, self._shared.tls = links, tls
-        self._shared.settings = configuration.proxy
+        self._shared.settings = self._in_force(configuration.proxy)
         self._shared.registry.max_sessions = configuration.proxy.max_sessions
         for name, link in before.items():
             if links.get(name) is not link:
@@ -252,9 +344,14 @@ class Server:
 
     def _signal(self) -> None:
         self._signals += 1
-        self._signalled.set()
         if self._signals > 1:
             log.warning("second signal: ending all sessions now")
+        self._stop(now=self._signals > 1)
+
+    def _stop(self, *, now: bool) -> None:
+        self._stopping = True
+        self._signalled.set()
+        if now:
             self._shared.registry.stop_all("drained")
 
     async def _drain(self) -> None:
@@ -263,6 +360,8 @@ class Server:
             task.cancel()
         for listening in self._listening:
             listening.close()
+        if self._worker is not None:
+            self._worker.show_away()
         while self._lobby.drop_oldest():
             pass
         proxy = self._shared.settings
@@ -270,6 +369,7 @@ class Server:
         await self._wait_for_sessions(proxy.drain_timeout_s)
         self._shared.registry.stop_all("drained")
         await self._wait_for_sessions(proxy.stop_timeout_s + PARTING_S)
+        await asyncio.wait([self._reaping], timeout=proxy.stop_timeout_s)
 
     async def _wait_for_sessions(self, seconds: float) -> None:
         if self._sessions:
@@ -286,6 +386,8 @@ class Server:
             listening.close()
         if self._ops is not None:
             self._ops.close()
+        if self._mail is not None:
+            self._mail.close()
         if hasattr(self, "_shared"):
             await asyncio.gather(*(link.keeper.close() for link in self._shared.targets.values()))
             try:

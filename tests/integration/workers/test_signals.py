@@ -1,0 +1,125 @@
+"""Signals go to the supervisor and count for all workers: drain, end now, reload. And what systemd is told."""
+
+import asyncio
+import os
+import signal
+import socket
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import MakeProxy
+from tests.harness.postgres import Cluster
+from tests.harness.proxy import Proxy
+from tests.harness.waiting import eventually
+from tests.harness.wire import TERMINATE, Wire, query
+from tests.integration.workers.conftest import MakeWorkers, log_in, sessions, worker_pids
+
+
+async def status(proxy: Proxy) -> int:
+    """The proxy's exit status, once it has ended."""
+    assert proxy.process is not None
+    return await asyncio.to_thread(proxy.process.wait, within=20)
+
+
+async def test_drain(make_workers: MakeWorkers) -> None:
+    """Nobody new; who is in may finish, in every worker; then the proxy ends with 0."""
+    proxy = make_workers(drain_timeout_s=60)
+    async with sessions(proxy, 4) as held:
+        for wire in held:
+            wire.send(query("SELECT pg_sleep(1)"))
+        proxy.signal(signal.SIGTERM)
+        await eventually(lambda: proxy.ops("/readyz") == (503, "draining\n"))
+        assert proxy.ops("/livez") == (200, "ok\n")
+        with pytest.raises(OSError, match="refused"), socket.create_connection(("127.0.0.1", proxy.port)):
+            pass
+        for wire in held:
+            assert not [one for one in await wire.until("Z") if one.kind == "E"]
+            wire.send(TERMINATE)
+        assert await status(proxy) == 0
+    assert {one.reason for one in proxy.ended()} == {"closed"}
+
+
+async def test_second_signal(make_workers: MakeWorkers) -> None:
+    """Everything that runs is ended now, verified, in every worker."""
+    proxy = make_workers(drain_timeout_s=60)
+    async with sessions(proxy, 4) as held:
+        for wire in held:
+            wire.send(query("SELECT pg_sleep(60)"))
+        proxy.signal(signal.SIGTERM)
+        await eventually(lambda: proxy.log().count('"draining"') == 3)
+        proxy.signal(signal.SIGINT)
+        assert [(await wire.rest())[-1].fields["C"] for wire in held] == ["57P01"] * 4
+        assert await status(proxy) == 0
+    assert [(one.reason, one.gone_at is not None) for one in proxy.ended()] == [("drained", True)] * 4
+
+
+async def test_signals_that_workers_get_themselves(make_workers: MakeWorkers) -> None:
+    """A terminal's Ctrl-C goes to all processes of a group, systemd's SIGTERM to all of a service: it counts once."""
+    proxy = make_workers(drain_timeout_s=60)
+    async with await log_in(proxy) as wire:
+        for pid in worker_pids(proxy):
+            os.kill(pid, signal.SIGTERM)
+        proxy.signal(signal.SIGTERM)
+        await eventually(lambda: proxy.ops("/readyz") == (503, "draining\n"))
+        assert await wire.value("SELECT 1") == "1"
+        wire.send(TERMINATE)
+        assert await status(proxy) == 0
+
+
+async def test_reload(make_workers: MakeWorkers) -> None:
+    """A new certificate is what every worker shows; a faulty file changes nothing."""
+    proxy = make_workers()
+    before = await serials(proxy)
+    assert len(before) == 1
+    proxy.write_config()  # makes a new certificate
+    await reload(proxy, '"configuration reloaded"', 2)
+    after = await serials(proxy)
+    assert len(after) == 1
+    assert after != before
+    proxy.config.write_text("[proxy\n")
+    await reload(proxy, '"the configuration was not reloaded"', 1)
+    assert await serials(proxy) == after
+
+
+async def reload(proxy: Proxy, says: str, times: int) -> None:
+    """Have the proxy read its configuration, and wait until it has said so as often."""
+    proxy.signal(signal.SIGHUP)
+    await eventually(lambda: proxy.log().count(says) == times, what=says)
+
+
+async def serials(proxy: Proxy) -> set[str]:
+    """The numbers of the certificates that eight newcomers at once are shown, who come to both workers."""
+
+    async def one() -> Wire:
+        return await Wire.tls(proxy.port, proxy.ca.client_context())
+
+    wires = await asyncio.gather(*(one() for _ in range(8)))
+    found = {str(wire.certificate["serialNumber"]) for wire in wires}
+    for wire in wires:
+        async with wire:
+            pass
+    return found
+
+
+async def test_systemd_is_told_once(make_proxy: MakeProxy, postgres: Cluster, tmp_path: Path) -> None:
+    """Ready when every worker is, and when it begins to stop; by the supervisor alone."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.settimeout(20)
+        systemd.bind(str(tmp_path / "notify"))
+        environment = {"NOTIFY_SOCKET": str(tmp_path / "notify")}
+        proxy = make_proxy(postgres, options={"workers": 2}, environment=environment)
+        assert systemd.recv(100) == b"READY=1"
+        assert proxy.log().count('"accepting"') == 2
+        proxy.signal(signal.SIGTERM)
+        assert systemd.recv(100) == b"STOPPING=1"
+        assert await status(proxy) == 0
+        systemd.settimeout(0)
+        with pytest.raises(BlockingIOError):
+            systemd.recv(100)
+
+
+def test_a_start_that_fails(make_workers: MakeWorkers) -> None:
+    """The reason is said, the exit status is 1, and nothing is left running."""
+    with pytest.raises(AssertionError, match="did not start"):
+        make_workers(tls_key_file="/nowhere")
