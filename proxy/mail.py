@@ -11,6 +11,8 @@ import itertools
 import socket
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
 
 import msgspec
 import structlog
@@ -18,9 +20,10 @@ import structlog
 from proxy.tasks import spawn
 
 STALE_S = 2.0
-"""A question that has waited so long is passed over: its client is gone by now, and other statements may run."""
+"""How long it may take to find the owner of a key. A question that has waited longer is passed over: nobody waits for
+the answer any more, and the session may run another statement by now."""
 PATIENCE_S = 12.0
-"""How long an answer is waited for: it comes when PostgreSQL has taken the cancel request."""
+"""How long the owner may take: until PostgreSQL has taken the cancel request."""
 MOST_QUESTIONS = 256
 """Under way at once, from one worker. Further ones find nobody, as any made-up key does."""
 LETTER_BYTES = 4_096
@@ -50,7 +53,17 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True, tag="answer"):
     """What a worker says to a question."""
 
     number: int
-    found: bool
+    says: Literal["unknown", "mine", "done"]
+
+
+@dataclass(slots=True)
+class _Asked:
+    """A question of this worker's that is under way."""
+
+    left: int
+    """How many have not said anything."""
+    found: asyncio.Future[bool]
+    done: asyncio.Event
 
 
 _encoder = msgspec.msgpack.Encoder()
@@ -67,8 +80,7 @@ class Mail:
         self._outboxes = outboxes
         self._cancel = cancel
         self._numbers = itertools.count(time.monotonic_ns())  # an answer to an earlier run of this worker fits none
-        self._waiting: dict[int, tuple[int, asyncio.Future[bool]]] = {}
-        """By question: how many have not answered yet, and what becomes true once one has found it."""
+        self._waiting: dict[int, _Asked] = {}
 
     def open(self) -> None:
         """Read what comes, from now on."""
@@ -91,18 +103,22 @@ class Mail:
             address=address,
         )
         others = [number for number in range(1, len(self._outboxes) + 1) if number != self._worker]
-        asked = sum(self._send(number, question) for number in others)
-        if not asked:
+        left = sum(self._send(number, question) for number in others)
+        if not left:
             return False
-        answered: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        self._waiting[question.number] = asked, answered
+        asked = _Asked(left, asyncio.get_running_loop().create_future(), asyncio.Event())
+        self._waiting[question.number] = asked
         try:
+            async with asyncio.timeout(STALE_S):
+                found = await asked.found
             async with asyncio.timeout(PATIENCE_S):
-                return await answered
+                if found:
+                    await asked.done.wait()
         except TimeoutError:
-            return False
+            return asked.found.done() and not asked.found.cancelled()
         finally:
             del self._waiting[question.number]
+        return found
 
     def _send(self, worker: int, letter: Question | Answer) -> bool:
         try:
@@ -128,23 +144,26 @@ class Mail:
                 self._look_up(letter)
 
     def _take(self, answer: Answer) -> None:
-        waiting = self._waiting.get(answer.number)
-        if waiting is None:
+        asked = self._waiting.get(answer.number)
+        if asked is None:
             return
-        left, answered = waiting[0] - 1, waiting[1]
-        self._waiting[answer.number] = left, answered
-        if (answer.found or not left) and not answered.done():
-            answered.set_result(answer.found)
+        if answer.says == "done":
+            asked.done.set()
+            return
+        asked.left -= 1
+        if (answer.says == "mine" or not asked.left) and not asked.found.done():
+            asked.found.set_result(answer.says == "mine")
 
     def _look_up(self, question: Question) -> None:
         cancelling = self._cancel(question.pid, question.secret, question.address)
         if cancelling is None:
-            self._send(question.worker, Answer(number=question.number, found=False))
+            self._send(question.worker, Answer(number=question.number, says="unknown"))
         else:
+            self._send(question.worker, Answer(number=question.number, says="mine"))
             spawn("cancel for another worker", self._finish(question, cancelling))
 
     async def _finish(self, question: Question, cancelling: Awaitable[None]) -> None:
         try:
             await cancelling
         finally:
-            self._send(question.worker, Answer(number=question.number, found=True))
+            self._send(question.worker, Answer(number=question.number, says="done"))

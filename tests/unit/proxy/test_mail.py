@@ -101,14 +101,24 @@ async def test_the_answer_comes_when_it_is_done(office: Office) -> None:
 
 async def test_a_worker_that_is_silent(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is waited for, but not for ever; and what it finds in its mailbox later is too old to be obeyed."""
-    monkeypatch.setattr(mail, "PATIENCE_S", 0.05)
+    monkeypatch.setattr(mail, "STALE_S", 0.05)
     office.close(3)
     office.knows = {3: KEY}
     assert not await office.mails[0].ask(*KEY, "10.0.0.1")
-    monkeypatch.setattr(mail, "STALE_S", 0.05)
     office.open(3)
     await eventually(lambda: not office.waits(3))
     assert office.cancelled == []
+
+
+async def test_a_cancel_that_takes_too_long(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The owner was found, and that is what is said; nobody waits for ever for a PostgreSQL that hangs."""
+    monkeypatch.setattr(mail, "PATIENCE_S", 0.05)
+    office.knows = {2: KEY}
+    office.may_finish.clear()
+    assert await office.mails[0].ask(*KEY, "10.0.0.1")
+    assert office.cancelled == []
+    office.may_finish.set()
+    await eventually(lambda: office.cancelled)
 
 
 async def test_a_full_mailbox(office: Office) -> None:
@@ -123,7 +133,7 @@ async def test_a_full_mailbox(office: Office) -> None:
 async def test_too_many_questions(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
     """Made-up keys do not add up: beyond the bound they find nobody, without asking."""
     monkeypatch.setattr(mail, "MOST_QUESTIONS", 1)
-    monkeypatch.setattr(mail, "PATIENCE_S", 0.1)
+    monkeypatch.setattr(mail, "STALE_S", 0.1)
     office.close(2, 3)
     first = asyncio.get_running_loop().create_task(office.mails[0].ask(*KEY, "10.0.0.1"))
     await asyncio.sleep(0)
@@ -135,7 +145,7 @@ async def test_rubbish(office: Office) -> None:
     """Is passed over."""
     office.knows = {2: KEY}
     office.boxes[1][1].send(b"rubbish")
-    office.boxes[0][1].send(msgspec.msgpack.encode(mail.Answer(number=1, found=True)))
+    office.boxes[0][1].send(msgspec.msgpack.encode(mail.Answer(number=1, says="mine")))
     assert await office.mails[0].ask(*KEY, "10.0.0.1")
 
 
