@@ -120,6 +120,7 @@ class Server:
             place = places.of_single(home)
         else:
             place = places.of_worker(home, self._worker.number)
+            place.own.mkdir(mode=0o700, exist_ok=True)
             self._slots = Slots(home)
         journal = Journal.open(
             place.own / places.JOURNAL, segment_bytes=proxy.journal.segment_bytes, limit_bytes=proxy.journal.limit_bytes

@@ -119,11 +119,13 @@ class Supervisor:
         loop.add_signal_handler(signal.SIGHUP, lambda: spawn("reload", self._reload()))
 
     async def _wait_until_started(self, keeping: list[asyncio.Task[None]]) -> None:
-        async with asyncio.timeout(START_S * len(keeping)):
-            while self._accepting() < len(keeping) and not self._stopping.is_set():
-                if any(task.done() for task in keeping):
-                    raise SupervisorError("a worker could not start; see above")
-                await asyncio.sleep(LOOK_S)
+        give_up = time.monotonic() + START_S * len(keeping)
+        while self._accepting() < len(keeping) and not self._stopping.is_set():
+            if any(task.done() for task in keeping):
+                raise SupervisorError("a worker could not start; see above")
+            if time.monotonic() > give_up:
+                raise SupervisorError(f"the workers have not started within {START_S * len(keeping):.0f} s")
+            await asyncio.sleep(LOOK_S)
         self._started = True
 
     def _serve(self) -> None:
@@ -142,7 +144,11 @@ class Supervisor:
         backoff = Backoff(FIRST_WAIT_S, LAST_WAIT_S)
         while True:
             began = time.monotonic()
-            status = await self._run(number)
+            try:
+                status = await self._run(number)
+            except OSError as error:  # no process or no socket to be had at the moment
+                log.error("a worker cannot be started", worker=number, error=str(error))  # noqa: TRY400 expected
+                status = -1
             if status == 0 and self._stopping.is_set():
                 return
             log.error("a worker has died", worker=number, status=status)

@@ -178,5 +178,9 @@ class Line:
         if isinstance(message, Command):
             self._loop.call_soon_threadsafe(self._obey, message.order)
         else:
-            answer = self._answers[message.ask]()
-            self._line.send(msgspec.json.encode(Reply(number=message.number, answer=answer)))
+            try:
+                answer = self._answers[message.ask]()
+            except Exception:
+                log.exception("a question of the supervisor's cannot be answered", ask=message.ask)  # nor be fatal
+            else:
+                self._line.send(msgspec.json.encode(Reply(number=message.number, answer=answer)))

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from proxy.journal import Journal
 from tests.conftest import MakeProxy
+from tests.harness.certs import Authority
 from tests.harness.postgres import Cluster
 from tests.harness.proxy import Proxy
 from tests.harness.waiting import eventually
@@ -119,7 +121,20 @@ async def test_systemd_is_told_once(make_proxy: MakeProxy, postgres: Cluster, tm
             systemd.recv(100)
 
 
-def test_a_start_that_fails(make_workers: MakeWorkers) -> None:
-    """The reason is said, the exit status is 1, and nothing is left running."""
-    with pytest.raises(AssertionError, match="did not start"):
-        make_workers(tls_key_file="/nowhere")
+async def test_a_worker_that_cannot_start(postgres: Cluster, ca: Authority, tmp_path: Path) -> None:
+    """The reason is said, the exit status is 1, and nothing is left running: not the other worker either."""
+    proxy = Proxy(cluster=postgres, ca=ca, folder=tmp_path / "proxy", options={"workers": 2})
+    used = Journal.open(proxy.state / "worker-2" / "journal", segment_bytes=1 << 20, limit_bytes=1 << 22)
+    with pytest.raises(AssertionError, match="the proxy did not start"):
+        proxy.start()
+    used.close()
+    assert await status(proxy) == 1
+    assert "worker-2/journal: another proxy writes this journal" in proxy.log()
+    assert "curfew-proxy: a worker could not start; see above" in proxy.log()
+    assert not socket_listens(proxy.port)
+
+
+def socket_listens(port: int) -> bool:
+    """Whether anybody does."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
