@@ -19,9 +19,9 @@ from tests.harness.wire import PROTOCOL_3_0, Wire
 MakeWorkers: TypeAlias = Callable[..., Proxy]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def pair(postgres: Cluster, ca: Authority, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
-    """A proxy of two workers, shared by a module's tests. Leave it running, with nobody in it."""
+    """A proxy of two workers, shared by this folder's tests. Leave it running as it is, with nobody in it."""
     with Proxy(cluster=postgres, ca=ca, folder=tmp_path_factory.mktemp("pair"), options={"workers": 2}) as started:
         yield started
 

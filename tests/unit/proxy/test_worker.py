@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import subprocess
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 from proxy import lines
 from proxy.config import ProxySettings
 from proxy.lines import Lines
-from proxy.worker import Ask, Line, share
+from proxy.worker import LOST, Ask, Line, share
 from tests.harness.processes import run
 from tests.harness.waiting import eventually
 
@@ -98,6 +99,27 @@ async def test_a_question_that_breaks_something(ends: Ends, monkeypatch: pytest.
     ends.serve()
     assert await ends.ask("metrics") == {}
     assert await ends.ask("livez") == {1: []}
+
+
+HANGING = """
+import asyncio, socket, threading
+from proxy.worker import Line
+
+async def hang():
+    line = socket.socket(fileno=0)
+    Line(line, answers={}, obey=print, lost=print, grace_s=lambda: 0.1).start()
+    threading.Event().wait()
+
+asyncio.run(hang())
+"""
+
+
+def test_the_supervisor_dies_and_the_event_loop_hangs() -> None:
+    """The worker ends all the same: nobody is left to control it."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with theirs, subprocess.Popen([sys.executable, "-c", HANGING], stdin=theirs.fileno()) as process:
+        ours.close()
+        assert process.wait(20) == LOST
 
 
 def test_by_hand() -> None:
