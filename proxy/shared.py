@@ -1,6 +1,6 @@
 """What all sessions of one proxy process share: handed to each, owned by `proxy.server`."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -37,6 +37,11 @@ class Authority:
     keys: KeySet
 
 
+async def nowhere(_pid: int, _secret: bytes, _address: str) -> bool:
+    """Where a cancel request with an unknown key goes in a proxy of one process."""
+    return False
+
+
 @dataclass(slots=True, kw_only=True)
 class Shared:
     """What all sessions share. Reloading replaces `settings`, `tls` and `targets`; running sessions keep theirs."""
@@ -52,3 +57,5 @@ class Shared:
     key: Ed25519PrivateKey
     deadlines: Deadlines
     metrics: Metrics
+    cancel_elsewhere: Callable[[int, bytes, str], Awaitable[bool]] = nowhere
+    """Cancels in another worker, by pid, secret and address; whether the key was known there."""

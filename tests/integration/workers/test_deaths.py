@@ -1,0 +1,104 @@
+"""Workers that die, and a supervisor that dies: nothing is left that nobody controls, and the others go on."""
+
+import asyncio
+import signal
+import time
+from contextlib import suppress
+from pathlib import Path
+
+from proxy.contract.record import SessionEnd, decode
+from tests.conftest import Watcher
+from tests.harness.proxy import Proxy, new_grant_id
+from tests.harness.waiting import eventually
+from tests.harness.wire import query
+from tests.integration.workers.conftest import MakeWorkers, backends_of, kill_worker, log_in, sessions, worker_pids
+
+DEAD_MAN_S = 5.0
+
+
+async def gone(watcher: Watcher, backends: list[int]) -> float:
+    """Wait until none of these backends is left; how long that took."""
+    began = time.monotonic()
+
+    async def none_left() -> bool:
+        left = "SELECT count(*) FROM pg_stat_activity WHERE pid = ANY($1) AND backend_type = 'client backend'"
+        return bool(await watcher.fetchval(left, backends) == 0)
+
+    await eventually(none_left, within=DEAD_MAN_S, what="the end of the backends")
+    return time.monotonic() - began
+
+
+def runs(pid: int) -> bool:
+    """Whether the process runs; one that is dead has no command line, though nobody may have asked for its status."""
+    with suppress(FileNotFoundError, ProcessLookupError):
+        return Path(f"/proc/{pid}/cmdline").read_bytes() != b""
+    return False
+
+
+def ends(proxy: Proxy) -> list[str]:
+    """Why sessions have ended, so far."""
+    return sorted(one.reason for one in proxy.ended())
+
+
+async def test_a_worker_that_is_killed(make_workers: MakeWorkers, watcher: Watcher) -> None:
+    """Its backends are gone at once, the other worker's sessions notice nothing, and it comes back to its share."""
+    proxy = make_workers()
+    async with sessions(proxy, 8) as held:
+        by_pid = {wire.pid: wire for wire in held}
+        lost, kept = backends_of(proxy, 1), backends_of(proxy, 2)
+        assert len(lost) == len(kept) == 4
+        for wire in held:
+            wire.send(query("SELECT pg_sleep(2)" if wire.pid in kept else "SELECT pg_sleep(60)"))
+        before = proxy.metrics()
+        await kill_worker(proxy, 1)
+        await gone(watcher, lost)
+        for pid in kept:
+            assert not [one for one in await by_pid[pid].until("Z") if one.kind == "E"]
+        for pid in lost:
+            assert await by_pid[pid].bytes_left() == b""
+        await eventually(lambda: proxy.ops("/readyz")[0] == 200)
+        await eventually(lambda: ends(proxy) == ["crashed"] * 4)
+        after = proxy.metrics()
+        assert (after["curfew_workers"], after["curfew_worker_restarts_total"]) == (2, 1)
+        assert after["curfew_sessions_total"] == before["curfew_sessions_total"] == 8
+        async with sessions(proxy, 4) as more:
+            assert len(backends_of(proxy, 1)) == 8
+            assert {await wire.value("SELECT 1") for wire in more} == {"1"}
+
+
+async def test_the_supervisor_is_killed(make_workers: MakeWorkers, watcher: Watcher) -> None:
+    """Its workers end what runs, verified and with a record, and then themselves; the port is free again."""
+    proxy = make_workers(drain_timeout_s=60)
+    assert proxy.process is not None
+    pids = worker_pids(proxy)
+    grant = new_grant_id()
+    async with sessions(proxy, 3) as held, await log_in(proxy, proxy.token(id=grant)) as last:
+        for wire in (*held, last):
+            wire.send(query("SELECT pg_sleep(60)"))
+            await wire.drain()
+        proxy.signal(signal.SIGKILL)
+        await gone(watcher, [wire.pid for wire in (*held, last)])
+        told = [(await wire.rest())[-1].fields["C"] for wire in (*held, last)]
+        assert told == ["57P01"] * 4
+    assert await asyncio.to_thread(proxy.process.wait) == -signal.SIGKILL
+    await eventually(lambda: not any(map(runs, pids)), what="the workers' end")
+    assert ends(proxy) == ["drained"] * 4
+    last_record = decode((await proxy.session_of(grant))[-1])
+    assert isinstance(last_record, SessionEnd)
+    assert last_record.gone_at is not None
+    proxy.start()
+    async with await log_in(proxy) as wire:
+        assert await wire.value("SELECT 1") == "1"
+
+
+async def test_a_worker_that_dies_during_the_drain(make_workers: MakeWorkers, watcher: Watcher) -> None:
+    """What it leaves is ended before the proxy is."""
+    proxy = make_workers(drain_timeout_s=1.0)
+    assert proxy.process is not None
+    async with sessions(proxy, 2) as held:
+        proxy.signal(signal.SIGTERM)
+        await eventually(lambda: proxy.ops("/readyz") == (503, "draining\n"))
+        await kill_worker(proxy, 1)
+        assert await asyncio.to_thread(proxy.process.wait, within=20) == 0
+        assert await gone(watcher, [wire.pid for wire in held]) < 1
+    assert ends(proxy) == ["crashed", "drained"]
