@@ -15,7 +15,8 @@ from typing import Any
 
 import msgspec
 
-from proxy.worker import LETTER_BYTES, Ask, Command, Order, Question, Reply
+from proxy.orphans import AT_ONCE, Orphan
+from proxy.worker import LETTER_BYTES, Adopt, Ask, Command, Order, Question, Reply
 
 ANSWER_S = 2.0
 """For all workers together: one that hangs must not keep the others' answers back."""
@@ -44,6 +45,14 @@ class Lines:
         if (line := self._open.get(worker)) is not None:
             with contextlib.suppress(OSError):
                 line.send(msgspec.json.encode(Command(order=order)), socket.MSG_DONTWAIT)
+
+    def give(self, worker: int, orphans: list[Orphan]) -> None:
+        """Have it end these. Where that does not reach it, whoever takes the dead worker's place does it later."""
+        if (line := self._open.get(worker)) is not None:
+            with contextlib.suppress(OSError):
+                for first in range(0, len(orphans), AT_ONCE):
+                    letter = Adopt(orphans=orphans[first : first + AT_ONCE])
+                    line.send(msgspec.json.encode(letter), socket.MSG_DONTWAIT)
 
     def ask(self, what: Ask, workers: Iterable[int]) -> dict[int, Any]:
         """The answers of those `workers` that give one in time."""

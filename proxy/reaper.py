@@ -56,9 +56,8 @@ async def _stop(shared: Shared, session: OpenSession) -> Gone | None:
     """
     start = session.record
     while (link := shared.targets.get(start.target)) is not None:
-        named = [keeper for host, keeper in link.keepers.items() if str(host) == start.server]
         try:
-            stops = (one.stop(start.backend_pid, start.backend_start) for one in named or link.keepers.values())
+            stops = (one.stop(start.backend_pid, start.backend_start) for one in link.keepers_of(start.server))
             return max(await asyncio.gather(*stops), key=lambda gone: gone.gone_at)
         except KeeperError as error:
             log.warning("a crashed session's backend is not ended yet", target=start.target, error=str(error))

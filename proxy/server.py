@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 import structlog
 
-from proxy import config, doors, leftovers, links, listener, places, tasks, totals
+from proxy import config, doors, leftovers, links, listener, orphans, places, tasks, totals
 from proxy.authority import ControlSide, gather
 from proxy.bearer import Asking, OAuthBearer, Password
 from proxy.check import on_disk
@@ -199,6 +199,7 @@ class Server:
                 "readyz": self._health.readyz,
             },
             obey=self._obey,
+            adopt=lambda left: spawn("orphans", orphans.end(left, self._shared)),
             lost=self._end_alone,
             grace_s=lambda: self._shared.settings.stop_timeout_s + 2 * PARTING_S,
         )

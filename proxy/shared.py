@@ -27,6 +27,11 @@ class TargetLink:
     keepers: Mapping[Host, Keeper]
     """One for each host: a session's backend is ended by the keeper of the very server that it is on."""
 
+    def keepers_of(self, server: str | None) -> list[Keeper]:
+        """The keeper of the server that a record names; all of them where it names none of ours."""
+        named = [keeper for host, keeper in self.keepers.items() if str(host) == server]
+        return named or list(self.keepers.values())
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Authority:

@@ -22,7 +22,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
-from proxy import board, config, doors
+from proxy import board, config, doors, orphans, places
 from proxy.authority import gather
 from proxy.backoff import Backoff
 from proxy.board import AWAY, Board
@@ -157,6 +157,7 @@ class Supervisor:
             if status == 0 and self._stopping.is_set():
                 return
             log.error("a worker has died", worker=number, status=status)
+            await self._have_orphans_ended(number)
             if not self._started or (self._stopping.is_set() and began > self._stopping_since):
                 self._failed = True  # it has had its second chance
                 return
@@ -165,6 +166,21 @@ class Supervisor:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._stopping.wait(), backoff.next_s())
             self._metrics.worker_restarts += 1
+
+    async def _have_orphans_ended(self, number: int) -> None:
+        """Have a worker that lives end what worker `number` has left: before that one comes back and has new ones."""
+        living = sorted(self._processes, key=self._board.accepts, reverse=True)
+        if not living:
+            return
+        journal = places.of_worker(Path(self._settings.state_dir), number).own / places.JOURNAL
+        try:
+            found = await asyncio.to_thread(orphans.find, journal)
+        except OSError as error:
+            log.warning("a dead worker's journal cannot be read", worker=number, error=str(error))
+            return
+        if found:
+            log.warning("having a worker end what another one has left", worker=living[0], backends=len(found))
+            self._lines.give(living[0], found)
 
     async def _run(self, number: int) -> int:
         """One life of worker `number`: its exit status."""

@@ -8,6 +8,7 @@ reach the whole process group from a terminal, and the whole control group from 
 
 import asyncio
 import contextlib
+import contextvars
 import os
 import signal
 import socket
@@ -22,6 +23,7 @@ import structlog
 from proxy.board import AWAY, Board
 from proxy.config import ProxySettings
 from proxy.doors import Asks, Door
+from proxy.orphans import Orphan
 
 LETTER_BYTES = 1_048_576
 MOST_DESCRIPTORS = 200
@@ -61,6 +63,12 @@ class Command(msgspec.Struct, frozen=True, kw_only=True, tag="command"):
     """What the supervisor wants done. It has no answer."""
 
     order: Order
+
+
+class Adopt(msgspec.Struct, frozen=True, kw_only=True, tag="adopt"):
+    """What another worker has left, to be ended. It has no answer either."""
+
+    orphans: list[Orphan]
 
 
 class Reply(msgspec.Struct, frozen=True, kw_only=True):
@@ -153,16 +161,20 @@ class Line:
         *,
         answers: Mapping[Ask, Callable[[], Any]],
         obey: Callable[[Order], None],
+        adopt: Callable[[list[Orphan]], object],
         lost: Callable[[], None],
         grace_s: Callable[[], float],
     ) -> None:
-        """`obey` and `lost` are called in the running event loop; `grace_s` is what `lost` may take."""
+        """`obey`, `adopt` and `lost` are called in the running event loop; `grace_s` is what `lost` may take."""
         self._line = line
         self._answers = answers
         self._obey = obey
+        self._adopt = adopt
         self._lost = lost
         self._grace_s = grace_s
         self._loop = asyncio.get_running_loop()
+        self._context = contextvars.copy_context()
+        """What the log says of this process goes along into what is called; a thread has none of it by itself."""
         self._thread = threading.Thread(target=self._serve, name="line", daemon=True)
 
     def start(self) -> None:
@@ -172,17 +184,22 @@ class Line:
     def _serve(self) -> None:
         try:
             while data := self._line.recv(LETTER_BYTES):
-                self._heed(msgspec.json.decode(data, type=Question | Command))
+                self._heed(msgspec.json.decode(data, type=Question | Command | Adopt))
         except (OSError, msgspec.MsgspecError):
             pass
         with contextlib.suppress(RuntimeError):  # the loop is closed: this process ends anyway
-            self._loop.call_soon_threadsafe(self._lost)
+            self._call(self._lost)
         threading.Event().wait(self._grace_s())
         os._exit(LOST)
 
-    def _heed(self, message: Question | Command) -> None:
+    def _call(self, what: Callable[..., object], *arguments: object) -> None:
+        self._loop.call_soon_threadsafe(what, *arguments, context=self._context)
+
+    def _heed(self, message: Question | Command | Adopt) -> None:
         if isinstance(message, Command):
-            self._loop.call_soon_threadsafe(self._obey, message.order)
+            self._call(self._obey, message.order)
+        elif isinstance(message, Adopt):
+            self._call(self._adopt, message.orphans)
         else:
             try:
                 answer = self._answers[message.ask]()

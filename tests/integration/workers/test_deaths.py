@@ -28,6 +28,12 @@ async def gone(watcher: Watcher, backends: list[int]) -> float:
     return time.monotonic() - began
 
 
+async def sleeping(watcher: Watcher, backends: list[int]) -> bool:
+    """Whether all of these do."""
+    found = "SELECT count(*) FROM pg_stat_activity WHERE pid = ANY($1) AND wait_event = 'PgSleep'"
+    return bool(await watcher.fetchval(found, backends) == len(backends))
+
+
 def runs(pid: int) -> bool:
     """Whether the process runs; one that is dead has no command line, though nobody may have asked for its status."""
     with suppress(FileNotFoundError, ProcessLookupError):
@@ -49,9 +55,14 @@ async def test_a_worker_that_is_killed(make_workers: MakeWorkers, watcher: Watch
         assert len(lost) == len(kept) == 4
         for wire in held:
             wire.send(query("SELECT pg_sleep(2)" if wire.pid in kept else "SELECT pg_sleep(60)"))
+        await eventually(lambda: sleeping(watcher, [wire.pid for wire in held]))
         before = proxy.metrics()
         await kill_worker(proxy, 1)
         await gone(watcher, lost)
+        # By the other worker, while the new one was starting yet.
+        said = '{"backends": 4, "of": 4, "event": "ended what a dead worker has left", "worker": 2,'
+        await eventually(lambda: said in proxy.log())
+        assert proxy.log().partition(said)[0].count('"accepting"') == 2
         for pid in kept:
             assert not [one for one in await by_pid[pid].until("Z") if one.kind == "E"]
         for pid in lost:

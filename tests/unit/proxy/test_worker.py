@@ -13,6 +13,7 @@ import pytest
 from proxy import lines
 from proxy.config import ProxySettings
 from proxy.lines import Lines
+from proxy.orphans import AT_ONCE, Orphan
 from proxy.worker import LOST, Ask, Line, share
 from tests.harness.processes import run
 from tests.harness.waiting import eventually
@@ -35,6 +36,7 @@ class Ends:
             self.theirs,
             answers={ask: self.answer(ask) for ask in asks},
             obey=self.heard.append,
+            adopt=lambda left: self.heard.extend(str(one.pid) for one in left),
             lost=lambda: self.heard.append("lost"),
             grace_s=lambda: 60.0,
         ).start()
@@ -65,6 +67,15 @@ async def test_questions_and_orders(ends: Ends) -> None:
     await eventually(lambda: ends.heard == ["reload", "drain"])
     assert await ends.ask("readyz") == {1: ["a fault"]}
     assert await ends.ask("metrics") == {1: {"a": 1.0}}
+
+
+async def test_orphans(ends: Ends) -> None:
+    """All of them arrive, in letters of a size that goes through; given to one that is dead, they are lost unharmed."""
+    left = [Orphan(target="t" * 63, server=None, pid=pid, started="s" * 32) for pid in range(2 * AT_ONCE + 1)]
+    ends.serve()
+    ends.lines.give(1, left)
+    ends.lines.give(2, left)
+    await eventually(lambda: ends.heard == [str(one.pid) for one in left])
 
 
 async def test_the_supervisor_dies(ends: Ends) -> None:
@@ -107,7 +118,7 @@ from proxy.worker import Line
 
 async def hang():
     line = socket.socket(fileno=0)
-    Line(line, answers={}, obey=print, lost=print, grace_s=lambda: 0.1).start()
+    Line(line, answers={}, obey=print, adopt=print, lost=print, grace_s=lambda: 0.1).start()
     threading.Event().wait()
 
 asyncio.run(hang())
