@@ -31,9 +31,11 @@ def main(arguments: list[str] | None = None) -> int:
     chosen = parser.parse_args(arguments)
     try:
         worker = take_up() if chosen.command == "serve" and chosen.worker else None
+        if worker is not None:
+            return _serve(Path(worker.role.path), worker.role.configuration, worker)
         path = config.find(chosen.config, os.environ)
         configuration = config.load(path)
-        return _check(configuration) if chosen.command == "check" else _serve(path, configuration, worker)
+        return _check(configuration) if chosen.command == "check" else _serve(path, configuration)
     except (SettingsError, JournalError, IdentityError, SupervisorError, WorkerError, OSError) as error:
         for line in str(error).splitlines():
             print(f"curfew-proxy: {line}", file=sys.stderr)  # noqa: T201 a command speaks to its caller
@@ -48,7 +50,7 @@ def _check(configuration: Configuration) -> int:
     return 0
 
 
-def _serve(path: Path, configuration: Configuration, worker: Worker | None) -> int:
+def _serve(path: Path, configuration: Configuration, worker: Worker | None = None) -> int:
     logs.configure(configuration.proxy.log_level, configuration.proxy.log_format)
     if worker is None and configuration.proxy.workers > 1:
         return 0 if asyncio.run(_supervise(path, configuration)) else 1

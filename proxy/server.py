@@ -110,7 +110,7 @@ class Server:
 
     async def _start(self) -> None:
         proxy = self._configuration.proxy
-        if faults := on_disk(self._configuration, self._environment):
+        if self._worker is None and (faults := on_disk(self._configuration, self._environment)):
             raise SettingsError(*faults)
         self._origins = Origins(proxy)
         home = Path(proxy.state_dir)

@@ -208,11 +208,21 @@ class Supervisor:
 
     def _hand_over(self, line: socket.socket, number: int) -> None:
         asks = [door.asks for door in self._doors]
-        role = Role(number=number, of=len(self._numbers), settings=self._settings, asks=asks)
+        role = Role(
+            number=number,
+            of=len(self._numbers),
+            settings=self._settings,
+            asks=asks,
+            path=str(self._path),
+            configuration=self._configuration,
+        )
         outboxes = [outbox for _, outbox in self._mailboxes]
         sockets = [self._mailboxes[number - 1][0], *outboxes, *(door.listening for door in self._doors)]
-        with contextlib.suppress(OSError):  # it has died already, and `wait` says so
-            socket.send_fds(line, [msgspec.json.encode(role)], [self._memory, *(one.fileno() for one in sockets)])
+        with os.fdopen(os.memfd_create("curfew-role", os.MFD_CLOEXEC), "wb") as told, contextlib.suppress(OSError):
+            # Where it has died already, `wait` says so.
+            told.write(msgspec.json.encode(role))
+            told.flush()
+            socket.send_fds(line, [b"\0"], [told.fileno(), self._memory, *(one.fileno() for one in sockets)])
 
     def _accepting(self) -> int:
         return sum(self._board.accepts(number) for number in self._numbers)
@@ -240,10 +250,12 @@ class Supervisor:
         """Have the workers read the configuration anew; not, where it is none."""
         try:
             configuration = await asyncio.to_thread(config.load, self._path, self._environment)
+            if faults := await asyncio.to_thread(on_disk, configuration, self._environment):
+                raise SettingsError(*faults)
         except SettingsError as error:
             log.error("the configuration was not reloaded", faults=error.faults)  # noqa: TRY400 a message, not a crash
             return
-        self._limits = configuration.proxy
+        self._configuration, self._limits = configuration, configuration.proxy
         for number in self._processes:
             self._lines.tell(number, "reload")
 

@@ -21,7 +21,7 @@ import msgspec
 import structlog
 
 from proxy.board import AWAY, Board
-from proxy.config import ProxySettings
+from proxy.config import Configuration, ProxySettings
 from proxy.doors import Asks, Door
 from proxy.orphans import Orphan
 
@@ -41,7 +41,10 @@ class WorkerError(Exception):
 
 
 class Role(msgspec.Struct, frozen=True, kw_only=True):
-    """What a supervisor tells a new worker. Descriptors go along: board, inbox, outboxes, listening sockets."""
+    """What a supervisor tells a new worker. Descriptors go along: board, inbox, outboxes, listening sockets.
+
+    Itself it goes along in a file without a name, since a configuration may be longer than a letter.
+    """
 
     number: int
     """From 1."""
@@ -50,6 +53,10 @@ class Role(msgspec.Struct, frozen=True, kw_only=True):
     """The supervisor's. What counts from a start only is the same for all workers, whatever the file says by now."""
     asks: list[Asks]
     """How a token is asked for, for each of the listening sockets, in their order."""
+    path: str
+    """The configuration file, for a reload."""
+    configuration: Configuration
+    """What is in force. The file may be anything by now, and who takes a dead worker's place must start even so."""
 
 
 class Question(msgspec.Struct, frozen=True, kw_only=True, tag="question"):
@@ -113,9 +120,11 @@ def take_up() -> Worker:
         signal.signal(number, signal.SIG_IGN)
     try:
         line = socket.socket(fileno=os.dup(0))
-        data, descriptors, _, _ = socket.recv_fds(line, LETTER_BYTES, MOST_DESCRIPTORS, socket.MSG_CMSG_CLOEXEC)
-        role = msgspec.json.decode(data, type=Role)
-        board, *sockets = descriptors
+        _, descriptors, _, _ = socket.recv_fds(line, 1, MOST_DESCRIPTORS, socket.MSG_CMSG_CLOEXEC)
+        told, board, *sockets = descriptors
+        with os.fdopen(told, "rb") as file:
+            file.seek(0)
+            role = msgspec.json.decode(file.read(), type=Role)
     except (OSError, ValueError, msgspec.MsgspecError) as error:
         raise WorkerError("--worker is for the supervisor; start the proxy with `curfew-proxy serve`") from error
     nothing = os.open(os.devnull, os.O_RDONLY)

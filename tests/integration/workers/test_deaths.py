@@ -57,6 +57,7 @@ async def test_a_worker_that_is_killed(make_workers: MakeWorkers, watcher: Watch
             wire.send(query("SELECT pg_sleep(2)" if wire.pid in kept else "SELECT pg_sleep(60)"))
         await eventually(lambda: sleeping(watcher, [wire.pid for wire in held]))
         before = proxy.metrics()
+        proxy.config.write_text("[proxy\n")  # as somebody may have left it: what is in force counts
         await kill_worker(proxy, 1)
         await gone(watcher, lost)
         # By the other worker, while the new one was starting yet.
