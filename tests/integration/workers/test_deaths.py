@@ -3,17 +3,32 @@
 import asyncio
 import signal
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 
-from proxy.contract.record import SessionEnd, decode
+import pytest
+
+from proxy.contract.record import SessionStart
 from tests.conftest import Watcher
-from tests.harness.proxy import Proxy, new_grant_id
+from tests.harness.certs import Authority
+from tests.harness.postgres import Cluster
+from tests.harness.proxy import Proxy
 from tests.harness.waiting import eventually
 from tests.harness.wire import query
-from tests.integration.workers.conftest import MakeWorkers, backends_of, kill_worker, log_in, sessions, worker_pids
+from tests.integration.workers.conftest import MakeWorkers, backends_of, kill_worker, sessions, worker_pids
+from tests.integration.workers.house import DOORS, House, furnished
 
 DEAD_MAN_S = 5.0
+
+
+@pytest.fixture
+def own_house(postgres: Cluster, ca: Authority, sockets: Path, tmp_path: Path) -> Iterator[House]:
+    """A house of the test's own."""
+    options = {"drain_timeout_s": 60, "unix_socket": {"mode": "0600"}}
+    made = furnished(Proxy(cluster=postgres, ca=ca, folder=tmp_path / "house", options=options), sockets)
+    with made.proxy:
+        yield made
 
 
 async def gone(watcher: Watcher, backends: list[int]) -> float:
@@ -46,9 +61,9 @@ def ends(proxy: Proxy) -> list[str]:
     return sorted(one.reason for one in proxy.ended())
 
 
-async def test_a_worker_that_is_killed(make_workers: MakeWorkers, watcher: Watcher) -> None:
+async def test_a_worker_that_is_killed(own_house: House, watcher: Watcher) -> None:
     """Its backends are gone at once, the other worker's sessions notice nothing, and it comes back to its share."""
-    proxy = make_workers()
+    proxy = own_house.proxy
     async with sessions(proxy, 8) as held:
         by_pid = {wire.pid: wire for wire in held}
         lost, kept = backends_of(proxy, 1), backends_of(proxy, 2)
@@ -73,34 +88,39 @@ async def test_a_worker_that_is_killed(make_workers: MakeWorkers, watcher: Watch
         after = proxy.metrics()
         assert (after["curfew_workers"], after["curfew_worker_restarts_total"]) == (2, 1)
         assert after["curfew_sessions_total"] == before["curfew_sessions_total"] == 8
-        async with sessions(proxy, 4) as more:
+        async with own_house.sessions("oauth, unix", 4) as more:
             assert len(backends_of(proxy, 1)) == 8
             assert {await wire.value("SELECT 1") for wire in more} == {"1"}
 
 
-async def test_the_supervisor_is_killed(make_workers: MakeWorkers, watcher: Watcher) -> None:
-    """Its workers end what runs, verified and with a record, and then themselves; the port is free again."""
-    proxy = make_workers(drain_timeout_s=60)
+async def test_the_supervisor_is_killed(own_house: House, watcher: Watcher) -> None:
+    """Its workers end what runs, verified and with a record, and then themselves.
+
+    The ports are free again, and the unix sockets, which it could not remove, are no obstacle; a stopped one does.
+    """
+    proxy = own_house.proxy
     assert proxy.process is not None
+    assert [path.stat().st_mode & 0o777 for path in own_house.files] == [0o600] * 2
     pids = worker_pids(proxy)
-    grant = new_grant_id()
-    async with sessions(proxy, 3) as held, await log_in(proxy, proxy.token(id=grant)) as last:
-        for wire in (*held, last):
+    async with AsyncExitStack() as stack:
+        held = [await stack.enter_async_context(await own_house.log_in(door)) for door in DOORS]
+        for wire in held:
             wire.send(query("SELECT pg_sleep(60)"))
             await wire.drain()
         proxy.signal(signal.SIGKILL)
-        await gone(watcher, [wire.pid for wire in (*held, last)])
-        told = [(await wire.rest())[-1].fields["C"] for wire in (*held, last)]
-        assert told == ["57P01"] * 4
+        await gone(watcher, [wire.pid for wire in held])
+        assert [(await wire.rest())[-1].fields["C"] for wire in held] == ["57P01"] * 4
     assert await asyncio.to_thread(proxy.process.wait) == -signal.SIGKILL
     await eventually(lambda: not any(map(runs, pids)), what="the workers' end")
-    assert ends(proxy) == ["drained"] * 4
-    last_record = decode((await proxy.session_of(grant))[-1])
-    assert isinstance(last_record, SessionEnd)
-    assert last_record.gone_at is not None
+    assert [(one.reason, one.gone_at is not None) for one in proxy.ended()] == [("drained", True)] * 4
+    for one in proxy.records():
+        if isinstance(one, SessionStart):
+            await proxy.session_of(one.grant)  # whole, and signed
+    assert all(path.is_socket() for path in own_house.files)
     proxy.start()
-    async with await log_in(proxy) as wire:
-        assert await wire.value("SELECT 1") == "1"
+    async with own_house.sessions("password, unix", 1), own_house.sessions("oauth", 1):
+        proxy.signal(signal.SIGTERM)
+        await eventually(lambda: not any(path.exists() for path in own_house.files))
 
 
 async def test_a_worker_that_dies_during_the_drain(make_workers: MakeWorkers, watcher: Watcher) -> None:

@@ -1,11 +1,8 @@
 """Every door leads to every worker and asks in its own way: TCP and unix sockets, by password and by OAUTHBEARER."""
 
-import asyncio
 import functools
-import signal
-from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
@@ -13,61 +10,12 @@ import pytest
 from proxy.contract.record import SessionStart
 from tests.conftest import Watcher
 from tests.harness.certs import Authority
-from tests.harness.ports import free_port
 from tests.harness.postgres import Cluster
 from tests.harness.proxy import Proxy
 from tests.harness.waiting import eventually
 from tests.harness.wire import Wire, cancel_request, query, startup
-from tests.integration.edge.conftest import on_unix
-from tests.integration.edge.test_oauthbearer import bearer
-from tests.integration.workers.conftest import backends_of, emptied, kill_worker, log_in, reload, serials, worker_pids
-
-WHO = (("user", "dba1"), ("database", "orders"))
-DOORS = ("password", "password, unix", "oauth", "oauth, unix")
-
-
-@dataclass(frozen=True, slots=True)
-class House:
-    """A proxy of two workers with four doors."""
-
-    proxy: Proxy
-    sockets: Path
-    oauth_port: int
-
-    async def connect(self, door: str) -> Wire:
-        """Through the door, nothing said yet (but TLS)."""
-        port = self.oauth_port if door.startswith("oauth") else self.proxy.port
-        if door.endswith("unix"):
-            return await Wire.unix(f"{self.sockets}/.s.PGSQL.{port}")
-        return await Wire.tls(port, self.proxy.ca.client_context())
-
-    async def log_in(self, door: str) -> Wire:
-        """A session, with the token given as this door asks for it."""
-        wire = await self.connect(door)
-        if not door.startswith("oauth"):
-            await wire.log_in(self.proxy.token())
-            return wire
-        wire.send(startup(*WHO))
-        assert (await wire.read()).body[4:] == b"OAUTHBEARER\0\0"
-        wire.send(bearer(self.proxy.token()))
-        for said in await wire.until("Z"):
-            if said.kind == "K":
-                wire.pid, wire.secret = int.from_bytes(said.body[:4]), said.body[4:]
-        return wire
-
-    @asynccontextmanager
-    async def sessions(self, door: str, count: int) -> AsyncIterator[list[Wire]]:
-        """So many, one after the other."""
-        async with AsyncExitStack() as stack:
-            yield [await stack.enter_async_context(await self.log_in(door)) for _ in range(count)]
-
-
-def furnished(proxy: Proxy, sockets: Path) -> House:
-    """The same with two workers and four doors."""
-    port = free_port()
-    oauth = {"listen": [f"127.0.0.1:{port}", f"{sockets}:{port}"]}
-    proxy.options = {"workers": 2, "tls_renew_s": 0.2, "oauth": oauth, **proxy.options}
-    return House(on_unix(proxy, sockets), sockets, port)
+from tests.integration.workers.conftest import backends_of, emptied, log_in, reload, serials
+from tests.integration.workers.house import DOORS, WHO, House, furnished
 
 
 @pytest.fixture(scope="module")
@@ -138,27 +86,3 @@ async def asked_in_clear(port: int) -> set[str]:
         for wire in wires:
             wire.send(startup(*WHO))
         return {(await wire.read()).kind for wire in wires}
-
-
-async def test_unix_sockets_from_start_to_end(postgres: Cluster, ca: Authority, sockets: Path, tmp_path: Path) -> None:
-    """They outlive a worker, a killed supervisor's are no obstacle, and a stopped one's are gone at once."""
-    made = furnished(Proxy(cluster=postgres, ca=ca, folder=tmp_path / "own"), sockets)
-    made.proxy.options = {**made.proxy.options, "unix_socket": {"mode": "0600"}}
-    paths = [Path(f"{sockets}/.s.PGSQL.{port}") for port in (made.proxy.port, made.oauth_port)]
-    with made.proxy as proxy:
-        assert [path.stat().st_mode & 0o777 for path in paths] == [0o600] * 2
-        await kill_worker(proxy, 1)
-        await eventually(lambda: proxy.ops("/readyz")[0] == 200)
-        async with made.sessions("oauth, unix", 2) as held:
-            assert len(backends_of(proxy, 1)) == 1
-            pids = worker_pids(proxy)
-            proxy.signal(signal.SIGKILL)
-            assert {(await wire.rest())[-1].fields["C"] for wire in held} == {"57P01"}
-        assert proxy.process is not None
-        await asyncio.to_thread(proxy.process.wait)
-        await eventually(lambda: not any(Path(f"/proc/{pid}/cmdline").exists() for pid in pids))
-        assert all(path.is_socket() for path in paths)
-        proxy.start()
-        async with made.sessions("password, unix", 1):
-            proxy.signal(signal.SIGTERM)
-            await eventually(lambda: not any(path.exists() for path in paths))

@@ -24,27 +24,41 @@ async def status(proxy: Proxy) -> int:
     return await asyncio.to_thread(proxy.process.wait, within=20)
 
 
-async def test_drain(make_workers: MakeWorkers) -> None:
+async def test_drain(make_proxy: MakeProxy, postgres: Cluster, tmp_path: Path) -> None:
     """Nobody new; who is in may finish, in every worker; then the proxy ends with 0.
 
     systemd sends SIGTERM to all processes of a service, a terminal's Ctrl-C goes to all of a group: that counts once.
+    It is told when every worker is ready, and when the stopping begins, by the supervisor alone.
     """
-    proxy = make_workers(drain_timeout_s=60)
-    async with sessions(proxy, 4) as held:
-        for wire in held:
-            wire.send(query("SELECT pg_sleep(1)"))
-        for pid in worker_pids(proxy):
-            os.kill(pid, signal.SIGTERM)
-        proxy.signal(signal.SIGTERM)
-        await eventually(lambda: proxy.ops("/readyz") == (503, "draining\n"))
-        assert proxy.ops("/livez") == (200, "ok\n")
-        with pytest.raises(OSError, match="refused"), socket.create_connection(("127.0.0.1", proxy.port)):
-            pass
-        for wire in held:
-            assert not [one for one in await wire.until("Z") if one.kind == "E"]
-            wire.send(TERMINATE)
-        assert await status(proxy) == 0
-    assert {one.reason for one in proxy.ended()} == {"closed"}
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind(str(tmp_path / "notify"))
+        systemd.settimeout(20)
+        proxy = make_proxy(
+            postgres,
+            options={"workers": 2, "drain_timeout_s": 60},
+            environment={"NOTIFY_SOCKET": str(tmp_path / "notify")},
+        )
+        assert systemd.recv(100) == b"READY=1"
+        assert proxy.log().count('"accepting"') == 2
+        async with sessions(proxy, 4) as held:
+            for wire in held:
+                wire.send(query("SELECT pg_sleep(1)"))
+            for pid in worker_pids(proxy):
+                os.kill(pid, signal.SIGTERM)
+            proxy.signal(signal.SIGTERM)
+            await eventually(lambda: proxy.ops("/readyz") == (503, "draining\n"))
+            assert proxy.ops("/livez") == (200, "ok\n")
+            with pytest.raises(OSError, match="refused"), socket.create_connection(("127.0.0.1", proxy.port)):
+                pass
+            for wire in held:
+                assert not [one for one in await wire.until("Z") if one.kind == "E"]
+                wire.send(TERMINATE)
+            assert await status(proxy) == 0
+        assert {one.reason for one in proxy.ended()} == {"closed"}
+        assert systemd.recv(100) == b"STOPPING=1"
+        systemd.settimeout(0)
+        with pytest.raises(BlockingIOError):
+            systemd.recv(100)
 
 
 async def test_second_signal(make_workers: MakeWorkers) -> None:
@@ -75,23 +89,6 @@ async def test_reload(pair: Proxy) -> None:
     assert await serials(pair) == after
     pair.write_config()
     await reload(pair, '"configuration reloaded"', 2)
-
-
-async def test_systemd_is_told_once(make_proxy: MakeProxy, postgres: Cluster, tmp_path: Path) -> None:
-    """Ready when every worker is, and when it begins to stop; by the supervisor alone."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
-        systemd.settimeout(20)
-        systemd.bind(str(tmp_path / "notify"))
-        environment = {"NOTIFY_SOCKET": str(tmp_path / "notify")}
-        proxy = make_proxy(postgres, options={"workers": 2}, environment=environment)
-        assert systemd.recv(100) == b"READY=1"
-        assert proxy.log().count('"accepting"') == 2
-        proxy.signal(signal.SIGTERM)
-        assert systemd.recv(100) == b"STOPPING=1"
-        assert await status(proxy) == 0
-        systemd.settimeout(0)
-        with pytest.raises(BlockingIOError):
-            systemd.recv(100)
 
 
 async def test_a_worker_that_cannot_start(postgres: Cluster, ca: Authority, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from tests.harness.processes import run
 from tests.harness.proxy import Proxy, new_grant_id
 from tests.harness.waiting import eventually
 from tests.harness.wire import Refused
-from tests.integration.workers.conftest import MakeWorkers, backends_of, emptied, log_in, sessions
+from tests.integration.workers.conftest import backends_of, emptied, log_in, reload, sessions
 
 
 def counts(proxy: Proxy) -> list[int]:
@@ -61,16 +61,27 @@ async def test_a_grant_s_limit_holds_over_all_workers(pair: Proxy) -> None:
     await emptied(pair)
 
 
-async def test_the_proxy_s_limit_holds_over_all_workers(make_workers: MakeWorkers) -> None:
-    """`max_sessions` is for the proxy, not for each worker."""
-    proxy = make_workers(max_sessions=5)
-    tries = await asyncio.gather(*(log_in(proxy) for _ in range(9)), return_exceptions=True)
+async def test_the_proxy_s_limit_holds_over_all_workers(pair: Proxy) -> None:
+    """`max_sessions` is for the proxy, not for each worker; also when it comes with a reload."""
+    options = pair.options
+    pair.options = {**options, "max_sessions": 5}
+    await configure(pair)
+    tries = await asyncio.gather(*(log_in(pair) for _ in range(9)), return_exceptions=True)
     held = [one for one in tries if not isinstance(one, BaseException)]
     refused = [one for one in tries if isinstance(one, Refused)]
     assert (len(held), {one.fields["C"] for one in refused}, len(refused)) == (5, {"53300"}, 4)
     for one in held:
         async with one:
             pass
+    pair.options = options
+    await configure(pair)
+    await emptied(pair)
+
+
+async def configure(proxy: Proxy) -> None:
+    """Have every worker take up the options."""
+    proxy.write_config()
+    await reload(proxy, '"configuration reloaded"', 2)
 
 
 async def test_operators_see_one_proxy(pair: Proxy) -> None:
