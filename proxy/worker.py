@@ -28,7 +28,11 @@ from proxy.orphans import Orphan
 LETTER_BYTES = 1_048_576
 MOST_DESCRIPTORS = 200
 LOST = 70
-"""The exit status of a worker that could not end by itself after its supervisor had died (EX_SOFTWARE)."""
+"""The exit status of a worker that could not end by itself: its event loop hung (EX_SOFTWARE)."""
+LOOK_S = 1.0
+MOST_LOOKS = 15
+"""So often in a row the event loop may be found hanging, which it does after 5 s (`proxy.ops`). A machine that was
+suspended has all the looks still before it."""
 
 Ask: TypeAlias = Literal["metrics", "livez", "readyz"]
 Order: TypeAlias = Literal["reload", "drain", "end"]
@@ -184,11 +188,25 @@ class Line:
         self._loop = asyncio.get_running_loop()
         self._context = contextvars.copy_context()
         """What the log says of this process goes along into what is called; a thread has none of it by itself."""
-        self._thread = threading.Thread(target=self._serve, name="line", daemon=True)
+        self._broken = threading.Event()
 
     def start(self) -> None:
         """Begin."""
-        self._thread.start()
+        for name, target in (("line", self._serve), ("watch", self._watch)):
+            threading.Thread(target=target, name=name, daemon=True).start()
+
+    def _watch(self) -> None:
+        """End this process where its event loop hangs: nobody ends its sessions then, whatever their grants say.
+
+        It goes without a word to them, as if it were killed: another worker ends what it leaves (`proxy.orphans`).
+        """
+        looks = 0
+        while looks < MOST_LOOKS:
+            if self._broken.wait(LOOK_S):
+                return
+            looks = looks + 1 if self._answers["livez"]() else 0
+        log.critical("the event loop hangs: ending this worker")
+        os._exit(LOST)
 
     def _serve(self) -> None:
         try:
@@ -196,13 +214,14 @@ class Line:
                 self._heed(msgspec.json.decode(data, type=Question | Command | Adopt))
         except (OSError, msgspec.MsgspecError):
             pass
-        with contextlib.suppress(RuntimeError):  # the loop is closed: this process ends anyway
-            self._call(self._lost)
+        self._broken.set()
+        self._call(self._lost)
         threading.Event().wait(self._grace_s())
         os._exit(LOST)
 
     def _call(self, what: Callable[..., object], *arguments: object) -> None:
-        self._loop.call_soon_threadsafe(what, *arguments, context=self._context)
+        with contextlib.suppress(RuntimeError):  # the loop is closed: this process ends anyway
+            self._loop.call_soon_threadsafe(what, *arguments, context=self._context)
 
     def _heed(self, message: Question | Command | Adopt) -> None:
         if isinstance(message, Command):

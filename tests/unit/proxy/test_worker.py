@@ -18,6 +18,9 @@ from proxy.worker import LOST, Ask, Line, share
 from tests.harness.processes import run
 from tests.harness.waiting import eventually
 
+FOR_EVER_S = 1e6
+"""What a worker that is lost has here for its end: then it would end this very process."""
+
 
 class Ends:
     """A line with a worker at one end, which notes what it is told, and the supervisor's lines at the other."""
@@ -38,7 +41,7 @@ class Ends:
             obey=self.heard.append,
             adopt=lambda left: self.heard.extend(str(one.pid) for one in left),
             lost=lambda: self.heard.append("lost"),
-            grace_s=lambda: 60.0,
+            grace_s=lambda: FOR_EVER_S,
         ).start()
 
     def answer(self, ask: Ask) -> Any:  # noqa: ANN401 a function of whatever it answers
@@ -113,12 +116,14 @@ async def test_a_question_that_breaks_something(ends: Ends, monkeypatch: pytest.
 
 
 HANGING = """
-import asyncio, socket, threading
-from proxy.worker import Line
+import asyncio, socket, sys, threading
+from proxy import worker
 
 async def hang():
+    worker.LOOK_S = 0.01
     line = socket.socket(fileno=0)
-    Line(line, answers={}, obey=print, adopt=print, lost=print, grace_s=lambda: 0.1).start()
+    answers = {"livez": lambda: sys.argv[1:]}
+    worker.Line(line, answers=answers, obey=print, adopt=print, lost=print, grace_s=lambda: 0.1).start()
     threading.Event().wait()
 
 asyncio.run(hang())
@@ -131,6 +136,16 @@ def test_the_supervisor_dies_and_the_event_loop_hangs() -> None:
     with theirs, subprocess.Popen([sys.executable, "-c", HANGING], stdin=theirs.fileno()) as process:
         ours.close()
         assert process.wait(20) == LOST
+
+
+def test_the_event_loop_hangs() -> None:
+    """The worker ends, for another one to end its sessions, while the supervisor lives."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    command = [sys.executable, "-c", HANGING, "the event loop has not come round"]
+    with ours, theirs, subprocess.Popen(command, stdin=theirs.fileno(), stdout=subprocess.PIPE) as process:
+        told = process.communicate(timeout=20)[0]
+    assert process.returncode == LOST
+    assert b"the event loop hangs: ending this worker" in told
 
 
 def test_by_hand() -> None:
