@@ -1,6 +1,7 @@
 """Campaign `kill`: SIGKILL the proxy at random points of pgbench runs, and hold its journal against PostgreSQL's log.
 
 It is started again at once, as a service manager does: what the killed one left running must be ended by the next.
+With CURFEW_PROXY__WORKERS=2 in the environment it is the supervisor of two workers that is killed.
 """
 
 import random
