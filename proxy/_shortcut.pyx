@@ -257,7 +257,10 @@ cdef class Shortcut:
         if not self._put_values(p, values, end, prepared.types):
             return False
         self._put_text(prepared.named)
-        return self._put_transaction()
+        if not self._put_transaction():
+            return False
+        prepared.text.recorded = True
+        return True
 
     cdef Prepared _prepared(self, const uint8_t *p, Py_ssize_t end, Py_ssize_t *values):
         # What the Bind at `p` binds to the unnamed portal, where that is known; its `values` are behind the two names.

@@ -6,6 +6,7 @@ Owns the key set in force and turns directives into what the registry does. It n
 
 import functools
 import os
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -103,16 +104,21 @@ class ControlSide:
             keys = KeySet.from_jwks(Path(path).read_bytes())
         except (OSError, KeySetError) as error:
             raise SettingsError(f"proxy.jwks_file: {path}: {error}") from error
-        self._authority = Authority(issuer=settings.issuer, audience=settings.audience, keys=keys)
+        self._enforce(Authority(issuer=settings.issuer, audience=settings.audience, keys=keys), time.time_ns())
+
+    def _enforce(self, authority: Authority, decided_at: int) -> None:
+        """From here on these keys count, for the sessions that run too."""
+        self._authority = authority
+        self._registry.withdraw_all_but(authority.keys, decided_at=decided_at)
 
     def _obey(self, directive: AnyDirective) -> None:
         match directive:
             case Snapshot():
                 for one in directive.revoked:  # First: they count, whatever is wrong with the keys.
                     self._registry.revoke(one.grant, expires_at=one.expires_at, by=one.by, decided_at=one.decided_at)
-                self._take_keys(directive.jwks)
+                self._take_keys(directive.jwks, directive.at)
             case Keys():
-                self._take_keys(directive.jwks)
+                self._take_keys(directive.jwks, directive.at)
             case Revoke():
                 self._registry.revoke(
                     directive.grant, expires_at=directive.expires_at, by=directive.by, decided_at=directive.at
@@ -122,16 +128,13 @@ class ControlSide:
             case _:
                 pass
 
-    def _take_keys(self, jwks: str) -> None:
+    def _take_keys(self, jwks: str, decided_at: int) -> None:
         """Raises KeySetError: a key set that cannot be read leaves the one before in force."""
         known = self._link.known if self._link is not None else None
         if known is None:
             return
-        self._authority = Authority(
-            issuer=self._settings.issuer or known.issuer,
-            audience=self._settings.audience or known.audience,
-            keys=KeySet.from_jwks(jwks),
-        )
+        issuer, audience = self._settings.issuer or known.issuer, self._settings.audience or known.audience
+        self._enforce(Authority(issuer=issuer, audience=audience, keys=KeySet.from_jwks(jwks)), decided_at)
 
 
 def gather(settings: ProxySettings, key: Ed25519PrivateKey) -> None:

@@ -34,13 +34,17 @@ GOODBYE_S = 2.0
 _WHAT: dict[EndReason, str] = {
     "expired": "the grant has expired",
     "revoked": "the grant was revoked",
+    "withdrawn": "the key that signed your grant was withdrawn",
     "killed": "the session was ended by an approver",
     "locked": "access was locked",
     "idle": "the session was idle for too long",
     "lease_lost": "the proxy has lost contact with the control service",
     "drained": "the proxy is shutting down",
 }
-_HINTS: dict[EndReason, str] = {"drained": "Connect again: your grant is still valid."}
+_HINTS: dict[EndReason, str] = {
+    "drained": "Connect again: your grant is still valid.",
+    "withdrawn": 'Get a fresh token with "curfew token", and connect again.',
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,7 +6,7 @@ cdef class Leg:
     cdef public bytearray _inbox
     cdef public bytes _chunk
     cdef object _reader, _sink, _on_end, _on_fault
-    cdef Py_ssize_t _at, _wanted
+    cdef Py_ssize_t _at, _wanted, _slice
     cdef bint _held, _has_turn, _reading_paused, _eof, _lost, _parting
 
     cpdef data_received(self, bytes data)
@@ -14,5 +14,7 @@ cdef class Leg:
     cpdef resume(self)
     cdef _wake(self)
     cdef _hand_on(self, bytes data)
-    cdef _regulate(self)
+    cpdef let_others(self)
+    cdef _fit_slice(self, double took_s)
+    cpdef _regulate(self)
     cdef _end(self)

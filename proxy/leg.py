@@ -19,10 +19,14 @@ from proxy.errors import ClientGone, ProtocolViolation
 HEADER_BYTES = 5
 READ_AHEAD_BYTES = 65_536
 LINGER_S = 2.0
-SLICE_BYTES = 32_768
-"""Some 300 small statements, or 5 ms; a chunk of long rows costs hardly more in slices."""
-TURN_S = 0.005
+SLICE_BYTES, LEAST_SLICE_BYTES = 32_768, 1_024
+"""The most and the least that is handed on at once: rows fly by, but a slice may hold 1,700 small statements."""
+TURN_S = 0.002
 """A leg hands on slices for so long at most, then it is the others' turn."""
+READ_BYTES = 32_768
+"""What is read at once. uvloop's own 250 kB, up to 32 times in a row, are more than a session's share of anything."""
+BUFFER = memoryview(bytearray(READ_BYTES))
+"""Where every leg's bytes arrive: they are taken out before anything else can run."""
 
 
 class Leg:
@@ -42,6 +46,7 @@ class Leg:
         "_reader",
         "_reading_paused",
         "_sink",
+        "_slice",
         "_wanted",
         "closed",
         "ended",
@@ -61,6 +66,8 @@ class Leg:
         self._chunk = b""
         self._at = 0
         """How much of the chunk is handed on; from here on it waits for its turn, or for the other leg."""
+        self._slice = SLICE_BYTES
+        """What is handed on at once: less where that takes long."""
         self._has_turn = False
         """`_hand_on_slices` is running, or will be."""
         self._reading_paused = False
@@ -87,7 +94,7 @@ class Leg:
         if self._sink is not None:
             if self._chunk:
                 self._chunk, self._at = self._chunk[self._at :] + data, 0
-            elif len(data) > SLICE_BYTES:
+            elif len(data) > self._slice:
                 self._chunk, self._at = data, 0
                 self._hand_on_slices()
             else:
@@ -97,6 +104,23 @@ class Leg:
         if len(self._inbox) > self._wanted + READ_AHEAD_BYTES:
             self.pause()
         self._wake()
+
+    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 asyncio's signature
+        """Where to read to (asyncio.BufferedProtocol, which uvloop takes this for)."""
+        return BUFFER
+
+    def buffer_updated(self, count: int) -> None:
+        """Take what was read (asyncio.BufferedProtocol)."""
+        self.data_received(bytes(BUFFER[:count]))
+        if count == READ_BYTES:
+            self.let_others()
+
+    def let_others(self) -> None:
+        """Where a whole buffer came there is more, which uvloop would read at once: it waits for the others' turn."""
+        if not self._reading_paused and not self.transport.is_closing():
+            self._reading_paused = True
+            self.transport.pause_reading()
+            asyncio.get_running_loop().call_soon(self._regulate)
 
     def eof_received(self) -> bool:
         """Note the end of the peer's stream; without TLS the other direction stays open (asyncio.Protocol)."""
@@ -247,20 +271,31 @@ class Leg:
     def _hand_on_slices(self) -> None:
         """Hand on what is waiting, for one turn of the event loop."""
         self._has_turn = True
-        until = monotonic() + TURN_S
+        begun = monotonic()
+        until = begun + TURN_S
         while self._chunk and not self._held:
-            part = self._chunk[self._at : self._at + SLICE_BYTES]
+            part = self._chunk[self._at : self._at + self._slice]
             self._at += len(part)
             if self._at >= len(self._chunk):
                 self._chunk = b""
             self._hand_on(part)
-            if monotonic() > until:
+            now = monotonic()
+            self._fit_slice(now - begun)
+            begun = now
+            if now > until:
                 break
         self._has_turn = bool(self._chunk) and not self._held
         if self._has_turn:
             asyncio.get_running_loop().call_soon(self._hand_on_slices)
         self._regulate()
         self._end()
+
+    def _fit_slice(self, took_s: float) -> None:
+        """Make the next slice last about as long as a turn may."""
+        if took_s > TURN_S / 2:
+            self._slice = max(self._slice // 2, LEAST_SLICE_BYTES)
+        elif took_s < TURN_S / 8:
+            self._slice = min(self._slice * 2, SLICE_BYTES)
 
     def _regulate(self) -> None:
         """Read from the socket where there is room for what comes."""

@@ -12,6 +12,7 @@ from typing import Protocol
 
 from proxy.contract.grant import Grant, Refusal
 from proxy.contract.record import EndReason
+from proxy.contract.token import KeySet, VerifyingKey
 from proxy.errors import NotAdmitted, TooManySessions
 from proxy.slots import Slots
 
@@ -21,6 +22,8 @@ class LiveSession(Protocol):
 
     id: str
     grant: Grant
+    signed_by: VerifyingKey
+    """The key that proved the grant."""
 
     def stop(self, reason: EndReason, *, by: str | None, decided_at: int) -> None:
         """End it; `decided_at` in ns since the epoch."""
@@ -133,6 +136,16 @@ class Registry:
         self._revoked[grant] = expires_at
         for session_id in list(self._by_grant.get(grant, ())):
             self._sessions[session_id].stop("revoked", by=by, decided_at=decided_at)
+
+    def withdraw_all_but(self, keys: KeySet, *, decided_at: int) -> None:
+        """End all sessions whose grants were proven by another key than these.
+
+        In good order a key stays until the last token that it signed has expired, so one that is missing was given up
+        (`curfew-control rotate-keys --compromised`): nobody knows who signed with it.
+        """
+        for session in self:
+            if not keys.holds(session.signed_by):
+                session.stop("withdrawn", by=None, decided_at=decided_at)
 
     def kill(self, session_id: str, *, by: str | None, decided_at: int) -> None:
         """End one session, if it is here."""

@@ -20,7 +20,7 @@ from proxy.clock import Deadline
 from proxy.contract.grant import Grant, Refusal
 from proxy.contract.record import AuthRefused, Cancel, Chain, EndReason, Notice, SessionStart
 from proxy.contract.settings import AccessProfile
-from proxy.contract.token import TokenRefusedError, verify
+from proxy.contract.token import TokenRefusedError, Verified, VerifyingKey, verify_with_key
 from proxy.ending import Ending, Stop
 from proxy.errors import (
     AuthenticationTimeout,
@@ -35,6 +35,7 @@ from proxy.errors import (
 from proxy.journal import JournalError
 from proxy.leg import Leg
 from proxy.negotiate import CancelAsked, Negotiation, Refused, Started
+from proxy.parameters import upstream_parameters
 from proxy.peer import Peer, read_header
 from proxy.recorder import Recorder
 from proxy.relay import Cause, Relay
@@ -70,6 +71,7 @@ class Session:
     """One connection."""
 
     grant: Grant
+    signed_by: VerifyingKey
 
     def __init__(
         self,
@@ -183,14 +185,15 @@ class Session:
             client.write(messages.negotiate_protocol_version(spoken, startup.unknown_options))
         token = await self._asking.token(client)
         self._token_at = time.monotonic()
-        self.grant = self._verify(token, startup)
+        verified = self._verify(token, startup)
+        self.grant, self.signed_by = verified.grant, verified.key
 
-    def _verify(self, token: str, startup: StartupMessage) -> Grant:
+    def _verify(self, token: str, startup: StartupMessage) -> Verified:
         authority = self._shared.authority()
         if authority is None:
             raise self._unadmitted(NotAdmitted(Refusal.UNKNOWN_KEY, "no key set yet"), startup)
         try:
-            return verify(
+            return verify_with_key(
                 token, keys=authority.keys, issuer=authority.issuer, audience=authority.audience, now=time.time()
             )
         except TokenRefusedError as error:
@@ -283,7 +286,13 @@ class Session:
                 self._connected.leg.transport.abort()
 
     async def _dial(self, startup: StartupMessage) -> Connected:
-        parameters = self._upstream_parameters(startup)
+        parameters = upstream_parameters(
+            startup,
+            self.grant,
+            user=self._profile.user,
+            database=self._database,
+            show_person=self._link.settings.show_person,
+        )
         if (over := messages.startup_bytes(parameters) - MAX_STARTUP_BYTES) > 0:
             text = f"with what the proxy adds, the startup packet is {over} bytes longer than PostgreSQL reads"
             raise ProtocolViolation(text, detail=text)
@@ -292,22 +301,6 @@ class Session:
         except UpstreamError as error:
             self._log.error("upstream failed", target=self._link.name, error=str(error))
             raise told_to_client(error) from error
-
-    def _upstream_parameters(self, startup: StartupMessage) -> list[tuple[bytes, bytes]]:
-        """The client's startup parameters byte for byte, but for who logs in where, and ours behind them."""
-        ours = (b"user", b"database", b"replication")
-        theirs = [
-            (name, value)
-            for name, value in startup.parameters
-            if name not in ours and not name.startswith((b"_pq_.", b"curfew."))
-        ]
-        return [
-            (b"user", self._profile.user.encode()),
-            *replication.parameters(startup, self._database),
-            *theirs,
-            (b"curfew.person", self.grant.person.encode()),
-            (b"curfew.grant", self.grant.id.encode()),
-        ]
 
     async def _announce(self, connected: Connected, startup: StartupMessage) -> Ending:
         """Record the session's start, then tell the client that it is in."""

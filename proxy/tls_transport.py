@@ -15,7 +15,7 @@ import socket
 import ssl
 from typing import Any, cast
 
-from proxy.leg import Leg
+from proxy.leg import BUFFER, READ_BYTES, Leg
 
 RECORD_BYTES = 16_384
 """The most that one record carries (RFC 8446, 5.1)."""
@@ -57,6 +57,20 @@ class TlsTransport:
         self._incoming.write(data)
         if self._is_established or self._shake_hands():
             self._read()
+
+    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 asyncio's signature
+        """Where to read to (asyncio.BufferedProtocol, which uvloop takes this for)."""
+        return BUFFER
+
+    def buffer_updated(self, count: int) -> None:
+        """Decrypt what was read (asyncio.BufferedProtocol)."""
+        if self._closing:
+            return
+        self._incoming.write(BUFFER[:count])
+        if self._is_established or self._shake_hands():
+            self._read()
+            if count == READ_BYTES:
+                self._leg.let_others()
 
     def eof_received(self) -> bool:
         """Note the end of the stream. Without a close_notify too: PostgreSQL and libpq often send none."""

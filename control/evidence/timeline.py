@@ -145,7 +145,7 @@ def _text(record: AnyRecord) -> str:
             purpose = "" if record.replication is None else f" for {record.replication} replication"
             text = f"{record.person} connected to {place} as {record.profile}{purpose}"
         case StatementPrepare():
-            text = f"'{record.name}'" if record.portal is None else f"portal '{record.portal}'"
+            text = f"'{record.name or ''}'" if record.portal is None else f"portal '{record.portal}'"
             text += f": {record.sql}"
         case StatementStart():
             text = record.sql

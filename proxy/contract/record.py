@@ -57,6 +57,7 @@ EndReason: TypeAlias = Literal[
     "client_lost",  # the client's socket broke or closed while something ran
     "expired",
     "revoked",
+    "withdrawn",  # the key that signed the grant is in force no more
     "killed",
     "locked",
     "idle",
@@ -159,7 +160,8 @@ class StatementPrepare(Record, kw_only=True, tag="statement.prepare"):
     """A Parse under a name, or a Bind that no Execute follows at once, is about to be forwarded.
 
     It is no statement yet, but from here on the text can run without an Execute that would show it: SQL reaches it by
-    its name (EXECUTE, FETCH), and planning a Bind evaluates functions.
+    its name (EXECUTE, FETCH), and planning a Bind evaluates functions. The unnamed statement is recorded so before
+    something replaces it that no record has shown: if that is skipped, the next Bind is of the old text.
     """
 
     sql: str

@@ -76,6 +76,10 @@ class KeySet:
         """The key named `kid`, if it is here."""
         return self._keys.get(kid)
 
+    def holds(self, key: VerifyingKey) -> bool:
+        """Whether this very key is here, and not only its id."""
+        return self._keys.get(key.kid) == key
+
     @classmethod
     def from_jwks(cls, document: bytes | str) -> "KeySet":
         """Read a JWK set. Keys of kinds that sign no grants are passed over. Raises KeySetError."""
@@ -103,11 +107,24 @@ def _verifying_key(entry: Mapping[str, Any]) -> VerifyingKey | None:
     return VerifyingKey(kid=kid, algorithm=algorithm, key=key)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verified:
+    """What a good token proves, and by which key."""
+
+    grant: Grant
+    key: VerifyingKey
+
+
 def verify(token: str, *, keys: KeySet, issuer: str, audience: str, now: float) -> Grant:
     """The grant that `token` proves at `now` (seconds since the epoch). Raises TokenRefusedError.
 
     Only what the token itself can show is checked here; `Grant.refuses` judges the connection that carries it.
     """
+    return verify_with_key(token, keys=keys, issuer=issuer, audience=audience, now=now).grant
+
+
+def verify_with_key(token: str, *, keys: KeySet, issuer: str, audience: str, now: float) -> Verified:
+    """As `verify`, for whoever must know when that key is withdrawn."""
     if len(token.encode("utf-8", "replace")) > TOKEN_BYTES:
         raise TokenRefusedError(Refusal.OVERSIZED)
     if not token.isascii():
@@ -117,7 +134,7 @@ def verify(token: str, *, keys: KeySet, issuer: str, audience: str, now: float) 
     grant_id = _grant_id(claims)
     try:
         _check_claims(claims, issuer=issuer, audience=audience, now=now)
-        return _grant(claims)
+        return Verified(grant=_grant(claims), key=key)
     except TokenRefusedError as error:
         error.grant_id = grant_id
         raise

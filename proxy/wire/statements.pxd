@@ -10,6 +10,7 @@ cdef class Text:
     cdef readonly str sql, fields
     cdef readonly object sql_base64
     cdef readonly bint masked
+    cdef public bint recorded
 
 cdef class Prepared:
     cdef readonly bytes name
@@ -42,6 +43,7 @@ cdef class PreparedStatements:
     cpdef Name bind(self, Portal portal)
     cpdef Name portal(self, bytes name)
     cpdef Name name(self, bytes name)
+    cpdef list replaced(self, bytes kind, bytes name)
     cpdef settle(self, Name name)
     @cython.locals(name=Name)
     cpdef idle(self)

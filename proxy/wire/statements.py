@@ -28,7 +28,7 @@ _NONE, _TYPES = Parameters.NONE, Parameters.TYPES  # an enum's member costs a mi
 class Text:
     """A statement's SQL as it is recorded."""
 
-    __slots__ = ("fields", "masked", "sql", "sql_base64")
+    __slots__ = ("fields", "masked", "recorded", "sql", "sql_base64")
 
     def __init__(self, sql: str, sql_base64: str | None = None, masked: bool = False) -> None:  # noqa: FBT001, FBT002 as a record's fields
         self.sql = sql
@@ -41,6 +41,8 @@ class Text:
             fields += ',"masked":true'
         self.fields = fields
         """These three, as they stand in a line."""
+        self.recorded = False
+        """A record has it, or will before anything goes on: a `statement.start`, or a `statement.prepare`."""
 
 
 def read_text(raw: bytes) -> Text:
@@ -70,6 +72,7 @@ class Prepared:
     def record(self) -> StatementPrepare:
         """What the journal says of its Parse."""
         text = self.text
+        text.recorded = True
         return StatementPrepare(sql=text.sql, sql_base64=text.sql_base64, masked=text.masked, name=self.shown)
 
 
@@ -172,7 +175,8 @@ class PreparedStatements:
         return _ask(self._statements, prepared.name, prepared)
 
     def bind(self, portal: Portal) -> Name:
-        """Take a Bind."""
+        """Take a Bind. An Execute shows its text, or a record of its own, before it goes on."""
+        portal.statement.text.recorded = True
         if portal.name:
             return _ask(self._portals, portal.name, portal)
         self._unnamed.asked.append(portal)
@@ -190,6 +194,14 @@ class PreparedStatements:
         """The statement named `name`; one without text where only SQL's PREPARE knows it."""
         known = meaning(self.name(name))
         return known if isinstance(known, Prepared) else _by_sql(name)
+
+    def replaced(self, kind: bytes, name: bytes) -> list[StatementPrepare]:
+        """What is to be recorded before a Parse or Close of this name: its statement, while no record has shown that.
+
+        Where the Parse or Close is skipped, the next Bind is of the old text.
+        """
+        known = meaning(self.name(name)) if kind == b"S" else None
+        return [known.record()] if isinstance(known, Prepared) and not known.text.recorded else []
 
     def name(self, name: bytes) -> Name | None:
         """The name of this statement, if Parse gave it one."""

@@ -38,7 +38,7 @@ cdef class Tracker:
     cdef object _bind(self, bytes body, list records)
     cdef object _show_bound(self, list records)
     cdef object _drop_marker(self)
-    cdef object _describe_or_close(self, long kind, bytes body)
+    cdef object _describe_or_close(self, long kind, bytes body, list records)
     @cython.locals(portal=Portal, step=Step, name=Name, end=Py_ssize_t)
     cdef Step _execute(self, bytes body, now)
     @cython.locals(kind=long, body=bytes, records=list)

@@ -152,7 +152,7 @@ class Tracker:
                 self._show_bound(records)
                 records.append(self._function(body, now))
             elif kind in (DESCRIBE, CLOSE):
-                self._describe_or_close(kind, body)
+                self._describe_or_close(kind, body, records)
             elif kind in (COPY_DONE, COPY_FAIL):
                 if self._steps:
                     self._steps.append(steps.COPY_END)
@@ -168,8 +168,7 @@ class Tracker:
         of its own if the last known state was idle.
         """
         self.statements += 1
-        if self.state == "I" and not self._in_round:
-            self.transaction += 1
+        self.transaction += self.state == "I" and not self._in_round
         self._in_round = kind == Kind.EXECUTE
         step = Step(kind, self.statements, now, size, sql)
         self._steps.append(step)
@@ -183,6 +182,7 @@ class Tracker:
 
     def _parse(self, body: bytes, records: list[Noted]) -> None:
         prepared = read_parse(body)
+        records += self._prepared.replaced(b"S", prepared.name)
         self._steps.append(steps.parse(self._prepared.define(prepared)))
         if prepared.shown is not None:
             records.append(prepared.record())
@@ -198,8 +198,9 @@ class Tracker:
             records.append(self._bound.record())
             self._bound = None
 
-    def _describe_or_close(self, kind: int, body: bytes) -> None:
+    def _describe_or_close(self, kind: int, body: bytes, records: list[Noted]) -> None:
         if kind == CLOSE:
+            records += self._prepared.replaced(body[:1], body[1:-1])
             name = self._prepared.close(body[:1], body[1:-1])
             self._steps.append(steps.EXTENDED if name is None else name)
             return

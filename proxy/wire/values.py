@@ -170,7 +170,7 @@ def _array(raw: bytes) -> str:
     if any(size < 1 for size in sizes) or any(start != 1 for start in bounds[1::2]):
         raise _Malformed
     elements = _elements(raw, 12 + 8 * dimensions, decoder)
-    if math.prod(sizes) != len(elements) and dimensions:
+    if len(elements) != (math.prod(sizes) if dimensions else 0):
         raise _Malformed
     for size in reversed(sizes):
         elements = [f"{{{','.join(elements[at : at + size])}}}" for at in range(0, len(elements), size)]

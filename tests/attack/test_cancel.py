@@ -108,6 +108,26 @@ async def test_late_cancel(proxy: Proxy) -> None:
     assert [one.forwarded for one in records if isinstance(one, Cancel)] == [False] * 20
 
 
+async def test_cancels_that_come_too_late(proxy: Proxy) -> None:
+    """A hundred, each in a race with the end of its statement: once one is answered, no later statement is hit.
+
+    As PgBouncer's test_cancel_race has it; there, one of them hit another client's query (its issue 717).
+    """
+    context = proxy.ca.client_context()
+    async with await Wire.tls(proxy.port, context) as wire, await Wire.tls(proxy.port, context) as other:
+        await asyncio.gather(wire.log_in(proxy.token()), other.log_in(proxy.token()))
+        hit = 0
+        for number in range(100):
+            wire.send(query(f"SELECT count(*) FROM generate_series(1, {number * 200})"))
+            said, _, bystander = await asyncio.gather(
+                wire.until("Z"), deliver(proxy, wire.pid, wire.secret, "clear"), other.value("SELECT 'untouched'")
+            )
+            hit += any(one.kind == "E" for one in said)
+            assert bystander == "untouched"
+            assert await wire.value("SELECT 'later'") == "later"
+    assert hit < 100
+
+
 async def test_key_of_an_ended_session(proxy: Proxy) -> None:
     """It is forgotten with the session."""
     grant = new_grant_id()

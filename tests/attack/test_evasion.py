@@ -92,6 +92,12 @@ SCRIPTS = {
     "a Query takes the unnamed statement away": (
         parse("SELECT 'old'") + SYNC + query("SELECT 'between'") + bind() + ROUND
     ),
+    "an unnamed statement behind a Parse that was skipped": (
+        parse("SELECT 'hidden'") + bind(name="missing") + parse("SELECT 'shown'") + SYNC + bind() + ROUND
+    ),
+    "an unnamed statement behind a Close that was skipped": (
+        parse("SELECT 'hidden'") + bind(name="missing") + close("S", "") + SYNC + bind() + ROUND
+    ),
     "Flush instead of Sync": (
         one_by_one("SELECT 'a'") + FLUSH + one_by_one("SELECT 'b'") + FLUSH + SYNC + one_by_one("SELECT 'c'") + SYNC
     ),
@@ -139,6 +145,8 @@ AMBIGUOUS = {
     "a portal that outlives an error behind a savepoint",
     "a portal's Close that was skipped",
     "names that are the same to PostgreSQL",
+    "an unnamed statement behind a Parse that was skipped",
+    "an unnamed statement behind a Close that was skipped",
 }
 """What a name means depends here on answers that are still to come when all of the script is sent at once. The record
 of the execution then has the meaning that was asked for last; the other one is on record as well, by its Parse."""

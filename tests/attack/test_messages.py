@@ -1,5 +1,6 @@
 """Messages of an admitted session: what cannot be trusted ends it, the rest is PostgreSQL's to judge."""
 
+import asyncio
 import struct
 
 import pytest
@@ -192,6 +193,22 @@ async def test_every_message_byte_by_byte(proxy: Proxy) -> None:
             await wire.drain()
         assert kinds(await wire.until("Z") + await wire.until("Z")) == "TDCZ12DCZ"
     assert texts(await records_of(proxy, grant)) == ["SELECT 1", "SELECT $1::int + 1"]
+
+
+async def test_a_hundred_thousand_before_the_first_read(proxy: Proxy) -> None:
+    """The client reads nothing at all before everything is sent; then every answer is there, in order."""
+    count = 100_000
+    async with await Wire.tls(proxy.port, proxy.ca.client_context()) as wire:
+        await wire.log_in(proxy.token())
+        wire.stop_reading()
+        wire.send(
+            parse("SELECT $1::int", "s") + b"".join(bind(str(n), name="s") + execute() for n in range(count)) + SYNC
+        )
+        async with asyncio.timeout(60):
+            await wire.drain()
+        wire.go_on_reading()
+        rows = [one.values[0] for one in await wire.until("Z", within=30) if one.kind == "D"]
+    assert rows == [str(n).encode() for n in range(count)]
 
 
 async def test_pipeline_without_reading(proxy: Proxy) -> None:

@@ -51,11 +51,11 @@ async def test_a_query_beside_a_pipeline(pressed: Stand) -> None:
 
 async def test_a_login_under_a_crowd(pressed: Stand, monkeypatch: pytest.MonkeyPatch) -> None:
     """The slow ones here are of some hundred milliseconds a byte, and stay for the test."""
-    monkeypatch.setattr(crowds, "LOGINS", 4)
+    monkeypatch.setattr(crowds, "LOGINS", 3)
     monkeypatch.setattr(crowds, "DRIP_S", 0.5)
     said: list[str] = []
     with pressed.proxy(tls=True, max_unauthenticated_per_address=200) as way:
-        times, grown = await crowds.under(way, "200 slow ones", 200, slow=True, say=said.append)
+        times, grown = await crowds.under(way, "100 slow ones", 100, slow=True, say=said.append)
     assert grown.measured < crowds.AIM_MB
     assert times.measured < TIMES
     assert len(said) == 1

@@ -8,12 +8,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 
-from tests.faults import kill, network, soak
+from tests.faults import blackhole, kill, network, soak
 from tests.faults.result import DEFAULT, Plan, Result
 
 CAMPAIGNS: Mapping[str, Callable[[Plan, Path], Result]] = {
     "kill": kill.campaign,
     "network": network.campaign,
+    "blackhole": blackhole.campaign,
     "soak": soak.campaign,
 }
 

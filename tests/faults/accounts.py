@@ -8,7 +8,15 @@ from collections import Counter
 from datetime import datetime
 from typing import TypeAlias
 
-from proxy.contract.record import ChainError, SessionEnd, SessionStart, StatementStart, decode, verify_chain
+from proxy.contract.record import (
+    AuthRefused,
+    ChainError,
+    SessionEnd,
+    SessionStart,
+    StatementStart,
+    decode,
+    verify_chain,
+)
 from proxy.identity import load_or_create
 from tests.harness import roles
 from tests.harness.postgres import Cluster
@@ -38,7 +46,8 @@ def recorded(proxy: Proxy) -> Counter[Statement]:
     for lines in proxy.sessions().values():
         records = [decode(line) for line in lines]
         first = records[0]
-        assert isinstance(first, SessionStart)
+        if not isinstance(first, SessionStart):
+            continue  # it was refused
         backend = f"{int(datetime.fromisoformat(first.backend_start).timestamp()):x}.{first.backend_pid:x}"
         found.update((backend, one.sql, _values(one)) for one in records if isinstance(one, StatementStart))
     return found
@@ -52,7 +61,8 @@ def doubled(extra: Counter[Statement]) -> int:
 
 def unended(proxy: Proxy) -> list[str]:
     """The sessions without an end."""
-    return [session for session, lines in proxy.sessions().items() if not isinstance(decode(lines[-1]), SessionEnd)]
+    last = {session: decode(lines[-1]) for session, lines in proxy.sessions().items()}
+    return [session for session, record in last.items() if not isinstance(record, SessionEnd | AuthRefused)]
 
 
 def broken(proxy: Proxy) -> int:

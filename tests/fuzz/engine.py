@@ -30,7 +30,7 @@ def fuzz(name: str, seconds: int, kept: Path, folders: Sequence[Path]) -> NoRetu
     """Fuzz, and end the process."""
     try:
         import atheris  # noqa: PLC0415 a platform may have none
-    except ModuleNotFoundError:
+    except ImportError:
         _plainly(name, seconds, kept, folders)
     assert twins.FAMILY, "imported first: its finder stands behind the one that instruments"
     with atheris.instrument_imports(include=["proxy"]):

@@ -1,5 +1,7 @@
 """Which inputs of a target are worth keeping: the smallest ones that together go every way the others go.
 
+`python -m tests.fuzz.minimise TARGET CORPUS [FOLDER...]` leaves those in CORPUS; run it with CURFEW_FRAMER=python.
+
 A way is a pair of lines of the proxy's own, one run after the other, and roughly how often. No fuzzer is needed for it,
 only Python's own tracing. An input in the corpus that somebody gave a name with a `-` in it is kept in any case.
 """
@@ -19,8 +21,9 @@ PROXY = str(ROOT / "proxy")
 Way: TypeAlias = tuple[str, int, int, int]
 
 
-def minimise(target: str, inputs: Iterable[Path], corpus: Path) -> int:
-    """Make `corpus` the inputs of all these that are worth keeping; returns how many they are."""
+def minimise(target: str, corpus: Path, folders: Iterable[Path]) -> int:
+    """Make `corpus` those that are worth keeping of its inputs and the folders'; returns how many they are."""
+    inputs = [path for folder in (corpus, *folders) for path in folder.iterdir() if "-" not in path.name]
     check = import_module(f"tests.fuzz.targets.{target}").check
     seen: set[Way] = set()
     kept = {path.name: path.read_bytes() for path in corpus.glob("*-*")}
@@ -66,3 +69,8 @@ def ways(check: Callable[[bytes], None], data: bytes) -> set[Way]:
 
 _MOST = 3
 """Once, twice or thrice, or more often: the finer, the larger the corpora."""
+
+
+if __name__ == "__main__":
+    count = minimise(sys.argv[1], Path(sys.argv[2]), [Path(one) for one in sys.argv[3:]])
+    print(f"{sys.argv[1]:12} {count} inputs in its corpus")  # noqa: T201 a command speaks to its caller

@@ -16,7 +16,7 @@ from proxy.wire import startup as packets
 from tests.fuzz.__main__ import CORPUS, main
 from tests.fuzz.targets import NAMES, bind, framing, scram, startup, tracker
 
-SECONDS = 7
+SECONDS = 6
 LARGEST = 200_000
 """Bytes of all corpora."""
 Plant: TypeAlias = Callable[[pytest.MonkeyPatch], None]
@@ -43,6 +43,7 @@ def test_corpora_are_small() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(180)
 @pytest.mark.parametrize("target", NAMES)
 def test_fuzzed(target: str, capsys: pytest.CaptureFixture[str]) -> None:
     """Some thousand new inputs, none of which fails."""

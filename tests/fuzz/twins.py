@@ -4,6 +4,7 @@ A fuzzer sees the branches of the sources alone; what the compiled ones answer i
 are loaded beside each other, whichever of them the process itself runs on. Never changes what the process has loaded.
 """
 
+import functools
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -57,6 +58,7 @@ _finder = _Finder()
 sys.meta_path.insert(0, _finder)
 
 
+@functools.cache
 def load() -> tuple[Twin, ...]:
     """The source and, where a C compiler was at hand at the build, the compiled one."""
     with _importing(compiled=False):

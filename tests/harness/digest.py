@@ -8,10 +8,11 @@ is the same on both legs (PROTOCOL.md, row 75). Reads no message but those of th
 import hashlib
 import ssl
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from tests.harness.background import in_background
@@ -23,7 +24,7 @@ from tests.harness.waiting import eventually_sync
 from tests.harness.wire import GSSENC_REQUEST, SSL_REQUEST, TERMINATE
 
 KEPT_BYTES = 1 << 20
-"""Of each stream, to show where two differ."""
+"""Of each stream, to show where two differ; a tap may keep less."""
 ENCRYPTION = (SSL_REQUEST, GSSENC_REQUEST)
 CANCEL = struct.pack("!i", 80_877_102)
 HEADER = 5
@@ -34,16 +35,17 @@ OURS = b"(grant grt_"
 class Stream:
     """One direction of a session: how long it was, what it hashes to, and its beginning."""
 
-    def __init__(self) -> None:
+    def __init__(self, kept_bytes: int = KEPT_BYTES) -> None:
         self.count = 0
         self.kept = b""
+        self._kept_bytes = kept_bytes
         self._hash = hashlib.sha256()
 
     def take(self, data: bytes) -> None:
         """Note a piece."""
         self.count += len(data)
         self._hash.update(data)
-        self.kept += data[: KEPT_BYTES - len(self.kept)]
+        self.kept += data[: self._kept_bytes - len(self.kept)]
 
     def digest(self, *more: bytes) -> str:
         """SHA-256 of all of it, and of `more` behind it."""
@@ -51,6 +53,10 @@ class Stream:
         for data in more:
             together.update(data)
         return together.hexdigest()
+
+    def begins(self, other: "Stream") -> bool:
+        """Whether `other` is longer and begins as this one, as far as both are kept."""
+        return self.count < other.count and other.kept[: len(self.kept)] == self.kept[: len(other.kept)]
 
     def differs(self, other: "Stream") -> str:
         """In words, where they do; empty where they are the same."""
@@ -65,15 +71,16 @@ class Stream:
 class Heard:
     """One connection: who it was, and both its streams."""
 
-    def __init__(self, ours: bytes = b"") -> None:
+    def __init__(self, ours: bytes = b"", kept_bytes: int = KEPT_BYTES) -> None:
         self.pid = 0
         """The backend's; 0 where there was no login."""
-        self.client = Stream()
+        self.client = Stream(kept_bytes)
         """What the client said."""
-        self.server = Stream()
+        self.server = Stream(kept_bytes)
         """What the server said."""
         self.turns: list[tuple[Side, bytes]] = []
         """Both in their order, as far as they are kept."""
+        self._kept_bytes = kept_bytes
         self._login = _Login(self)
         self._without = _Without(ours) if ours else None
 
@@ -90,7 +97,7 @@ class Heard:
         stream.take(data)
         if self.turns and self.turns[-1][0] == side:
             data = self.turns.pop()[1] + data
-        if data and stream.count <= KEPT_BYTES:
+        if data and stream.count <= self._kept_bytes:
             self.turns.append((side, data))
 
 
@@ -150,8 +157,9 @@ class _Login:
 class Tap:
     """Listens on one leg. `ours`: leave out notices and errors that have this in them."""
 
-    def __init__(self, *, ours: bytes = b"") -> None:
+    def __init__(self, *, ours: bytes = b"", kept_bytes: int = KEPT_BYTES) -> None:
         self._ours = ours
+        self._kept_bytes = kept_bytes
         self._heard: dict[Flow, Heard] = {}
 
     def relay(self, port: int, *, between: Sequence[Behaviour] = (), opening: Opening | None = None) -> Relay:
@@ -184,7 +192,7 @@ class Tap:
         await send(data)
 
     def _of(self, flow: Flow) -> Heard:
-        return self._heard.setdefault(flow.link.client, Heard(self._ours))
+        return self._heard.setdefault(flow.link.client, Heard(self._ours, self._kept_bytes))
 
 
 class _Without:
@@ -247,9 +255,13 @@ class Tapped:
 
     def differences(self) -> list[str]:
         """What `differences` says, once everything has ended; also where nothing at all was heard."""
+        self.wait_for_ends()
+        return differences(self.client, self.upstream) if self.client.sessions else ["nothing was said"]
+
+    def wait_for_ends(self) -> None:
+        """Wait until the clients have gone, and their sessions have ended."""
         eventually_sync(lambda: not self.relays[0].open, what="the clients' end")
         eventually_sync(lambda: not self._live(), what="the sessions' end")
-        return differences(self.client, self.upstream) if self.client.sessions else ["nothing was said"]
 
     def _live(self) -> list[object]:
         """The upstream connections of the clients' sessions."""
@@ -265,25 +277,28 @@ def tapped(
     *,
     between: Sequence[Behaviour] = (),
     encrypted: bool = False,
-    **changed: Any,  # noqa: ANN401 any field of Proxy
+    kept_bytes: int = KEPT_BYTES,
+    target: Mapping[str, Any] = MappingProxyType({}),
+    options: Mapping[str, Any] = MappingProxyType({"plaintext": "loopback"}),
+    **changed: Any,  # noqa: ANN401 any other field of Proxy
 ) -> Iterator[Tapped]:
     """Such a proxy in front of `cluster`: over TLS on both legs, else in clear, which the cluster must allow.
 
     `between` is done to the bytes in both directions of both legs.
     """
-    upstream, client = Tap(), Tap(ours=OURS)
-    target = {"host": "127.0.0.1", "sslmode": "disable"}
+    upstream, client = Tap(kept_bytes=kept_bytes), Tap(ours=OURS, kept_bytes=kept_bytes)
+    way = {"host": "127.0.0.1", "sslmode": "disable"}
     opening: Opening | None = None
     if encrypted:
         opening = end_tls(_server_context(ca, folder), ca.client_context(), "localhost")
-        target = {"host": "localhost", "channel_binding": "disable"}
+        way = {"host": "localhost", "channel_binding": "disable"}
     with in_background(upstream.relay(cluster.port, between=between, opening=opening)) as there:
         made = Proxy(
             cluster=cluster,
             ca=ca,
             folder=folder,
-            target={**target, "port": there.port},
-            options={"plaintext": "loopback"},
+            target={**target, **way, "port": there.port},
+            options=options,
             **changed,
         )
         with made as proxy, in_background(client.relay(proxy.port, between=between, opening=opening)) as here:

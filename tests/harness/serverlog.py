@@ -2,13 +2,15 @@
 
 import csv
 import re
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from tests.harness.postgres import Cluster
 from tests.harness.waiting import eventually
 
 # https://www.postgresql.org/docs/current/runtime-config-logging.html#RUNTIME-CONFIG-LOGGING-CSVLOG
-_USER, _DATABASE, _PID, _SESSION, _SEVERITY, _SQLSTATE, _MESSAGE, _DETAIL, _APPLICATION = 1, 2, 3, 5, 11, 12, 13, 14, 22
+_USER, _DATABASE, _PID, _FROM, _SESSION = 1, 2, 3, 4, 5
+_SEVERITY, _SQLSTATE, _MESSAGE, _DETAIL, _APPLICATION = 11, 12, 13, 14, 22
 _STATEMENT = "statement: "
 _EXECUTE = "execute "
 _PARAMETER = re.compile(r"\$\d+ = (?:NULL|'((?:[^']|'')*)')")
@@ -28,6 +30,8 @@ class LogLine:
     message: str
     detail: str
     application: str
+    local: bool
+    """Whether the client came over the unix socket."""
 
     @property
     def statement(self) -> str | None:
@@ -48,7 +52,12 @@ class LogLine:
 def read_log(cluster: Cluster) -> list[LogLine]:
     """Every entry so far of a Cluster made with `log_statements`. A last line still being written is left out."""
     with (cluster.data / "log" / "postgresql.csv").open(errors="replace", newline="") as file:
-        return [_entry(row) for row in csv.reader(file) if len(row) > _APPLICATION]
+        return [*entries(file)]
+
+
+def entries(lines: Iterable[str]) -> Iterator[LogLine]:
+    """The entries of a csvlog in these lines. A last one that is cut is left out."""
+    return (_entry(row) for row in csv.reader(lines) if len(row) > _APPLICATION)
 
 
 def statements(cluster: Cluster, *, user: str = "", database: str = "") -> list[str]:
@@ -81,4 +90,5 @@ def _entry(row: list[str]) -> LogLine:
         message=row[_MESSAGE],
         detail=row[_DETAIL],
         application=row[_APPLICATION],
+        local=row[_FROM] == "[local]",
     )

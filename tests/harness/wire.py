@@ -180,6 +180,14 @@ class Wire:
         """Wait until the kernel has taken what was sent."""
         await self._writer.drain()
 
+    def stop_reading(self) -> None:
+        """Take nothing more from the kernel."""
+        self._writer.transport.pause_reading()  # type: ignore[attr-defined]  # a transport of both directions
+
+    def go_on_reading(self) -> None:
+        """Take it again."""
+        self._writer.transport.resume_reading()  # type: ignore[attr-defined]  # as above
+
     def end_sending(self) -> None:
         """Close the sending half."""
         self._writer.write_eof()
@@ -234,6 +242,11 @@ class Wire:
                 return await self._reader.read()
         except (ConnectionError, ssl.SSLError):
             return b""
+
+    async def exactly(self, count: int, within: float = WITHIN_S) -> bytes:
+        """The next so many bytes. EOFError (IncompleteReadError) at the end."""
+        async with answered(within):
+            return await self._reader.readexactly(count)
 
     async def skip(self, count: int) -> None:
         """Read and throw away so many bytes, however long they take. EOFError at the end."""

@@ -5,6 +5,7 @@ every session was recorded with a chain that holds. Else 1.
 """
 
 import argparse
+import signal
 import sys
 import tempfile
 import textwrap
@@ -31,6 +32,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         width = max(map(len, SUITES))
         _say("\n".join(f"{one.name:{width}}  {one.version:12}  {one.about}" for one in SUITES.values()))
         return 0
+    for number in (signal.SIGINT, signal.SIGTERM):  # whatever a shell's `&` says: what was started is taken down
+        signal.signal(number, signal.default_int_handler)
     results = [_run(SUITES[name], keep=chosen.keep) for name in chosen.suite or SUITES]
     _say("\n" + table([one for one in results if one is not None]))
     return 0 if all(one is not None and one.passed for one in results) else 1

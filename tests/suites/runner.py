@@ -12,6 +12,7 @@ from tests.harness.processes import Process
 from tests.suites import stand
 from tests.suites.differences import Reviewed, reviewed
 from tests.suites.evidence import Evidence, examine
+from tests.suites.legs import Legs
 from tests.suites.outcomes import CURFEW, DIRECT, Difference, Outcomes, compare
 from tests.suites.suite import Place, Ran, Suite, Way
 
@@ -41,7 +42,7 @@ class Result:
     def passed(self) -> bool:
         """Whether the ways are alike but for the reviewed list, something ran, and the evidence is whole."""
         ran = any(one.status == "passed" for one in self.direct.values())
-        return ran and not self.unreviewed and not self.gone and not self.evidence.faults
+        return ran and not self.unreviewed and not self.gone and self.evidence.whole
 
 
 def run_suite(suite: Suite, folder: Path, say: Say) -> Result:
@@ -49,7 +50,12 @@ def run_suite(suite: Suite, folder: Path, say: Say) -> Result:
     fetched = suite.fetch()
     direct = _run_way(suite, stand.direct, fetched, folder / DIRECT, say)
     curfew = _run_way(suite, stand.through_curfew, fetched, folder / CURFEW, say)
-    return judge(suite, direct, curfew, examine(folder / CURFEW / "state"))
+    return judge(suite, direct, curfew, evidence_in(folder / CURFEW))
+
+
+def evidence_in(folder: Path) -> Evidence:
+    """What a run through Curfew left there on record."""
+    return examine(folder / "state", folder / stand.STATEMENT_LOG, stand.USER, Legs.read(folder))
 
 
 def judge(suite: Suite, direct: Outcomes, curfew: Outcomes, evidence: Evidence) -> Result:

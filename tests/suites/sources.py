@@ -5,11 +5,12 @@ Everything is kept in `.cache/suites/` of the checkout; nothing else on the mach
 
 import fcntl
 import hashlib
+import os
 import shutil
 import subprocess
 import sys
 import tarfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -105,16 +106,22 @@ def unpack(archive: Path, folder: Path) -> None:
         tar.extractall(folder)
 
 
-def command(*arguments: str | Path, folder: Path | None = None) -> str:
+def command(
+    *arguments: str | Path,
+    folder: Path | None = None,
+    variables: Mapping[str, str] | None = None,
+    within_s: float = FETCH_S,
+) -> str:
     """What a command prints, both streams. Raises CannotFetchError."""
     try:
         done = subprocess.run(
             [str(argument) for argument in arguments],
             cwd=folder,
+            env={**os.environ, **(variables or {})},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            timeout=FETCH_S,
+            timeout=within_s,
             check=False,
         )
     except (OSError, subprocess.TimeoutExpired) as error:

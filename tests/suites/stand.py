@@ -4,25 +4,33 @@ The suite is the superuser `postgres` on both ways and names its databases as ev
 is called as the database. So the names that a client sends, and gets back, are the same.
 """
 
+import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Literal
 
 from tests.harness import roles
 from tests.harness.certs import Authority
+from tests.harness.digest import Tapped
+from tests.harness.digest import tapped as tapped_proxy
 from tests.harness.postgres import Cluster
-from tests.harness.proxy import Proxy
+from tests.suites import legs
 from tests.suites.outcomes import CURFEW, DIRECT
 from tests.suites.suite import Suite, Way
 
 HOST = "localhost"
 PROFILE = "superuser"
 GRANT_LASTS_S = 4 * 3_600.0
+USER = "postgres"
+_REPLICATION = "replication"
+"""What libpq looks for in the passfile where a physical replication connection names no database."""
 _VARIABLE = "TEST_PASSWORD_OF_SUPERUSER"
 _COME_WITH_POSTGRESQL = ("postgres", "template1")
-_SETTINGS: Mapping[str, str] = {"log_min_messages": "panic"}
-"""Suites provoke errors by the thousand, and the harness keeps what a server writes."""
+_SETTINGS: Mapping[str, str] = {"log_min_messages": "log", "log_min_error_statement": "panic"}
+"""The log has every statement, but not every error: suites provoke them by the thousand."""
+STATEMENT_LOG = "statements.csv"
+"""PostgreSQL's own account of what came through the proxy."""
 
 
 @contextmanager
@@ -30,27 +38,34 @@ def direct(suite: Suite, folder: Path) -> Iterator[Way]:
     """A PostgreSQL and the way straight to it."""
     authority = Authority(folder)
     with _cluster(suite, authority) as cluster:
-        passwords = dict.fromkeys(suite.databases, cluster.password)
+        passwords = dict.fromkeys((*suite.databases, _REPLICATION), cluster.password)
         yield _way(DIRECT, cluster.port, passwords, authority, folder)
 
 
 @contextmanager
 def through_curfew(suite: Suite, folder: Path) -> Iterator[Way]:
-    """Another PostgreSQL, and the way through a proxy in front of it. The proxy's state is in `folder` afterwards."""
+    """Another PostgreSQL, and the way through a proxy in front of it, with a tap on each of its legs.
+
+    Afterwards the proxy's state is in `folder`, the server's log in STATEMENT_LOG, and in `legs.FILE` what was tapped.
+    """
     authority = Authority(folder)
-    with ExitStack() as stack:
-        cluster = stack.enter_context(_cluster(suite, authority))
-        proxy = stack.enter_context(_proxy(suite, cluster, authority, folder))
-        passwords = {
-            name: proxy.token(person=cluster.superuser, target=name, profile=PROFILE, lasts_s=GRANT_LASTS_S)
-            for name in suite.databases
-        }
-        yield _way(CURFEW, proxy.port, passwords, authority, folder)
+    with _cluster(suite, authority) as cluster:
+        with _proxy(suite, cluster, authority, folder) as tapped:
+            passwords = {
+                name: tapped.proxy.token(person=cluster.superuser, target=name, profile=PROFILE, lasts_s=GRANT_LASTS_S)
+                for name in suite.databases
+            }
+            passwords[_REPLICATION] = passwords[suite.databases[0]]
+            yield _way(CURFEW, tapped.port, passwords, authority, folder)
+            tapped.wait_for_ends()
+            legs.hold(tapped.client, tapped.upstream).write(folder)
+        cluster.stop()  # its log is whole then
+        shutil.copyfile(cluster.data / "log" / "postgresql.csv", folder / STATEMENT_LOG)
 
 
 @contextmanager
 def _cluster(suite: Suite, authority: Authority) -> Iterator[Cluster]:
-    with Cluster(authority, settings={**_SETTINGS, **suite.settings}) as cluster:
+    with Cluster(authority, settings={**_SETTINGS, **suite.settings}, log_statements=True) as cluster:
         roles.install(cluster)
         for name in suite.databases:
             if name not in (*_COME_WITH_POSTGRESQL, *suite.makes):
@@ -59,16 +74,18 @@ def _cluster(suite: Suite, authority: Authority) -> Iterator[Cluster]:
         yield cluster
 
 
-def _proxy(suite: Suite, cluster: Cluster, authority: Authority, folder: Path) -> Proxy:
+def _proxy(suite: Suite, cluster: Cluster, authority: Authority, folder: Path) -> AbstractContextManager[Tapped]:
     profile = {
         "user": cluster.superuser,
         "password": {"env": _VARIABLE},
         "replication": "all" if suite.replication else "none",
     }
-    return Proxy(
-        cluster=cluster,
-        ca=authority,
-        folder=folder,
+    return tapped_proxy(
+        cluster,
+        authority,
+        folder,
+        encrypted=True,
+        kept_bytes=legs.KEPT_BYTES,
         target={"access": {PROFILE: profile}},
         further={name: {"database": name} for name in suite.databases},
         options={"log_level": "warning"},
@@ -81,19 +98,16 @@ def _way(
 ) -> Way:
     pass_file = folder / "passfile"
     pass_file.touch(mode=0o600)
-    lines = [f"{HOST}:{port}:{database}:{_USER}:{_escaped(text)}\n" for database, text in passwords.items()]
+    lines = [f"{HOST}:{port}:{database}:{USER}:{_escaped(text)}\n" for database, text in passwords.items()]
     pass_file.write_text("".join(lines))
     return Way(
         name=name,
         host=HOST,
         port=port,
-        user=_USER,
+        user=USER,
         ca_file=authority.file,
         pass_file=pass_file,
     )
-
-
-_USER = "postgres"
 
 
 def _escaped(password: str) -> str:

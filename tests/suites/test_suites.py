@@ -2,25 +2,35 @@
 
 import hashlib
 import importlib.metadata
+import re
+import shutil
 import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
+from tests.harness.digest import Heard, Tap
+from tests.harness.wire import TERMINATE
 from tests.suites import differences, sources
 from tests.suites.__main__ import report, table
 from tests.suites.catalog import SUITES, asyncpg
 from tests.suites.differences import Reviewed
-from tests.suites.evidence import Evidence, examine
+from tests.suites.evidence import Evidence
+from tests.suites.legs import Legs, hold
 from tests.suites.outcomes import Outcome, Outcomes, Status, compare, read_junit
-from tests.suites.runner import Result, judge, run_suite
+from tests.suites.runner import Result, evidence_in, judge, run_suite
 from tests.suites.sources import CannotFetchError, check, made
+from tests.suites.stand import STATEMENT_LOG
 
+pytestmark = pytest.mark.timeout(300)
+"""The one that comes first waits for the suite, which some servers share with a lot else."""
 FILES = tuple(f"tests/test_{name}.py" for name in ("cancellation", "copy", "execute", "prepare"))
 TOO_LONG = "not large_rows and not lifetime and not timeout"
-WHOLE = Evidence(sessions=1, refused=0, statements=2, records=4, faults=())
+WHOLE = Evidence(sessions=1, refused=0, statements=2, records=4, executed=2, faults=())
 
 
 def outcomes(**statuses: Status) -> Outcomes:
@@ -31,9 +41,9 @@ def outcomes(**statuses: Status) -> Outcomes:
     }
 
 
-@pytest.mark.timeout(300)
-def test_asyncpg_in_short(tmp_path: Path) -> None:
-    """What asyncpg's own tests say of cancelling, COPY and preparing is the same through Curfew as direct."""
+@pytest.fixture(scope="module")
+def in_short(tmp_path_factory: pytest.TempPathFactory) -> tuple[Result, Path]:
+    """What came of a part of asyncpg's own tests on both ways, and the folder with what Curfew recorded of it."""
     try:
         source = asyncpg.SDIST.unpacked()
     except CannotFetchError as error:
@@ -44,14 +54,36 @@ def test_asyncpg_in_short(tmp_path: Path) -> None:
         fetch=lambda: (source, Path(sys.executable)),
         run=lambda place, way: asyncpg.run(place, way, *FILES, "-k", TOO_LONG),
     )
-    result = run_suite(short, tmp_path, lambda _: None)
+    folder = tmp_path_factory.mktemp("suite")
+    return run_suite(short, folder, lambda _: None), folder / "curfew"
+
+
+def test_asyncpg_in_short(in_short: tuple[Result, Path]) -> None:
+    """What asyncpg's own tests say of cancelling, COPY and preparing is the same through Curfew as direct."""
+    result, _ = in_short
     assert result.passed, report(result)
     assert sum(one.status == "passed" for one in result.curfew.values()) > 70
     assert result.evidence.sessions >= 70
-    assert result.evidence.statements > 100
-    segment = max((tmp_path / "curfew" / "state" / "journal").glob("*.ndjson"))
+    assert result.evidence.executed > 100
+
+
+def test_an_edited_record_is_seen(in_short: tuple[Result, Path], tmp_path: Path) -> None:
+    """A statement of the journal is not the one that it was."""
+    shutil.copytree(in_short[1], tmp_path, dirs_exist_ok=True)
+    segment = max((tmp_path / "state" / "journal").glob("*.ndjson"))
     segment.write_bytes(segment.read_bytes().replace(b"SELECT", b"select", 1))
-    assert len(examine(tmp_path / "curfew" / "state").faults) == 1, "an edit of the record is not seen"
+    assert any("changed" in fault for fault in evidence_in(tmp_path).faults)
+
+
+def test_a_statement_without_a_record_is_seen(in_short: tuple[Result, Path], tmp_path: Path) -> None:
+    """PostgreSQL's log has one more of a session than the journal."""
+    shutil.copytree(in_short[1], tmp_path, dirs_exist_ok=True)
+    log = tmp_path / STATEMENT_LOG
+    whole = re.compile(r'^.*"postgres","postgres",\d+,"127\..*"statement: [^"]*",.*$', re.MULTILINE)
+    last = whole.findall(log.read_text())[-1]
+    log.write_text(f"{log.read_text()}{last}\n")
+    (fault,) = evidence_in(tmp_path).faults
+    assert "ran this unrecorded, 1 times" in fault
 
 
 def test_what_was_run_on_one_way_only_is_a_difference() -> None:
@@ -118,6 +150,37 @@ def test_a_broken_record_fails_a_suite() -> None:
     alike = outcomes(a="passed")
     assert judge(SUITES["django"], alike, alike, WHOLE).passed
     assert not judge(SUITES["django"], alike, alike, replace(WHOLE, faults=("session s has no end",))).passed
+    assert not judge(SUITES["django"], alike, alike, replace(WHOLE, legs=Legs(different=("a byte",)))).passed
+
+
+def heard(client: bytes, server: bytes) -> Tap:
+    """A tap on a leg of one session, on which this was said."""
+    one = Heard()
+    one.pid = 7
+    one.client.take(client)
+    one.server.take(server)
+    return cast("Tap", SimpleNamespace(sessions=[one]))
+
+
+@pytest.mark.parametrize(
+    ("client", "upstream", "expected"),
+    [
+        ((b"ask", b"answer"), (b"ask", b"answer"), (1, 0, 0)),
+        ((b"ask", b"answer"), (b"ask" + TERMINATE, b"answer"), (1, 0, 0)),
+        ((b"ask", b"ans"), (b"ask" + TERMINATE, b"answer"), (0, 1, 0)),
+        ((b"ask more", b"ans"), (b"ask", b"answer"), (0, 1, 0)),
+        ((b"ask", b"answer"), (b"ask", b"ans"), (0, 0, 1)),
+        ((b"ask", b"answer"), (b"ask more", b"answer"), (0, 0, 1)),
+        ((b"ask", b"answer"), (b"oops", b"other!"), (0, 0, 2)),
+        ((b"ask", b"bnswer"), (b"as", b"answer more"), (0, 0, 1)),
+    ],
+)
+def test_a_byte_that_changed_is_seen(
+    client: tuple[bytes, bytes], upstream: tuple[bytes, bytes], expected: tuple[int, int, int]
+) -> None:
+    """A session that was cut is the beginning of what was said, and counted apart."""
+    found = hold(heard(*client), heard(*upstream))
+    assert (found.same, found.cut, len(found.different)) == expected
 
 
 def test_the_report_tells_what_differs(monkeypatch: pytest.MonkeyPatch) -> None:

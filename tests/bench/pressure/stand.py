@@ -14,12 +14,14 @@ from typing import Any
 from tests.harness import roles
 from tests.harness.certs import Authority
 from tests.harness.postgres import Cluster
-from tests.harness.proxy import Proxy
+from tests.harness.proxy import START_S, Proxy
+from tests.harness.waiting import eventually_sync
 from tests.harness.wire import Wire
 
 DATABASE = "pressure"
 TOKEN_LASTS_S = 86_400
 LINE = "x" * 999
+OK = 200
 _HBA = ("host all direct 127.0.0.1/32 password", "host all all 127.0.0.1/32 scram-sha-256")
 _SETTINGS = {"shared_buffers": "'128MB'"}
 _TABLES = """
@@ -57,6 +59,7 @@ class Stand:
             )
         )
         with self.made[-1] as started:
+            eventually_sync(lambda: started.ops("/readyz")[0] == OK, within=START_S, what="the keeper's connection")
             yield Way(proxy=started, tls=tls, token=started.token(lasts_s=TOKEN_LASTS_S))
 
 

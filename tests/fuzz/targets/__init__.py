@@ -4,4 +4,4 @@
 putting into them. A target says in its docstring what it promises for every input.
 """
 
-NAMES = ("framing", "startup", "scram", "bind", "tracker", "shortcut")
+NAMES = ("framing", "startup", "scram", "bind", "tracker", "shortcut", "conversation")

@@ -145,10 +145,5 @@ def _as_it_came(parameter: Parameter, form: int, raw: bytes | None) -> bool:
     if form == 0:
         return value == raw.decode()
     if parameter.type in ARRAYS:
-        return array_again(str(value), raw) or _no_dimensions(raw)
+        return array_again(str(value), raw)
     return form == 1 and again(parameter.type, value, raw)
-
-
-def _no_dimensions(raw: bytes) -> bool:
-    """An array of no dimensions and some elements, which PostgreSQL refuses, is recorded as its first element alone."""
-    return raw[:4] == bytes(4) and len(raw) > 12

@@ -62,6 +62,22 @@ async def test_idle_session_is_told_at_the_end(draining: Proxy) -> None:
     await check(draining, grant, said[-1].fields, "nothing open")
 
 
+async def test_another_one_takes_over(make_proxy: MakeProxy, postgres: Cluster) -> None:
+    """A rolling restart: a second process takes the port while the first one drains, and newcomers notice nothing."""
+    draining, grant = make_proxy(postgres, options={"drain_timeout_s": 60}), new_grant_id()
+    async with await session(draining, grant) as old:
+        draining.signal(signal.SIGTERM)
+        await eventually(lambda: draining.ops("/readyz") == (503, "draining\n"))
+        successor = make_proxy(postgres, options={"listen": [f"127.0.0.1:{draining.port}"]})
+        successor.port = draining.port
+        async with await session(successor, new_grant_id()) as new:
+            assert [await wire.value("SELECT 1") for wire in (old, new)] == ["1", "1"]
+            old.send(TERMINATE)
+            assert await status(draining) == 0
+            assert await new.value("SELECT 2") == "2"
+    assert [one.reason for one in draining.ended()] == ["closed"]
+
+
 async def test_ends_as_soon_as_everybody_has_left(make_proxy: MakeProxy, postgres: Cluster) -> None:
     """A drain takes no longer than its sessions."""
     proxy = make_proxy(postgres, options={"drain_timeout_s": 60})

@@ -58,6 +58,17 @@ async def test_idle(proxy: Proxy, watcher: Watcher, way: str) -> None:
     assert (end.reason, end.outcome) == ("closed", "nothing open")
 
 
+async def test_no_word_about_a_missing_goodbye(make_proxy: MakeProxy, postgres: Cluster) -> None:
+    """Most clients close without TLS's close_notify: that is nothing to warn of, and no fault."""
+    proxy, grant = make_proxy(postgres), new_grant_id()
+    async with await Wire.tls(proxy.port, proxy.ca.client_context()) as wire:
+        await wire.log_in(proxy.token(id=grant))
+        leave(wire, "cut")
+    assert (await last_record(proxy, grant)).reason == "closed"
+    await eventually(lambda: proxy.metrics()["curfew_sessions_live"] == 0)
+    assert not [line for line in proxy.log().splitlines() if '"level": "info"' not in line]
+
+
 def leave(wire: Wire, way: str) -> None:
     """Leave in one of four ways."""
     if way == "Terminate":

@@ -120,16 +120,21 @@ async def test_changed_target(make_proxy: MakeProxy, postgres: Cluster) -> None:
 
 
 async def test_keys(make_proxy: MakeProxy, postgres: Cluster) -> None:
-    """A new key set counts from then on, and the sessions that the old one let in go on."""
+    """A new key beside the old one counts from then on; with the old one, what it let in goes too."""
     proxy = make_proxy(postgres)
-    old = proxy.token()
+    old, before, file = proxy.token(), proxy.signer, proxy.folder / "jwks.json"
     async with await log_in(proxy, old) as wire:
         proxy.signer = Signer(kid="next")
-        proxy.write_config()
+        file.write_text(json.dumps({"keys": [before.jwk, proxy.signer.jwk]}))
         await reload(proxy)
-        assert await refusal(proxy, old) == "28P01"
         async with await log_in(proxy, proxy.token()) as other:
             assert await other.value("SELECT 1") == await wire.value("SELECT 1")
+            file.write_text(proxy.signer.jwks)
+            await reload(proxy)
+            assert await refusal(proxy, old) == "28P01"
+            told = (await wire.rest())[-1].fields
+            assert (told["C"], "the key that signed your grant was withdrawn" in told["M"]) == ("57P01", True)
+            assert await other.value("SELECT 1") == "1"
 
 
 @pytest.mark.parametrize("wrong", ["not TOML", "unknown key", "no certificate", "no keys"])

@@ -1,7 +1,9 @@
 """A session's first record: who, why, from where, over what."""
 
 from proxy.contract.record import SessionStart, Tls, decode
+from tests.conftest import MakeProxy, Watcher
 from tests.harness import roles
+from tests.harness.postgres import Cluster
 from tests.harness.proxy import Proxy, new_grant_id
 
 
@@ -18,3 +20,13 @@ async def test_start_record(proxy: Proxy) -> None:
     assert (start.grant, start.person, start.target, start.profile) == (grant, "dba1", "orders", "app")
     assert (start.upstream_user, start.backend_pid) == (roles.APP.user, pid)
     assert (start.address, start.application_name, start.proxy) == ("127.0.0.1", "mine", "proxy-test")
+
+
+async def test_the_person_for_all_to_see(make_proxy: MakeProxy, postgres: Cluster, watcher: Watcher) -> None:
+    """`show_person`: whoever looks at pg_stat_activity sees who it is, behind what the client calls itself."""
+    proxy, grant = make_proxy(postgres, target={"show_person": True}), new_grant_id()
+    connection = await proxy.connect(proxy.token(id=grant), server_settings={"application_name": "mine"})
+    pid = connection.get_server_pid()
+    shown = await watcher.fetchval("SELECT application_name FROM pg_stat_activity WHERE pid = $1", pid)
+    await connection.close()
+    assert shown == f"mine [{grant} dba1]"

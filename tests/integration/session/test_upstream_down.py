@@ -11,7 +11,7 @@ from tests.conftest import MakeProxy, Watcher
 from tests.harness.postgres import Cluster
 from tests.harness.proxy import Proxy, new_grant_id
 from tests.harness.waiting import eventually
-from tests.harness.wire import Message, Refused, Wire, query
+from tests.harness.wire import Message, Refused, Wire, message, query
 
 TOLD_S = 3.0
 UNREACHABLE = "the database cannot be reached through this proxy"
@@ -141,6 +141,21 @@ async def test_terminated_by_the_dba(proxy: Proxy, watcher: Watcher) -> None:
     assert said[1].fields["M"] == "terminating connection due to administrator command"
     end = await reason(proxy, grant)
     assert (end.reason, end.outcome) == ("upstream", "rolled back")
+
+
+async def test_terminated_by_the_dba_in_a_copy(proxy: Proxy, watcher: Watcher) -> None:
+    """A client that goes on sending gets PostgreSQL's FATAL all the same. PostgreSQL alone loses it to a reset."""
+    async with await session(proxy) as wire:
+        await wire.run("CREATE TEMP TABLE taken (line text)")
+        wire.send(query("COPY taken FROM STDIN"))
+        await wire.until("G")
+        wire.send(message("d", b"a line\n"))
+        await watcher.execute("SELECT pg_terminate_backend($1)", wire.pid)
+        for _ in range(100):
+            wire.send(message("d", b"a line\n" * 1_000))
+        said = await wire.rest()
+    assert said[-1].fields["M"] == "terminating connection due to administrator command"
+    assert told(said) == ("FATAL", "57P01")
 
 
 @pytest.mark.parametrize(

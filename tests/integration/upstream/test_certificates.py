@@ -1,6 +1,7 @@
 """Client certificates, revocation lists, and files that change while the proxy runs, with a real PostgreSQL."""
 
 import os
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import msgspec
@@ -125,6 +126,22 @@ def test_files_that_are_no_pair(
     files = CertificateFiles(certificate=tmp_path / certificate, key=tmp_path / key)
     with pytest.raises(SettingsError, match=r"^targets\.orders\.access\.x\.key_file: .* are no pair"):
         dialler_of(odd_postgres, tmp_path, access={"x": certified(BY_CERTIFICATE, files)})
+
+
+async def test_an_expired_server(own_postgres: Cluster, ca: Authority, tmp_path: Path) -> None:
+    """A certificate whose time is over vouches for nobody, whoever signed it."""
+    ca.server(folder=own_postgres.data, until=datetime.now(UTC) - timedelta(days=1))
+    own_postgres.reload()
+    profile = profile_of(roles.APP, tmp_path)
+
+    async def exchanged() -> bool:
+        try:
+            (await log_in(dialler_of(own_postgres, tmp_path, sslmode="verify-ca"), profile)).close()
+        except UpstreamError as error:
+            return "certificate has expired" in refused(error)
+        return False
+
+    await eventually(exchanged)
 
 
 @pytest.mark.parametrize("sslmode", ["verify-full", "verify-ca", "require"])

@@ -126,13 +126,18 @@ async def rotate(whole: Whole, session: Watcher, old: Pass) -> Pass:
 
 
 async def test_tokens_of_a_compromised_key_are_refused_at_once(whole: Whole) -> None:
-    """The same text as for garbage; a fresh token of the same grant opens the door."""
+    """The same text as for garbage, and whoever is in on it is out; a fresh token of the same grant opens the door."""
     old = await whole.grant()
-    assert await whole.refusal(old) is None
-    await whole.api("root", "POST", "/keys/rotate", {"compromised": True})
+    async with await whole.log_in(old) as wire:
+        await wire.run("SELECT 1")
+        await whole.api("root", "POST", "/keys/rotate", {"compromised": True})
+        told = (await wire.rest(within=1.0))[-1].fields
 
     async def refused() -> dict[str, str] | None:
         return await whole.refusal(old)
 
     assert await eventually(refused, within=1.0) == await whole.refusal(GARBAGE)
+    assert told["C"] == "57P01"
+    assert "has ended: the key that signed your grant was withdrawn (grant" in told["M"]
+    assert told["H"] == 'Get a fresh token with "curfew token", and connect again.'
     assert await whole.refusal(await whole.token(old.grant)) is None

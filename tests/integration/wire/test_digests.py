@@ -147,8 +147,8 @@ def test_own_notices_are_left_out(legs: Tapped) -> None:
 
     async def converse() -> bytes:
         async with await Wire.plain(legs.port) as wire:
-            await wire.log_in(legs.proxy.token(lasts_s=62))
-            said = [await wire.read(within=4)]
+            await wire.log_in(legs.proxy.token(lasts_s=63))
+            said = [await wire.read(within=10)]
             wire.send(query("SELECT 1") + TERMINATE)
             said += await wire.rest()
             return b"".join(one.kind.encode() for one in said)

@@ -1,5 +1,15 @@
 """The suites, by name, in the order in which they are run."""
 
-from tests.suites.catalog import asyncpg, django, postgresql, sqlalchemy
+from tests.suites.catalog import asyncpg, django, postgresql, programs, psycopg2, sqlalchemy
 
-SUITES = {one.name: one for one in (asyncpg.SUITE, *sqlalchemy.SUITES, django.SUITE, *postgresql.SUITES)}
+SUITES = {
+    one.name: one
+    for one in (
+        asyncpg.SUITE,
+        *sqlalchemy.SUITES,
+        django.SUITE,
+        psycopg2.SUITE,
+        *postgresql.SUITES,
+        programs.SUITE,
+    )
+}

@@ -31,9 +31,11 @@ def _run(driver: str, place: Place, way: Way) -> Outcomes:
 
 
 def _prepare(cluster: Cluster) -> None:
-    """As README.unittests.rst has it."""
+    """As README.unittests.rst has it, and a collation that a minimal machine does not have."""
     cluster.psql("".join(f"CREATE SCHEMA {name};" for name in _SCHEMAS), database=DATABASE)
     cluster.psql(f"ALTER DATABASE {DATABASE} SET default_text_search_config = 'pg_catalog.english'")
+    cluster.psql("CREATE EXTENSION hstore; CREATE EXTENSION citext", database=DATABASE)
+    cluster.psql("CREATE COLLATION IF NOT EXISTS \"en_US\" (locale = 'C')", database=DATABASE)
 
 
 def _suite(driver: str) -> Suite:

@@ -1,5 +1,6 @@
 """Whose grants count: a key set in a file, or a control service, whose words become the registry's deeds."""
 
+import functools
 import json
 import secrets
 import time
@@ -18,7 +19,7 @@ from proxy.contract.grant import Grant
 from proxy.contract.proof import public_text
 from proxy.contract.record import EndReason
 from proxy.contract.settings import Secret, SettingsError
-from proxy.contract.token import KeySetError
+from proxy.contract.token import KeySetError, VerifyingKey
 from proxy.errors import NotAdmitted
 from proxy.journal import Journal
 from proxy.membership import Membership
@@ -33,11 +34,19 @@ from tests.unit.proxy.journals import open_journal
 NO_KEYS = json.dumps({"keys": "none"})
 
 
+def key_of(signer: tokens.Signer) -> VerifyingKey:
+    """The key that its tokens are verified with."""
+    key = signer.keys.get(signer.kid)
+    assert key is not None
+    return key
+
+
 @dataclass(eq=False)
 class Session:
     """A live session of one grant."""
 
     grant: Grant
+    signed_by: VerifyingKey = field(default_factory=lambda: key_of(tokens.Signer()))
     id: str = field(default_factory=lambda: secrets.token_hex(4))
     stopped: list[tuple[EndReason, str | None, int]] = field(default_factory=list)
 
@@ -62,7 +71,7 @@ class Stand:
         self.signer = tokens.Signer()
         self.registry = Registry(max_sessions=10)
         self.journal: Journal = open_journal(folder / "journal")
-        self.session = Session(tokens.grant(id="grt_a"))
+        self.session = Session(tokens.grant(id="grt_a"), key_of(self.signer))
         self.registry.admit(self.session)
 
     def settings(self, *, control: bool, **changed: str) -> ProxySettings:
@@ -130,10 +139,12 @@ def test_alone_reads_anew(stand: Stand) -> None:
     with pytest.raises(SettingsError, match=r"proxy\.jwks_file: .*jwks\.json"):
         side.reload(settings)
     assert side.authority() is before
+    assert stand.session.stopped == []
     (stand.folder / "jwks.json").write_text(tokens.Signer(kid="new").jwks)
     side.reload(settings)
     after = side.authority()
     assert kids(after) == {"new"}
+    assert [(reason, by) for reason, by, _ in stand.session.stopped] == [("withdrawn", None)]
 
 
 @pytest.mark.parametrize("content", [None, "", NO_KEYS])
@@ -198,7 +209,7 @@ async def test_names(stand: Stand) -> None:
 
 async def test_directives(stand: Stand, side: ControlSide) -> None:
     """Kill ends one session, revoke a grant's; a heartbeat does nothing."""
-    other = Session(tokens.grant(id="grt_b"))
+    other = Session(tokens.grant(id="grt_b"), key_of(stand.signer))
     stand.registry.admit(other)
     side._obey(Heartbeat(cursor=1, at=1))
     side._obey(Kill(cursor=2, at=5, session=other.id, by="eve"))
@@ -230,3 +241,20 @@ async def test_a_reload_reads_no_file(stand: Stand, side: ControlSide) -> None:
     """Where control is the source."""
     side.reload(stand.settings(control=True))
     assert side.authority() is None
+
+
+@pytest.mark.parametrize("in_a_snapshot", [False, True])
+async def test_keys_that_are_withdrawn(stand: Stand, side: ControlSide, in_a_snapshot: bool) -> None:  # noqa: FBT001 a table's column
+    """A rotation in good order ends nobody; a key that is gone takes the sessions that it let in with it."""
+
+    def obey(at: int, *signers: tokens.Signer) -> None:
+        jwks = json.dumps({"keys": [signer.jwk for signer in signers]})
+        kind = functools.partial(Snapshot, revoked=[]) if in_a_snapshot else Keys
+        side._obey(kind(cursor=at, at=at, jwks=jwks))
+
+    new = tokens.Signer(kid="new")
+    obey(1, stand.signer)
+    obey(2, stand.signer, new)
+    assert stand.session.stopped == []
+    obey(3, new)
+    assert stand.session.stopped == [("withdrawn", None, 3)]

@@ -1,17 +1,20 @@
 """The leg in relay mode: everything is handed on in order, in turns, never to a peer that cannot take it."""
 
 import asyncio
+import itertools
 import socket
 from collections.abc import AsyncIterator
 from typing import TypeAlias
 
 import pytest
+import uvloop
 
 from proxy import leg as leg_module
-from proxy.leg import SLICE_BYTES, Leg, adopt
+from proxy.leg import LEAST_SLICE_BYTES, READ_BYTES, SLICE_BYTES, Leg, adopt
 from tests.harness.waiting import eventually
 
 SIZE = 20 * SLICE_BYTES + 17
+BOTH_LOOPS = True
 DATA = bytes(number % 251 for number in range(SIZE))
 
 Pair: TypeAlias = tuple[Leg, socket.socket]
@@ -68,7 +71,7 @@ async def test_small_chunk_is_handed_on_at_once(pair: Pair) -> None:
 
 
 async def test_others_get_their_turn(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Between two slices that take long, whatever else is due is done."""
+    """Between two slices that take long, whatever else is due is done; and the next one is half as long."""
     leg, _ = pair
     monkeypatch.setattr(leg_module, "TURN_S", 0)
     heard = Heard(leg)
@@ -77,8 +80,39 @@ async def test_others_get_their_turn(pair: Pair, monkeypatch: pytest.MonkeyPatch
     while heard.size < SIZE:
         seen.append(heard.size)
         await asyncio.sleep(0)
-    assert seen == [number * SLICE_BYTES for number in range(1, len(seen) + 1)]
-    assert len(seen) == 20
+    sizes = list(map(len, heard.parts))
+    assert seen == list(itertools.accumulate(sizes))[:-1]
+    assert sizes[:-1] == [max(SLICE_BYTES >> number, LEAST_SLICE_BYTES) for number in range(len(sizes) - 1)]
+
+
+async def test_no_leg_reads_on_without_end(pair: Pair) -> None:
+    """Behind a full read the others have their turn, before the next one of the same leg: more is not even taken."""
+    if not isinstance(asyncio.get_running_loop(), uvloop.Loop):
+        pytest.skip("asyncio's own loop reads once in a round, at most 256 KiB")
+    leg, far = pair
+    heard = Heard(leg)
+    far.send(DATA)
+    turns = 0
+    while heard.size < SIZE:
+        turns += 1
+        await asyncio.sleep(0)
+    assert set(map(len, heard.parts[:-1])) == {READ_BYTES}
+    assert turns >= len(heard.parts)
+
+
+async def test_a_slice_grows_again(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where slices take no time, they are as long as can be."""
+    leg, _ = pair
+    monkeypatch.setattr(leg_module, "TURN_S", 0)
+    heard = Heard(leg)
+    leg.data_received(DATA)
+    await eventually(lambda: heard.size == SIZE)
+    assert len(heard.parts[-2]) == LEAST_SLICE_BYTES
+    monkeypatch.setattr(leg_module, "TURN_S", 1_000)
+    heard.parts.clear()
+    leg.data_received(DATA)
+    await eventually(lambda: heard.size == SIZE)
+    assert len(heard.parts[-2]) == SLICE_BYTES
 
 
 async def test_what_comes_meanwhile_keeps_its_place(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,6 @@
 """The registry: limits, cancel keys and revocations, with sessions that only note what they are told."""
 
+import json
 import secrets
 import time
 from dataclasses import dataclass, field
@@ -9,10 +10,18 @@ import pytest
 
 from proxy.contract.grant import Grant, Refusal
 from proxy.contract.record import EndReason
+from proxy.contract.token import KeySet, VerifyingKey
 from proxy.errors import NotAdmitted, TooManySessions
 from proxy.registry import Registry
 from proxy.slots import Slots
 from tests.harness import tokens
+
+
+def key_of(signer: tokens.Signer) -> VerifyingKey:
+    """The key that its tokens are verified with."""
+    key = signer.keys.get(signer.kid)
+    assert key is not None
+    return key
 
 
 @dataclass(eq=False)
@@ -20,6 +29,7 @@ class Session:
     """A session as the registry knows one."""
 
     grant: Grant
+    signed_by: VerifyingKey = field(default_factory=lambda: key_of(tokens.Signer()))
     id: str = field(default_factory=lambda: secrets.token_hex(4))
     stopped: list[tuple[EndReason, str | None, int]] = field(default_factory=list)
 
@@ -195,3 +205,20 @@ def test_limits_over_all_workers(tmp_path: Path) -> None:
         registry.leave(one)
     registry.admit(session(limit=2))
     here.close()
+
+
+@pytest.mark.parametrize("algorithm", ["EdDSA", "ES256"])
+def test_keys_that_are_withdrawn(registry: Registry, algorithm: str) -> None:
+    """Who came in by a key that is no more is out; another key under its id does not help, a new one beside it does."""
+    old = tokens.Signer(algorithm=algorithm)
+    new, twin = tokens.Signer(kid="new"), tokens.Signer(algorithm=algorithm)
+    mine, others = Session(tokens.grant(id="grt_a"), key_of(old)), Session(tokens.grant(id="grt_b"), key_of(new))
+    registry.admit(mine)
+    registry.admit(others)
+    registry.withdraw_all_but(KeySet([key_of(old), key_of(new)]), decided_at=5)
+    registry.withdraw_all_but(KeySet.from_jwks(json.dumps({"keys": [old.jwk, new.jwk]})), decided_at=6)
+    assert (mine.stopped, others.stopped) == ([], [])
+    registry.withdraw_all_but(KeySet([key_of(twin), key_of(new)]), decided_at=7)
+    assert (mine.stopped, others.stopped) == ([("withdrawn", None, 7)], [])
+    registry.withdraw_all_but(KeySet([]), decided_at=8)
+    assert others.stopped == [("withdrawn", None, 8)]

@@ -273,3 +273,27 @@ def test_many_binds_before_the_first_answer() -> None:
     assert runs(book) == "a"
     book.take(client(*[bind() + execute()] * count))
     assert len(book.tracker.running) == count + 1
+
+
+@pytest.mark.parametrize("over", [parse("shown"), close_statement("")], ids=["Parse", "Close"])
+def test_an_unnamed_statement_that_may_stay(over: bytes) -> None:
+    """What replaces it may be skipped, and it runs after all: it is on record before that."""
+    asked = client(parse("evil"), bind(statement="missing"), over, SYNC, bind(), execute(), SYNC)
+    assert play(asked)[0] == "prepare: evil"
+
+
+def test_an_unnamed_statement_that_was_shown() -> None:
+    """By its Execute, or by a Bind: nobody needs it twice."""
+    shown = [parse("a"), bind(), execute(), parse("b"), bind(), SYNC]
+    assert play(client(*shown), client(parse("c"), close_statement(""), parse("d"), SYNC)) == [
+        "1> a",
+        "bind '': b",
+        "prepare: c",
+    ]
+
+
+def test_an_unnamed_statement_whose_types_were_told() -> None:
+    """It is the same text."""
+    asked = client(parse("a"), describe_statement(), SYNC), server(PARSED, types(23), READY)
+    again = client(bind("1"), execute(), SYNC), server(BOUND, complete("A"), READY), client(parse("b"), SYNC)
+    assert play(*asked, *again) == ["1> a ['1']", "1< A [I]"]

@@ -144,3 +144,9 @@ def test_float4_is_exact(value: float) -> None:
     decoded = decode(700, 1, struct.pack("!f", value)).value
     assert isinstance(decoded, float)
     assert struct.pack("!f", decoded) == struct.pack("!f", value)
+
+
+def test_elements_of_no_dimension() -> None:
+    """PostgreSQL refuses such an array; every byte of it is kept."""
+    raw = array(23, [], [struct.pack("!i", 4), struct.pack("!i", 7)])
+    assert decode(1007, 1, raw) == Parameter(type=1007, base64=base64.b64encode(raw).decode())
