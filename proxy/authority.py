@@ -12,15 +12,19 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from proxy import config
+from proxy import config, membership
 from proxy.config import ProxySettings
 from proxy.contract.directive import AnyDirective, Keys, Kill, Revoke, Snapshot
+from proxy.contract.proof import public_text
 from proxy.contract.settings import SettingsError
 from proxy.contract.token import KeySet, KeySetError
 from proxy.control_link import ControlLink, ControlLinkError
 from proxy.journal import Journal
+from proxy.membership import MembershipError
+from proxy.places import Place, of_single, of_workers_ever
 from proxy.registry import Registry
 from proxy.shared import Authority
+from proxy.shipping import Shipper
 
 
 class ControlSide:
@@ -34,10 +38,12 @@ class ControlSide:
         journal: Journal,
         registry: Registry,
         environment: Mapping[str, str] = os.environ,
+        place: Place | None = None,
     ) -> None:
         """Raises SettingsError where the key set's file cannot be used."""
         self._registry = registry
         self._settings = settings
+        self._place = place or of_single(Path(settings.state_dir))
         self._authority: Authority | None = None
         self._link: ControlLink | None = None
         if settings.control is None:
@@ -60,7 +66,9 @@ class ControlSide:
                 url=control.url,
                 ca_file=control.ca_file,
                 join_token=None if token is None else functools.partial(config.read_secret, token, environment),
-                state_dir=Path(settings.state_dir),
+                state_dir=self._place.own,
+                home=self._place.home,
+                joins=self._place.first,
                 key=key,
                 journal=journal,
                 on_directive=self._obey,
@@ -80,6 +88,10 @@ class ControlSide:
         """Follow control for as long as the process runs."""
         if self._link is not None:
             await self._link.run()
+
+    def ships(self, journal: Journal) -> Shipper | None:
+        """What ships another journal to control; None where there is no control."""
+        return None if self._link is None else self._link.ships(journal)
 
     def reload(self, settings: ProxySettings) -> None:
         """Read the key set's file anew. Raises SettingsError."""
@@ -123,3 +135,14 @@ class ControlSide:
             return
         issuer, audience = self._settings.issuer or known.issuer, self._settings.audience or known.audience
         self._enforce(Authority(issuer=issuer, audience=audience, keys=KeySet.from_jwks(jwks)), decided_at)
+
+
+def gather(settings: ProxySettings, key: Ed25519PrivateKey) -> None:
+    """Bring together what the workers of an earlier run were told by control. Raises SettingsError."""
+    if settings.control is None:
+        return
+    home = Path(settings.state_dir)
+    try:
+        membership.gather(home, of_workers_ever(home), proxy=settings.name, public_key=public_text(key.public_key()))
+    except (MembershipError, OSError) as error:
+        raise SettingsError(str(error)) from error

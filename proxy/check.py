@@ -20,13 +20,13 @@ from proxy.contract.settings import AccessProfile, Host, Keeper, Secret, Setting
 from proxy.contract.token import KeySet, KeySetError
 from proxy.dial import UpstreamError, dial
 from proxy.peer import gid, uids
+from proxy.places import JOURNAL
 from proxy.replication import PLACEHOLDER
 from proxy.tls import served_names
 from proxy.upstream import Dialler
 from proxy.upstream_tls import Contexts, key_fault, logins, no_passphrase
 from proxy.wire import messages
 
-JOURNAL = "journal"
 _SUPERUSER = b"is_superuser\0on\0"
 
 

@@ -162,6 +162,8 @@ class ProxySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """Who signs grants (`iss`). Empty: as control says at the join."""
     audience: str = ""
     """What grants must be meant for (`aud`). Empty: as control says at the join."""
+    workers: Annotated[int, msgspec.Meta(ge=1, le=16)] = 1
+    """Processes that serve. One process uses one core."""
     jwks_file: Text | None = None
     """The keys that grants are verified with, without a control service (no [proxy.control] then)."""
     auth_timeout_s: Seconds = 60.0
@@ -205,6 +207,11 @@ class ProxySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
             raise ValueError("say where grants come from: either the section [proxy.control] or `jwks_file`")
         if self.jwks_file is not None and not (self.issuer and self.audience):
             raise ValueError("with `jwks_file`, `issuer` and `audience` must be set too")
+        shared = (self.max_connections, self.max_unauthenticated, self.max_unauthenticated_per_address)
+        if min(shared) < self.workers:
+            raise ValueError(
+                "each worker gets its share of `max_connections` and `max_unauthenticated...`: one at least"
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -52,12 +52,19 @@ class ControlLink:
         journal: Journal,
         on_directive: Callable[[AnyDirective], None],
         lease_s: float = LEASE_S,
+        home: Path | None = None,
+        joins: bool = True,
     ) -> None:
-        """Raises ControlLinkError. `join_token` is asked before each attempt to join, in a thread."""
+        """Raises ControlLinkError. `join_token` is asked before each attempt to join, in a thread.
+
+        Of the workers of one proxy, the one that `joins` leaves the membership in `home`, where the others wait for it.
+        """
         self._name = name
         self._key = key
         self._join_token = join_token
         self._state_dir = state_dir
+        self._home = home or state_dir
+        self._joins = joins
         self._on_directive = on_directive
         self._lease_s = lease_s
         self._heard = float("-inf")
@@ -67,7 +74,7 @@ class ControlLink:
         except OSError as error:
             raise ControlLinkError(f"proxy.control.ca_file: {ca_file}: {error.strerror or error}") from error
         try:
-            self._known = membership.load(state_dir, proxy=name, public_key=public_text(key.public_key()))
+            self._known = self._kept()
         except MembershipError as error:
             raise ControlLinkError(str(error)) from error
         self._saved = self._known
@@ -75,7 +82,7 @@ class ControlLink:
             raise ControlLinkError(
                 "proxy.control.join_token: needed for the first start; make one with `curfew-control join-token`"
             )
-        self.shipper = Shipper(journal, self._client.post_records)
+        self.shipper = self.ships(journal)
         self.connected = False
         """Whether the stream of directives is open."""
 
@@ -89,10 +96,21 @@ class ControlLink:
         """What control has told; None until this proxy has joined."""
         return self._known
 
+    def ships(self, journal: Journal) -> Shipper:
+        """What ships `journal` to control."""
+        return Shipper(journal, self._client.post_records)
+
+    def _kept(self) -> Membership | None:
+        return membership.begin(
+            self._state_dir, self._home, proxy=self._name, public_key=public_text(self._key.public_key())
+        )
+
     async def run(self) -> None:
         """Join if need be, tell what is known, then follow and ship until cancelled."""
         try:
-            known = self._known if self._known is not None else await self._join()
+            known = self._known
+            if known is None:
+                known = await self._join() if self._joins else await self._wait_for_join()
             self._on_directive(known.snapshot(now=time.time()))
             tasks = [
                 spawn("directives", self._follow_for_ever()),
@@ -129,6 +147,16 @@ class ControlLink:
             else:
                 log.info("joined", proxy=self._name, issuer=joined.issuer, audience=joined.audience)
                 return await self._keep_joined(joined)
+
+    async def _wait_for_join(self) -> Membership:
+        """What another worker has joined with."""
+        backoff = Backoff(FIRST_WAIT_S, LAST_WAIT_S)
+        while (known := self._kept()) is None:
+            wait_s = backoff.next_s()
+            await asyncio.sleep(wait_s)
+        self._known = known
+        self._changed.set()
+        return known
 
     async def _try_to_join(self) -> Joined:
         token = await asyncio.to_thread(self._join_token) if self._join_token is not None else None
@@ -211,7 +239,7 @@ class ControlLink:
     async def _save(self) -> None:
         known = self._known
         assert known is not None
-        saving = spawn("save membership", asyncio.to_thread(membership.save, self._state_dir, known))
+        saving = spawn("save membership", asyncio.to_thread(self._write, known))
         try:
             await asyncio.shield(saving)
         except asyncio.CancelledError:
@@ -219,10 +247,15 @@ class ControlLink:
             raise
         self._saved = known
 
+    def _write(self, known: Membership) -> None:
+        membership.save(self._state_dir, known)
+        if self._joins and not (self._home / membership.FILE).exists():
+            membership.save(self._home, known)
+
     def _save_last(self) -> None:
         """A revocation heard in the last moment must not be forgotten over a restart."""
         if self._known is not None and self._known is not self._saved:
             try:
-                membership.save(self._state_dir, self._known)
+                self._write(self._known)
             except OSError as error:
                 log.error("what control said last is lost", path=str(self._state_dir), error=str(error))  # noqa: TRY400 as above

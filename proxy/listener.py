@@ -16,6 +16,9 @@ import structlog
 
 BACKLOG = 4096
 PAUSE_S = 0.05
+DEFER_S = 0.01
+DEFER_TIMES = 10
+"""How long, and how often again, a process leaves a connection to another one whose turn it is."""
 RESERVED_DESCRIPTORS = 32
 """For what is no connection: the journal, the ops port, a password's file, a name being looked up."""
 EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
@@ -120,12 +123,19 @@ async def accept(
     listening: socket.socket,
     welcome: Callable[[socket.socket, str], None],
     make_room: Callable[[], bool],
+    my_turn: Callable[[], bool] | None = None,
 ) -> None:
-    """Hand every accepted socket to `welcome`, until cancelled. Out of descriptors, `make_room` and go on."""
+    """Hand every accepted socket to `welcome`, until cancelled. Out of descriptors, `make_room` and go on.
+
+    Where other processes accept from the same socket, `my_turn` says whether this one should be the first to.
+    """
     loop = asyncio.get_running_loop()
     while True:
         try:
-            accepted, address = await loop.sock_accept(listening)
+            if my_turn is None:
+                accepted, address = await loop.sock_accept(listening)
+            else:
+                accepted, address = await _accept_in_turn(loop, listening, my_turn)
         except OSError as error:
             if error.errno not in EXHAUSTED:
                 log.warning("a connection was lost before it was accepted", error=str(error))
@@ -138,6 +148,31 @@ async def accept(
         # Its task must begin before the next one may push it out: one that is cancelled before that closes no socket.
         # And an accept that need not wait lets nobody else run.
         await asyncio.sleep(0)
+
+
+async def _accept_in_turn(
+    loop: asyncio.AbstractEventLoop, listening: socket.socket, my_turn: Callable[[], bool]
+) -> tuple[socket.socket, tuple[str, int]]:
+    """Accept; out of turn, only what nobody else has taken after a while."""
+    while True:
+        await _readable(loop, listening)
+        for _ in range(DEFER_TIMES):
+            if my_turn():
+                break
+            await asyncio.sleep(DEFER_S)
+        try:
+            return listening.accept()
+        except (BlockingIOError, InterruptedError):
+            continue  # somebody else was quicker
+
+
+async def _readable(loop: asyncio.AbstractEventLoop, listening: socket.socket) -> None:
+    waiting = asyncio.Event()
+    loop.add_reader(listening, waiting.set)
+    try:
+        await waiting.wait()
+    finally:
+        loop.remove_reader(listening)
 
 
 def _somebody_waits(listening: socket.socket) -> bool:

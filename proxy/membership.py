@@ -4,6 +4,7 @@ Owns the file and the rules of what is forgotten: a revocation is, once its gran
 else. Talks to nobody (see `proxy.control_link`).
 """
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import msgspec
@@ -93,6 +94,33 @@ def load(state_dir: Path, *, proxy: str, public_key: str) -> Membership | None:
 def save(state_dir: Path, membership: Membership) -> None:
     """Keep it. Raises OSError."""
     files.replace(state_dir / FILE, msgspec.json.encode(membership), durable=True)
+
+
+def begin(own: Path, home: Path, *, proxy: str, public_key: str) -> Membership | None:
+    """What the process whose folder is `own` starts with: what it kept itself, and what the proxy in `home` did."""
+    folders = dict.fromkeys((own, home))
+    return _united(load(folder, proxy=proxy, public_key=public_key) for folder in folders)
+
+
+def gather(home: Path, workers: Iterable[Path], *, proxy: str, public_key: str) -> None:
+    """Keep for the whole proxy what any of its workers was told. Raises MembershipError and OSError."""
+    known = load(home, proxy=proxy, public_key=public_key)
+    folders = [*workers, home]
+    united = _united(load(folder, proxy=proxy, public_key=public_key) for folder in folders)
+    if united is not None and united != known:
+        save(home, united)
+
+
+def _united(known: Iterable[Membership | None]) -> Membership | None:
+    """The newest of them, with the revocations of all: no decision is lost because another process heard it."""
+    members = [one for one in known if one is not None]
+    if not members:
+        return None
+    newest = max(members, key=lambda one: one.cursor)
+    revoked = newest.revoked
+    for one in members:
+        revoked = _merged(revoked, list(one.revoked), 0)
+    return msgspec.structs.replace(newest, revoked=revoked)
 
 
 def _merged(old: tuple[Revocation, ...], new: list[Revocation], now: float) -> tuple[Revocation, ...]:

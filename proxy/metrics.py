@@ -30,6 +30,7 @@ class Metrics(Collector):
         self.bytes_out = 0
         self.cancels = 0
         self.unverified_stops = 0
+        self.worker_restarts = 0
         self.stop_seconds = Histogram(
             "curfew_stop_seconds",
             "From the decision to end a session to its backend's proven end.",
@@ -53,6 +54,7 @@ class Metrics(Collector):
             ("curfew_upstream_bytes", "Bytes from PostgreSQL, of sessions that have ended.", self.bytes_out),
             ("curfew_cancel_requests", "Cancel requests received.", self.cancels),
             ("curfew_unverified_stops", "Sessions whose backend's end could not be proven.", self.unverified_stops),
+            ("curfew_worker_restarts", "Workers that died and were started again.", self.worker_restarts),
         ):
             yield CounterMetricFamily(name, help_text, value)
         for name, help_text, label, counts in (

@@ -6,18 +6,34 @@ A thread, so that `/livez` can say when the event loop hangs: an answer from the
 import threading
 import time
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 from wsgiref.simple_server import WSGIRequestHandler, make_server
 
-from prometheus_client import make_wsgi_app
-
-from proxy.metrics import Metrics
+from prometheus_client import CollectorRegistry, make_wsgi_app
 
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 HANG_S = 5.0
 """An event loop that has not come round for so long is not alive."""
+
+
+class Counted(Protocol):
+    """What /metrics shows."""
+
+    @property
+    def registry(self) -> CollectorRegistry:
+        """Where it is collected from."""
+
+
+class Probed(Protocol):
+    """What the two probes ask: an empty answer is a good one."""
+
+    def livez(self) -> list[str]:
+        """Why the process should be restarted, if it should."""
+
+    def readyz(self) -> list[str]:
+        """Why no connections should be sent here, if so."""
 
 
 class Health:
@@ -44,7 +60,7 @@ class Health:
 class OpsServer:
     """The HTTP server of one process."""
 
-    def __init__(self, host: str, port: int, metrics: Metrics, health: Health) -> None:
+    def __init__(self, host: str, port: int, metrics: Counted, health: Probed) -> None:
         """Bind. Raises OSError."""
         self._server = make_server(host, port, _application(metrics, health), handler_class=_QuietHandler)
         self._thread = threading.Thread(target=self._server.serve_forever, name="ops", daemon=True)
@@ -64,7 +80,7 @@ class OpsServer:
         self._server.server_close()
 
 
-def _application(metrics: Metrics, health: Health) -> "WSGIApplication":
+def _application(metrics: Counted, health: Probed) -> "WSGIApplication":
     show_metrics: Any = make_wsgi_app(metrics.registry)
 
     def application(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:

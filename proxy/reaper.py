@@ -9,7 +9,7 @@ import time
 import structlog
 
 from proxy.contract.record import SessionEnd
-from proxy.journal import JournalError
+from proxy.journal import Journal, JournalError
 from proxy.recorder import Recorder
 from proxy.segments import OpenSession
 from proxy.shared import Shared
@@ -20,15 +20,15 @@ RETRY_S = 1.0
 log = structlog.get_logger(__name__)
 
 
-async def reap(shared: Shared) -> None:
-    """End every session that an earlier run left open; returns when all have their end."""
-    unfinished = list(shared.journal.unfinished.values())
+async def reap(shared: Shared, journal: Journal) -> None:
+    """End every session that an earlier run left open in `journal`; returns when all have their end."""
+    unfinished = list(journal.unfinished.values())
     if unfinished:
         log.warning("ending the sessions of an earlier run", sessions=len(unfinished))
-        await asyncio.gather(*(_reap_one(shared, session) for session in unfinished))
+        await asyncio.gather(*(_reap_one(shared, journal, session) for session in unfinished))
 
 
-async def _reap_one(shared: Shared, session: OpenSession) -> None:
+async def _reap_one(shared: Shared, journal: Journal, session: OpenSession) -> None:
     decided_at = time.time_ns()
     gone = await _stop(shared, session)
     end = SessionEnd(
@@ -41,7 +41,7 @@ async def _reap_one(shared: Shared, session: OpenSession) -> None:
         bytes_out=0,
     )
     try:
-        Recorder(shared.journal, shared.key, session.chain).end(end)
+        Recorder(journal, shared.key, session.chain).end(end)
     except JournalError as error:
         log.critical("a crashed session's end could not be recorded", error=str(error), session=session.chain.session)
     else:
@@ -56,9 +56,8 @@ async def _stop(shared: Shared, session: OpenSession) -> Gone | None:
     """
     start = session.record
     while (link := shared.targets.get(start.target)) is not None:
-        named = [keeper for host, keeper in link.keepers.items() if str(host) == start.server]
         try:
-            stops = (one.stop(start.backend_pid, start.backend_start) for one in named or link.keepers.values())
+            stops = (one.stop(start.backend_pid, start.backend_start) for one in link.keepers_of(start.server))
             return max(await asyncio.gather(*stops), key=lambda gone: gone.gone_at)
         except KeeperError as error:
             log.warning("a crashed session's backend is not ended yet", target=start.target, error=str(error))

@@ -14,6 +14,7 @@ from proxy.contract.grant import Grant, Refusal
 from proxy.contract.record import EndReason
 from proxy.contract.token import KeySet, VerifyingKey
 from proxy.errors import NotAdmitted, TooManySessions
+from proxy.slots import Slots
 
 
 class LiveSession(Protocol):
@@ -35,10 +36,12 @@ class LiveSession(Protocol):
 
 
 class Registry:
-    """Live sessions and revocations of one proxy process."""
+    """Live sessions and revocations of one proxy process. With `slots`, its limits hold over all workers."""
 
-    def __init__(self, *, max_sessions: int) -> None:
+    def __init__(self, *, max_sessions: int, slots: Slots | None = None) -> None:
         self.max_sessions = max_sessions
+        self._slots = slots
+        self._slots_of: dict[str, list[int]] = {}
         self._sessions: dict[str, LiveSession] = {}
         self._by_grant: defaultdict[str, set[str]] = defaultdict(set)
         self._cancel_keys: defaultdict[int, list[tuple[bytes, LiveSession]]] = defaultdict(list)
@@ -58,17 +61,41 @@ class Registry:
         if grant.id in self._revoked:
             raise NotAdmitted(Refusal.REVOKED, grant=grant.id)
         if len(self._sessions) >= self.max_sessions:
-            raise TooManySessions(f"all {self.max_sessions} sessions of this proxy are taken")
+            raise self._full()
         if grant.max_sessions is not None and len(self._by_grant[grant.id]) >= grant.max_sessions:
-            raise TooManySessions(
-                f"grant {grant.id} has its {grant.max_sessions} sessions",
-                detail=f"Grant {grant.id} allows {grant.max_sessions} at once.",
-            )
+            raise _used_up(grant)
+        self._take_slots(session)
         self._sessions[session.id] = session
         self._by_grant[grant.id].add(session.id)
 
+    def _take_slots(self, session: LiveSession) -> None:
+        """Count the session in among those of all workers."""
+        if self._slots is None:
+            return
+        grant = session.grant
+        taken = self._slots_of.setdefault(session.id, [])
+        for group, limit, refusal in (
+            ("proxy", self.max_sessions, self._full()),
+            (f"grant {grant.id}", grant.max_sessions, _used_up(grant)),
+        ):
+            if limit is None:
+                continue
+            if (slot := self._slots.take(group, limit)) is None:
+                self._give_slots_back(session)
+                raise refusal
+            taken.append(slot)
+
+    def _give_slots_back(self, session: LiveSession) -> None:
+        for slot in self._slots_of.pop(session.id, ()):
+            assert self._slots is not None
+            self._slots.give_back(slot)
+
+    def _full(self) -> TooManySessions:
+        return TooManySessions(f"all {self.max_sessions} sessions of this proxy are taken")
+
     def leave(self, session: LiveSession) -> None:
         """The session is over."""
+        self._give_slots_back(session)
         self._sessions.pop(session.id, None)
         of_grant = self._by_grant.get(session.grant.id)
         if of_grant is not None:
@@ -131,3 +158,10 @@ class Registry:
         decided_at = time.time_ns()
         for session in self:
             session.stop(reason, by=None, decided_at=decided_at)
+
+
+def _used_up(grant: Grant) -> TooManySessions:
+    return TooManySessions(
+        f"grant {grant.id} has its {grant.max_sessions} sessions",
+        detail=f"Grant {grant.id} allows {grant.max_sessions} at once.",
+    )

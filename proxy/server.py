@@ -1,4 +1,4 @@
-"""The proxy process: starts everything, welcomes connections, reloads, drains, and stops everything.
+"""A process that serves: the proxy, or one of its workers. Starts all, welcomes connections, reloads, drains, stops.
 
 Owns the life of what sessions share (`proxy.shared`). It never looks into a session.
 """
@@ -8,65 +8,79 @@ import contextlib
 import os
 import signal
 import socket
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import structlog
 
-from proxy import config, listener, tasks
-from proxy.authority import ControlSide
+from proxy import config, doors, leftovers, links, listener, orphans, places, tasks, totals
+from proxy.authority import ControlSide, gather
 from proxy.bearer import Asking, OAuthBearer, Password
-from proxy.check import JOURNAL, on_disk
+from proxy.check import on_disk
 from proxy.clock import Deadlines
 from proxy.config import Configuration
-from proxy.contract.settings import Secret, SettingsError
+from proxy.contract.settings import SettingsError
+from proxy.doors import Door
 from proxy.identity import load_or_create
 from proxy.journal import Journal, JournalError
 from proxy.lobby import Lobby
+from proxy.mail import Mail
 from proxy.metrics import Metrics
 from proxy.ops import Health, OpsServer
-from proxy.peer import Origins, Peer, gid
+from proxy.peer import Origins, Peer
 from proxy.reaper import reap
 from proxy.registry import Registry
 from proxy.session import Session
-from proxy.shared import Shared, TargetLink
-from proxy.stop import Keeper
+from proxy.shared import Shared
+from proxy.slots import Slots
 from proxy.systemd import notify
 from proxy.tasks import spawn
 from proxy.tls import ServerTls
-from proxy.upstream import Dialler
+from proxy.worker import Line, Order, Worker, share
 
 FLUSH_S = 0.01
 """How long a record of what has happened may wait in memory."""
 PARTING_S = 5.0
 """How long sessions may take to end once they are told to, beyond the stop timeout."""
-RETIRE_POLL_S = 1.0
-FIXED = ("name", "listen", "oauth", "unix_socket", "ops_listen", "state_dir", "journal", "control")
+FIXED = ("name", "listen", "oauth", "unix_socket", "ops_listen", "state_dir", "workers", "journal", "control")
 """Options of [proxy] that count from the next start only."""
 
 log = structlog.get_logger(__name__)
 
 
 class Server:
-    """One proxy process."""
+    """One process that serves."""
 
-    def __init__(self, path: Path, configuration: Configuration, environment: Mapping[str, str] = os.environ) -> None:
+    def __init__(
+        self,
+        path: Path,
+        configuration: Configuration,
+        environment: Mapping[str, str] = os.environ,
+        worker: Worker | None = None,
+    ) -> None:
+        """`worker` says which one of several this process is to be."""
         self._path = path
         self._environment = environment
-        self._configuration = configuration
+        self._worker = worker
+        self._fixed = configuration.proxy if worker is None else worker.role.settings
+        self._configuration = replace(configuration, proxy=self._in_force(configuration.proxy))
         self._metrics = Metrics()
         self._lobby = Lobby(self._metrics)
         self._health = Health(self._faults)
-        self._listening: list[socket.socket] = []
-        self._socket_files: list[listener.SocketFile] = []
+        self._doors: list[Door] = []
         self._background: list[asyncio.Task[Any]] = []
         self._accepting: list[asyncio.Task[Any]] = []
         self._sessions: set[asyncio.Task[None]] = set()
         self._signals = 0
+        self._stopping = False
         self._signalled = asyncio.Event()
         self._ops: OpsServer | None = None
+        self._mail: Mail | None = None
+        self._slots: Slots | None = None
+        self._reaping: asyncio.Task[None]
         self._origins: Origins
         self._shared: Shared
         self._control: ControlSide
@@ -85,26 +99,40 @@ class Server:
     @property
     def ports(self) -> list[int]:
         """The ports that clients can connect to."""
-        return [one.getsockname()[1] for one in self._listening if one.family != socket.AF_UNIX]
+        return doors.ports(self._doors)
+
+    def _in_force(self, settings: config.ProxySettings) -> config.ProxySettings:
+        """`settings` as they count here: with what is fixed since the start, and of the limits a worker's share."""
+        kept = msgspec.structs.replace(settings, **{name: getattr(self._fixed, name) for name in FIXED})
+        return kept if self._worker is None else share(kept, self._worker.role.of)
 
     # Starting.
 
     async def _start(self) -> None:
         proxy = self._configuration.proxy
-        if faults := on_disk(self._configuration, self._environment):
+        if self._worker is None and (faults := on_disk(self._configuration, self._environment)):
             raise SettingsError(*faults)
         self._origins = Origins(proxy)
-        state = Path(proxy.state_dir)
-        key = load_or_create(state)
+        home = Path(proxy.state_dir)
+        key = load_or_create(home)
+        if self._worker is None:
+            gather(proxy, key)
+            place = places.of_single(home)
+        else:
+            place = places.of_worker(home, self._worker.number)
+            place.own.mkdir(mode=0o700, exist_ok=True)
+            self._slots = Slots(home)
         journal = Journal.open(
-            state / JOURNAL, segment_bytes=proxy.journal.segment_bytes, limit_bytes=proxy.journal.limit_bytes
+            place.own / places.JOURNAL, segment_bytes=proxy.journal.segment_bytes, limit_bytes=proxy.journal.limit_bytes
         )
-        registry = Registry(max_sessions=proxy.max_sessions)
-        self._control = ControlSide(proxy, key=key, journal=journal, registry=registry, environment=self._environment)
+        registry = Registry(max_sessions=proxy.max_sessions, slots=self._slots)
+        self._control = ControlSide(
+            proxy, key=key, journal=journal, registry=registry, environment=self._environment, place=place
+        )
         self._shared = Shared(
             settings=proxy,
             tls=ServerTls(proxy),
-            targets=self._links(self._configuration, {}),
+            targets=links.make(self._configuration, {}, self._environment),
             authority=self._control.authority,
             has_lease=self._control.has_lease,
             registry=registry,
@@ -114,40 +142,23 @@ class Server:
             metrics=self._metrics,
         )
         self._show_gauges()
-        await self._start_keepers(self._shared.targets)
+        await links.start(self._shared.targets)
+        self._reaping = spawn("reaper", reap(self._shared, journal))
         self._background = [
             spawn("deadlines", self._shared.deadlines.run()),
             spawn("flush", self._flush()),
             spawn("control", self._control.run()),
             spawn("certificates", self._renew_certificates()),
-            spawn("reaper", reap(self._shared)),
+            self._reaping,
         ]
-        self._listen(proxy)
-
-    def _links(self, configuration: Configuration, known: Mapping[str, TargetLink]) -> dict[str, TargetLink]:
-        """The ways to all targets; those of unchanged targets are kept as they are."""
-
-        def read_secret(secret: Secret | None) -> str | None:
-            return config.read_secret(secret, self._environment)
-
-        return {
-            name: known[name]
-            if name in known and known[name].settings == target
-            else TargetLink(
-                name=name,
-                settings=target,
-                dialler=Dialler(name, target, read_secret=read_secret),
-                keepers={host: Keeper(name, target.at(host), read_secret=read_secret) for host in target.hosts},
+        if place.first and (left := places.left_behind(home, proxy.workers)):
+            self._background.append(
+                spawn("left-over journals", leftovers.see_to(left, self._shared, self._control.ships))
             )
-            for name, target in configuration.targets.items()
-        }
-
-    async def _start_keepers(self, links: Mapping[str, TargetLink]) -> None:
-        await asyncio.gather(*(keeper.start() for link in links.values() for keeper in link.keepers.values()))
-        for link in links.values():
-            for host, keeper in link.keepers.items():
-                for warning in keeper.warnings:
-                    log.warning("the keeper lacks a right", target=link.name, host=str(host), warning=warning)
+        if self._worker is None:
+            self._listen(proxy)
+        else:
+            self._serve_as(self._worker)
 
     def _listen(self, proxy: config.ProxySettings) -> None:
         # Before anybody can see that we are there: a SIGHUP that is not handled ends the process.
@@ -156,26 +167,62 @@ class Server:
             loop.add_signal_handler(number, self._signal)
         loop.add_signal_handler(signal.SIGHUP, lambda: spawn("reload", self._reload()))
         listener.raise_descriptor_limit()
-        for listen, welcome in ((proxy.listen, self._welcome), (proxy.oauth.listen, self._welcome_by_oauth)):
-            for text in listen:
-                for listening in self._bind(*config.parse_listen(text), proxy.unix_socket):
-                    accepting = listener.accept(listening, welcome, self._lobby.drop_oldest)
-                    self._accepting.append(spawn("accept", accepting))
+        self._doors = doors.open_all(proxy)
+        self._accept()
         if proxy.ops_listen:
             self._ops = OpsServer(*config.parse_listen(proxy.ops_listen), self._metrics, self._health)
             self._ops.start()
-        sockets = [file.path for file in self._socket_files]
-        log.info("listening", ports=self.ports, sockets=sockets, ops_port=self._ops.port if self._ops else None)
+        sockets, ops_port = doors.paths(self._doors), self._ops.port if self._ops else None
+        log.info("listening", ports=self.ports, sockets=sockets, ops_port=ops_port)
 
-    def _bind(self, host: str, port: int, unix: config.UnixSocket) -> list[socket.socket]:
-        if host.startswith("/"):
-            listening, file = listener.bind_unix(config.unix_path(host, port), mode=int(unix.mode, 8), gid=gid(unix))
-            self._socket_files.append(file)
-            bound = [listening]
-        else:
-            bound = listener.bind(host, port)
-        self._listening += bound
-        return bound
+    def _accept(self, my_turn: Callable[[], bool] | None = None) -> None:
+        welcomes = {"password": self._welcome, "oauth": self._welcome_by_oauth}
+        self._accepting = [
+            spawn("accept", listener.accept(one.listening, welcomes[one.asks], self._lobby.drop_oldest, my_turn))
+            for one in self._doors
+        ]
+
+    def _serve_as(self, worker: Worker) -> None:
+        """Accept from the sockets that all workers share, and do what the supervisor says."""
+        listener.raise_descriptor_limit()
+        self._mail = Mail(worker.number, worker.inbox, worker.outboxes, self._cancel)
+        self._mail.open()
+        self._shared.cancel_elsewhere = self._mail.ask
+        self._doors = worker.doors
+        worker.show(0)
+        self._accept(worker.may_accept)
+        line = Line(
+            worker.line,
+            answers={
+                "metrics": lambda: totals.read(self._metrics.registry),
+                "livez": self._health.livez,
+                "readyz": self._health.readyz,
+            },
+            obey=self._obey,
+            adopt=lambda left: spawn("orphans", orphans.end(left, self._shared)),
+            lost=self._end_alone,
+            grace_s=lambda: self._shared.settings.stop_timeout_s + 2 * PARTING_S,
+        )
+        line.start()
+        log.info("accepting", ports=self.ports, sockets=doors.paths(self._doors))
+
+    def _cancel(self, pid: int, secret: bytes, address: str) -> Awaitable[None] | None:
+        """Cancel for another worker, if the key is one of this worker's."""
+        session = self._shared.registry.find_by_cancel_key(pid, secret)
+        return None if session is None else session.cancel_running(address)
+
+    def _obey(self, order: Order) -> None:
+        match order:
+            case "reload":
+                spawn("reload", self._reload())
+            case "drain":
+                self._stop(now=False)
+            case "end":
+                self._stop(now=True)
+
+    def _end_alone(self) -> None:
+        log.error("the supervisor is dead: ending all sessions now")
+        self._stop(now=True)
 
     def _show_gauges(self) -> None:
         shared, metrics = self._shared, self._metrics
@@ -192,7 +239,7 @@ class Server:
 
     def _faults(self) -> list[str]:
         """Why no connections should be sent here."""
-        if self._signals:
+        if self._stopping:
             return ["draining"]
         shared = self._shared
         faults = [] if shared.authority() is not None else ["no key set: control was never reached"]
@@ -234,7 +281,8 @@ class Server:
         )
         task = spawn(f"session {session.id}", session.run())
         self._sessions.add(task)
-        task.add_done_callback(self._sessions.discard)
+        task.add_done_callback(self._gone)
+        self._show_load()
         keepers = sum(len(link.keepers) for link in self._shared.targets.values())
         room = listener.descriptors_for_guests(sessions=len(self._shared.registry), targets=keepers)
         self._lobby.enter(
@@ -243,6 +291,14 @@ class Server:
             limit=min(proxy.max_unauthenticated, room),
             limit_per_address=proxy.max_unauthenticated_per_address,
         )
+
+    def _gone(self, task: asyncio.Task[None]) -> None:
+        self._sessions.discard(task)
+        self._show_load()
+
+    def _show_load(self) -> None:
+        if self._worker is not None and not self._stopping:
+            self._worker.show(len(self._sessions))
 
     async def _flush(self) -> None:
         while True:
@@ -258,23 +314,23 @@ class Server:
             if faults := await asyncio.to_thread(on_disk, configuration, self._environment):
                 raise SettingsError(*faults)
             before = self._shared.targets
-            links = self._links(configuration, before)
+            targets = links.make(configuration, before, self._environment)
             tls, origins = ServerTls(configuration.proxy), Origins(configuration.proxy)
             self._control.reload(configuration.proxy)
         except SettingsError as error:
             log.error("the configuration was not reloaded", faults=error.faults)  # noqa: TRY400 a message, not a crash
             return
-        fixed = [name for name in FIXED if getattr(configuration.proxy, name) != getattr(self._shared.settings, name)]
+        fixed = [name for name in FIXED if getattr(configuration.proxy, name) != getattr(self._fixed, name)]
         if fixed:
             log.warning("these options of [proxy] count from the next start", options=fixed)
-        await self._start_keepers({name: link for name, link in links.items() if before.get(name) is not link})
-        self._shared.targets, self._shared.tls, self._origins = links, tls, origins
-        self._shared.settings = configuration.proxy
+        await links.start({name: link for name, link in targets.items() if before.get(name) is not link})
+        self._shared.targets, self._shared.tls, self._origins = targets, tls, origins
+        self._shared.settings = self._in_force(configuration.proxy)
         self._shared.registry.max_sessions = configuration.proxy.max_sessions
         for name, link in before.items():
-            if links.get(name) is not link:
-                self._background.append(spawn(f"retire {name}", self._retire(link)))
-        log.info("configuration reloaded", targets=sorted(links))
+            if targets.get(name) is not link:
+                self._background.append(spawn(f"retire {name}", links.retire(link, self._shared.registry)))
+        log.info("configuration reloaded", targets=sorted(targets))
 
     async def _renew_certificates(self) -> None:
         """Take up certificates that have changed; while they do not fit (one file is there, one not yet), wait."""
@@ -290,19 +346,18 @@ class Server:
                 self._shared.tls = renewed
                 log.info("new certificates taken up")
 
-    async def _retire(self, link: TargetLink) -> None:
-        """Close a replaced target's keeper once no session needs it."""
-        while any(session.uses(link) for session in self._shared.registry):  # noqa: ASYNC110 rare, and nobody waits
-            await asyncio.sleep(RETIRE_POLL_S)
-        await asyncio.gather(*(keeper.close() for keeper in link.keepers.values()))
-
     # Stopping.
 
     def _signal(self) -> None:
         self._signals += 1
-        self._signalled.set()
         if self._signals > 1:
             log.warning("second signal: ending all sessions now")
+        self._stop(now=self._signals > 1)
+
+    def _stop(self, *, now: bool) -> None:
+        self._stopping = True
+        self._signalled.set()
+        if now:
             self._shared.registry.stop_all("drained")
 
     async def _drain(self) -> None:
@@ -310,6 +365,8 @@ class Server:
         for task in self._accepting:
             task.cancel()
         self._stop_listening()
+        if self._worker is not None:
+            self._worker.show_away()
         while self._lobby.drop_oldest():
             pass
         proxy = self._shared.settings
@@ -317,12 +374,11 @@ class Server:
         await self._wait_for_sessions(proxy.drain_timeout_s)
         self._shared.registry.stop_all("drained")
         await self._wait_for_sessions(proxy.stop_timeout_s + PARTING_S)
+        await asyncio.wait([self._reaping], timeout=proxy.stop_timeout_s)
 
     def _stop_listening(self) -> None:
-        for file in self._socket_files:
-            file.remove()
-        for listening in self._listening:
-            listening.close()
+        for door in self._doors:
+            door.close()
 
     async def _wait_for_sessions(self, seconds: float) -> None:
         if self._sessions:
@@ -338,9 +394,10 @@ class Server:
         self._stop_listening()
         if self._ops is not None:
             self._ops.close()
+        if self._mail is not None:
+            self._mail.close()
         if hasattr(self, "_shared"):
-            keepers = [keeper for link in self._shared.targets.values() for keeper in link.keepers.values()]
-            await asyncio.gather(*(keeper.close() for keeper in keepers))
+            await links.close(self._shared.targets.values())
             try:
                 self._shared.journal.close()
             except JournalError as error:

@@ -169,10 +169,10 @@ class Session:
     async def _cancel(self, asked: CancelAsked) -> None:
         session = self._shared.registry.find_by_cancel_key(asked.pid, asked.secret)
         self._shared.metrics.cancels += 1
-        if session is None:
+        if session is not None:
+            await session.cancel_running(str(self._peer))
+        elif not await self._shared.cancel_elsewhere(asked.pid, asked.secret, str(self._peer)):
             self._log.info("cancel request with an unknown key", pid=asked.pid)
-            return
-        await session.cancel_running(str(self._peer))
 
     # authenticate
 

@@ -1,6 +1,6 @@
 """What all sessions of one proxy process share: handed to each, owned by `proxy.server`."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -27,6 +27,11 @@ class TargetLink:
     keepers: Mapping[Host, Keeper]
     """One for each host: a session's backend is ended by the keeper of the very server that it is on."""
 
+    def keepers_of(self, server: str | None) -> list[Keeper]:
+        """The keeper of the server that a record names; all of them where it names none of ours."""
+        named = [keeper for host, keeper in self.keepers.items() if str(host) == server]
+        return named or list(self.keepers.values())
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Authority:
@@ -35,6 +40,11 @@ class Authority:
     issuer: str
     audience: str
     keys: KeySet
+
+
+async def nowhere(_pid: int, _secret: bytes, _address: str) -> bool:
+    """Where a cancel request with an unknown key goes in a proxy of one process."""
+    return False
 
 
 @dataclass(slots=True, kw_only=True)
@@ -52,3 +62,5 @@ class Shared:
     key: Ed25519PrivateKey
     deadlines: Deadlines
     metrics: Metrics
+    cancel_elsewhere: Callable[[int, bytes, str], Awaitable[bool]] = nowhere
+    """Cancels in another worker, by pid, secret and address; whether the key was known there."""

@@ -73,13 +73,22 @@ class Shipper:
     async def run(self) -> None:
         """Ship until cancelled."""
         while True:
-            try:
-                wait_s = await self._step()
-            except Exception:
-                # The task's edge: whatever it is, the next attempt starts from the acknowledged position.
-                log.exception("shipping the journal failed")
-                wait_s = self._backoff.next_s()
+            wait_s = await self._safe_step()
             await asyncio.sleep(wait_s)
+
+    async def finish(self) -> None:
+        """Ship until control has all there is: for a journal that nobody writes any more."""
+        while self._journal.acknowledged < self._journal.position:
+            wait_s = await self._safe_step()
+            await asyncio.sleep(wait_s)
+
+    async def _safe_step(self) -> float:
+        try:
+            return await self._step()
+        except Exception:
+            # The task's edge: whatever it is, the next attempt starts from the acknowledged position.
+            log.exception("shipping the journal failed")
+            return self._backoff.next_s()
 
     async def _step(self) -> float:
         """Ship one batch, and say how long to wait before the next."""

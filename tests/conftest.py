@@ -2,6 +2,7 @@
 
 import itertools
 import signal
+import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -73,6 +74,14 @@ def secret_file(tmp_path: Path) -> Path:
     path = tmp_path / "secret"
     path.touch(mode=0o600)
     return path
+
+
+@pytest.fixture(scope="session")
+def sockets() -> Iterator[Path]:
+    """A folder that everybody may enter, with a path short enough for unix(7)."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,7 @@
 """Campaign `kill`: SIGKILL the proxy at random points of pgbench runs, and hold its journal against PostgreSQL's log.
 
 It is started again at once, as a service manager does: what the killed one left running must be ended by the next.
+With CURFEW_PROXY__WORKERS=2 in the environment it is the supervisor of two workers that is killed.
 """
 
 import random
@@ -63,18 +64,22 @@ def _environment(proxy: Proxy) -> dict[str, str]:
 
 def _round(proxy: Proxy, mode: list[str]) -> int:
     """Run pgbench, kill the proxy, start it again; how many backends outlived it for too long."""
-    records = len(proxy.lines())
+    records, sleepers = len(proxy.lines()), _sleepers(proxy)
     bench: list[str | Path] = [postgresql_bin() / "pgbench", "-n", "-T", "60", "-c", str(CLIENTS), *mode]
     sleep: list[str | Path] = [postgresql_bin() / "psql", "-X", "-c", SLEEP]
     with Process(bench, environment=_environment(proxy)), Process(sleep, environment=_environment(proxy)):
         eventually_sync(lambda: len(proxy.lines()) > records + CLIENTS, what="pgbench's first statements")
-        eventually_sync(lambda: any(SLEEP.encode() in line for line in proxy.lines()[records:]), what="the sleeper")
+        eventually_sync(lambda: _sleepers(proxy) > sleepers, what="the sleeper")
         time.sleep(random.uniform(*KILL_AFTER_S))  # at any moment of the run: that is the point
         assert proxy.process is not None
         proxy.process.kill()
         killed = time.monotonic()
     proxy.start()
     return _outlive(proxy.cluster, killed + DEAD_MAN_S - time.monotonic())
+
+
+def _sleepers(proxy: Proxy) -> int:
+    return sum(SLEEP.encode() in line for line in proxy.lines())
 
 
 def _outlive(cluster: Cluster, within: float) -> int:

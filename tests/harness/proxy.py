@@ -185,8 +185,8 @@ class Proxy:
     # The journal.
 
     def lines(self) -> list[bytes]:
-        """Every line of the journal, in the order written."""
-        segments = sorted((self.state / "journal").glob("*.ndjson"))
+        """Every line of the journal, in the order written; with several workers, one's after the other's."""
+        segments = [*sorted(self.state.glob("journal/*.ndjson")), *sorted(self.state.glob("worker-*/journal/*.ndjson"))]
         return [line for segment in segments for line in segment.read_bytes().split(b"\n") if line]
 
     def records(self, session: str | None = None) -> list[AnyRecord]:

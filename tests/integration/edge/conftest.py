@@ -1,6 +1,5 @@
-"""Folders for unix sockets, and a proxy that listens in one."""
+"""A proxy that listens on a unix socket too."""
 
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,14 +8,6 @@ import pytest
 from tests.harness.certs import Authority
 from tests.harness.postgres import Cluster
 from tests.harness.proxy import Proxy
-
-
-@pytest.fixture(scope="session")
-def sockets() -> Iterator[Path]:
-    """A folder that everybody may enter, with a path short enough for unix(7)."""
-    with tempfile.TemporaryDirectory() as folder:
-        Path(folder).chmod(0o755)
-        yield Path(folder)
 
 
 def on_unix(proxy: Proxy, folder: Path) -> Proxy:

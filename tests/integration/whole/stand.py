@@ -82,7 +82,7 @@ GARBAGE = Pass(grant="", token="garbage", target="orders")
 class Whole:
     """The stand. A context manager."""
 
-    def __init__(self, cluster: Cluster, ca: Authority, folder: Path) -> None:
+    def __init__(self, cluster: Cluster, ca: Authority, folder: Path, workers: int = 1) -> None:
         self.cluster, self._ca, self._folder = cluster, ca, folder
         self._proxy: Process | None = None
         secret(folder / "keeper", KEEPER.password)
@@ -93,7 +93,8 @@ class Whole:
         self.service = Service(folder, ca, targets=targets)
         files = ca.server(stem="proxy", folder=folder)
         text = PROXY.format(service=self.service, ops_port=free_port(), folder=folder, files=files, ca=ca.file)
-        (folder / "proxy.toml").write_text(text + targets)
+        self._settings = text + targets
+        self.use_workers(workers)
 
     def __enter__(self) -> Self:
         try:
@@ -112,6 +113,20 @@ class Whole:
         self.service.stop()
 
     # The proxy.
+
+    def use_workers(self, workers: int) -> None:
+        """Have the proxy run as so many from its next start on."""
+        text = self._settings.replace("[proxy]\n", f"[proxy]\nworkers = {workers}\n")
+        (self._folder / "proxy.toml").write_text(text)
+
+    @property
+    def lines(self) -> list[bytes]:
+        """Every line of the proxy's journals."""
+        return [
+            line
+            for segment in (self._folder / "proxy").glob("**/journal/*.ndjson")
+            for line in segment.read_bytes().splitlines()
+        ]
 
     @property
     def proxy(self) -> Process:
@@ -150,6 +165,11 @@ class Whole:
     def kept_by_proxy(self, grant: str) -> bool:
         """Whether the proxy has written down that this grant is revoked."""
         return grant in (self._folder / "proxy" / membership.FILE).read_text()
+
+    def kept_by_workers(self, grant: str) -> bool:
+        """The same, of every worker."""
+        kept = list((self._folder / "proxy").glob(f"worker-*/{membership.FILE}"))
+        return bool(kept) and all(grant in path.read_text() for path in kept)
 
     async def log_in(self, one: Pass) -> Wire:
         """A session on this pass. Raises Refused."""

@@ -1,6 +1,7 @@
 """Listening: every address of a name, and accepting on when the process has run out of descriptors."""
 
 import asyncio
+import contextlib
 import os
 import resource
 import socket
@@ -201,3 +202,32 @@ def test_raise_descriptor_limit() -> None:
         assert resource.getrlimit(resource.RLIMIT_NOFILE) == (hard, hard)
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+async def test_in_turn(listening: socket.socket, hall: Hall) -> None:
+    """Whose turn it is accepts; the other one does not, though it was woken as well."""
+    other = Hall()
+    with contextlib.closing(listening.dup()) as shared:
+        tasks = [
+            spawn("accept", listener.accept(listening, hall.welcome, hall.make_room, lambda: False)),
+            spawn("accept", listener.accept(shared, other.welcome, other.make_room, lambda: True)),
+        ]
+        with ExitStack() as clients:
+            for number in range(1, 4):
+                clients.enter_context(socket.create_connection(listening.getsockname()))
+                await eventually(lambda number=number: len(other.sockets) == number)  # type: ignore[misc]  # a default
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+    assert hall.sockets == []
+    for accepted in other.sockets:
+        accepted.close()
+
+
+async def test_out_of_turn(listening: socket.socket, hall: Hall) -> None:
+    """A connection that nobody takes whose turn it is (it hangs) is taken by another one, after a while."""
+    task = spawn("accept", listener.accept(listening, hall.welcome, hall.make_room, lambda: False))
+    with socket.create_connection(listening.getsockname()):
+        await never(lambda: hall.sockets, during=listener.DEFER_S * (listener.DEFER_TIMES - 2))
+        await eventually(lambda: hall.sockets)
+    task.cancel()

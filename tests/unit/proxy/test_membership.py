@@ -1,11 +1,13 @@
 """What a proxy remembers of control's directives, and what it forgets."""
 
 import time
+from pathlib import Path
 
+import msgspec
 import pytest
 
 from proxy.contract.directive import AnyDirective, Heartbeat, Keys, Kill, Revocation, Revoke, Snapshot
-from proxy.membership import Membership
+from proxy.membership import Membership, MembershipError, begin, gather, load, save
 
 NOW = 1_000_000.0
 
@@ -88,3 +90,34 @@ def test_own_snapshot_leaves_out_what_has_expired() -> None:
     told = known.snapshot(now=now)
     assert [one.grant for one in told.revoked] == ["grt_1"]
     assert told.jwks == "keys"
+
+
+def test_workers_begin_with_what_the_proxy_knows(tmp_path: Path) -> None:
+    """The newest of both, with the revocations of both; nothing before the join."""
+    own, home = tmp_path / "worker-1", tmp_path
+    own.mkdir()
+    assert begin(own, home, proxy="p1", public_key="k") is None
+    save(home, member("grt_1", cursor=5))
+    assert begin(own, home, proxy="p1", public_key="k") == member("grt_1", cursor=5)
+    save(own, member("grt_2", cursor=7))
+    begun = begin(own, home, proxy="p1", public_key="k")
+    assert begun is not None
+    assert (begun.cursor, grants(begun)) == (7, {"grt_1", "grt_2"})
+    assert begin(home, home, proxy="p1", public_key="k") == member("grt_1", cursor=5)
+
+
+def test_what_the_workers_know_is_gathered(tmp_path: Path) -> None:
+    """For a start with another number of them: no decision is lost because only one of them had heard it."""
+    workers = [tmp_path / f"worker-{number}" for number in (1, 2)]
+    gather(tmp_path, [], proxy="p1", public_key="k")
+    assert load(tmp_path, proxy="p1", public_key="k") is None
+    for folder, known in zip(workers, (member("grt_1", cursor=8), member("grt_2", cursor=9)), strict=True):
+        folder.mkdir()
+        save(folder, known)
+    gather(tmp_path, workers, proxy="p1", public_key="k")
+    gathered = load(tmp_path, proxy="p1", public_key="k")
+    assert gathered is not None
+    assert (gathered.cursor, grants(gathered)) == (9, {"grt_1", "grt_2"})
+    save(workers[0], msgspec.structs.replace(member(), proxy="p2"))
+    with pytest.raises(MembershipError, match=r"worker-1.*joined as 'p2'"):
+        gather(tmp_path, workers, proxy="p1", public_key="k")

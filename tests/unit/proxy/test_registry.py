@@ -4,6 +4,7 @@ import json
 import secrets
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
 
@@ -12,6 +13,7 @@ from proxy.contract.record import EndReason
 from proxy.contract.token import KeySet, VerifyingKey
 from proxy.errors import NotAdmitted, TooManySessions
 from proxy.registry import Registry
+from proxy.slots import Slots
 from tests.harness import tokens
 
 
@@ -184,6 +186,25 @@ def test_a_dropped_cancel_key_finds_nobody(registry: Registry) -> None:
     registry.drop_cancel_key(other, 1)
     registry.drop_cancel_key(other, 2)
     assert registry.find_by_cancel_key(1, other_key) is None
+
+
+def test_limits_over_all_workers(tmp_path: Path) -> None:
+    """With slots, what another worker has taken is taken; a refusal, and a session that leaves, gives them back."""
+    here = Slots(tmp_path)
+    registry = Registry(max_sessions=3, slots=here)
+    assert [here.take("proxy", 3), here.take("grant grt_a", 2)] != [None, None]  # as another worker would
+    one = session(limit=2)
+    registry.admit(one)
+    with pytest.raises(TooManySessions, match="grant grt_a has its 2"):
+        registry.admit(session(limit=2))
+    other = session("grt_b")
+    registry.admit(other)
+    with pytest.raises(TooManySessions, match="all 3 sessions"):
+        registry.admit(session("grt_c"))
+    for _ in range(2):
+        registry.leave(one)
+    registry.admit(session(limit=2))
+    here.close()
 
 
 @pytest.mark.parametrize("algorithm", ["EdDSA", "ES256"])

@@ -1,0 +1,60 @@
+"""The ways to all targets (`TargetLink`): made of the configuration, kept over a reload, and given up when replaced."""
+
+import asyncio
+from collections.abc import Iterable, Mapping
+
+import structlog
+
+from proxy import config
+from proxy.config import Configuration
+from proxy.contract.settings import Secret
+from proxy.registry import Registry
+from proxy.shared import TargetLink
+from proxy.stop import Keeper
+from proxy.upstream import Dialler
+
+RETIRE_POLL_S = 1.0
+
+log = structlog.get_logger(__name__)
+
+
+def make(
+    configuration: Configuration, known: Mapping[str, TargetLink], environment: Mapping[str, str]
+) -> dict[str, TargetLink]:
+    """The ways to all targets; those of unchanged targets are kept as they are. Raises SettingsError."""
+
+    def read_secret(secret: Secret | None) -> str | None:
+        return config.read_secret(secret, environment)
+
+    return {
+        name: known[name]
+        if name in known and known[name].settings == target
+        else TargetLink(
+            name=name,
+            settings=target,
+            dialler=Dialler(name, target, read_secret=read_secret),
+            keepers={host: Keeper(name, target.at(host), read_secret=read_secret) for host in target.hosts},
+        )
+        for name, target in configuration.targets.items()
+    }
+
+
+async def start(links: Mapping[str, TargetLink]) -> None:
+    """Have the keepers connect, and say what they may not do."""
+    await asyncio.gather(*(keeper.start() for link in links.values() for keeper in link.keepers.values()))
+    for link in links.values():
+        for host, keeper in link.keepers.items():
+            for warning in keeper.warnings:
+                log.warning("the keeper lacks a right", target=link.name, host=str(host), warning=warning)
+
+
+async def retire(link: TargetLink, registry: Registry) -> None:
+    """Close a replaced target's keepers once no session needs them."""
+    while any(session.uses(link) for session in registry):  # noqa: ASYNC110 rare, and nobody waits
+        await asyncio.sleep(RETIRE_POLL_S)
+    await close([link])
+
+
+async def close(links: Iterable[TargetLink]) -> None:
+    """Close the keepers."""
+    await asyncio.gather(*(keeper.close() for link in links for keeper in link.keepers.values()))

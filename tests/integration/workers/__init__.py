@@ -1,0 +1,1 @@
+"""A proxy of several workers under a supervisor, with real processes."""
