@@ -18,10 +18,11 @@ from proxy.contract.record import EndReason, Outcome, SessionEnd
 from proxy.errors import GrantEnded, SessionError, UpstreamFailed
 from proxy.journal import JournalError
 from proxy.leg import Leg
+from proxy.opening import Backend
 from proxy.recorder import Recorder
 from proxy.relay import Cause, Relay
 from proxy.shared import Shared
-from proxy.stop import Gone, Keeper, KeeperError
+from proxy.stop import Gone, KeeperError
 from proxy.upstream import Connected
 from proxy.wire import messages
 from proxy.wire.outcome import outcome
@@ -61,11 +62,10 @@ class Ending:
     """What it takes to end one session."""
 
     shared: Shared
-    keeper: Keeper
+    backend: Backend
     grant: Grant
     client: Leg
     connected: Connected
-    backend_start: str
     relay: Relay
     recorder: Recorder
     log: FilteringBoundLogger
@@ -132,11 +132,11 @@ class Ending:
         """The verified stop; None where the keeper cannot reach the target and closed sockets must do."""
         self.relay.close_in()
         try:
-            gone = await self.keeper.stop(
-                self.connected.pid, self.backend_start, within_s=self.shared.settings.stop_timeout_s
+            gone = await self.backend.keeper.stop(
+                self.backend.pid, self.backend.started, within_s=self.shared.settings.stop_timeout_s
             )
         except KeeperError as error:
-            self.log.error("the backend's end could not be verified", pid=self.connected.pid, error=str(error))  # noqa: TRY400
+            self.log.error("the backend's end could not be verified", pid=self.backend.pid, error=str(error))  # noqa: TRY400
             self.shared.metrics.unverified_stops += 1
             self.connected.leg.transport.abort()
             return None

@@ -14,42 +14,36 @@ from collections.abc import Callable
 
 import structlog
 
-from proxy import pace, replication
+from proxy import pace
+from proxy.admission import Admission, Way
 from proxy.bearer import Asking
 from proxy.clock import Deadline
-from proxy.contract.grant import Grant, Refusal
-from proxy.contract.record import AuthRefused, Cancel, Chain, EndReason, Notice, SessionStart
-from proxy.contract.settings import AccessProfile
-from proxy.contract.token import TokenRefusedError, Verified, VerifyingKey, verify_with_key
+from proxy.contract.grant import Grant
+from proxy.contract.record import Cancel, Chain, EndReason, Notice
+from proxy.contract.token import VerifyingKey
 from proxy.ending import Ending, Stop
 from proxy.errors import (
     AuthenticationTimeout,
     ClientGone,
     JournalFailed,
     NotAdmitted,
-    ProtocolViolation,
     SessionError,
-    UpstreamFailed,
     UserBarred,
 )
-from proxy.journal import JournalError
 from proxy.leg import Leg
 from proxy.negotiate import CancelAsked, Negotiation, Refused, Started
-from proxy.parameters import upstream_parameters
+from proxy.opening import Opening
 from proxy.peer import Peer, read_header
 from proxy.recorder import Recorder
 from proxy.relay import Cause, Relay
-from proxy.shared import Shared, TargetLink
-from proxy.stop import KeeperError
-from proxy.tls import encryption, thumbprint
-from proxy.upstream import Connected, UpstreamError, told_to_client
+from proxy.shared import Shared
+from proxy.tls import thumbprint
+from proxy.upstream import Connected, UpstreamError
 from proxy.wire import messages
 from proxy.wire.proxy_header import HeaderError
 from proxy.wire.startup import StartupMessage
 from proxy.wire.tracker import Tracker
 
-MAX_STARTUP_BYTES = 10_000
-"""What PostgreSQL reads of a startup packet (MAX_STARTUP_PACKET_LENGTH); behind more it closes without a word."""
 SECRET_BYTES = {0: 4, 2: 32}
 """A cancel key's secret by minor protocol version: 3.0 has room for 4 bytes, 3.2 takes up to 256."""
 READY_FOR_QUERY = b"Z\0\0\0\5I"
@@ -94,9 +88,7 @@ class Session:
         self._token_at = 0.0
         self._stop: asyncio.Future[Stop] = asyncio.get_running_loop().create_future()
         self._log = log.bind(session=self.id, address=str(peer))
-        self._link: TargetLink
-        self._profile: AccessProfile
-        self._database: str
+        self._way: Way | None = None
         self._relay: Relay | None = None
         self._connected: Connected | None = None
         self._recorder = Recorder(shared.journal, shared.key, Chain(self.id))
@@ -109,10 +101,17 @@ class Session:
                 started = await self._negotiate()
                 if started is None:
                     return
-                await self._authenticate(started.startup)
+                admission = Admission(
+                    shared=self._shared,
+                    recorder=self._recorder,
+                    peer=self._peer,
+                    startup=started.startup,
+                    log=self._log,
+                )
+                await self._authenticate(admission)
                 self._on_authenticated()
-                self._admit(started.startup)
-            await self._serve(started.startup)
+                way = self._admit(admission)
+            await self._serve(started.startup, way)
         except Refused as refused:
             self._client = refused.leg
             await self._refuse(refused.error)
@@ -176,101 +175,40 @@ class Session:
 
     # authenticate
 
-    async def _authenticate(self, startup: StartupMessage) -> None:
+    async def _authenticate(self, admission: Admission) -> None:
         """Ask for the token and verify it."""
         if (client := self._client) is None:
             raise ClientGone
+        startup = admission.startup
         spoken = startup.spoken_minor
         if spoken != startup.minor or startup.unknown_options:
             client.write(messages.negotiate_protocol_version(spoken, startup.unknown_options))
         token = await self._asking.token(client)
         self._token_at = time.monotonic()
-        verified = self._verify(token, startup)
+        verified = admission.verify(token)
         self.grant, self.signed_by = verified.grant, verified.key
-
-    def _verify(self, token: str, startup: StartupMessage) -> Verified:
-        authority = self._shared.authority()
-        if authority is None:
-            raise self._unadmitted(NotAdmitted(Refusal.UNKNOWN_KEY, "no key set yet"), startup)
-        try:
-            return verify_with_key(
-                token, keys=authority.keys, issuer=authority.issuer, audience=authority.audience, now=time.time()
-            )
-        except TokenRefusedError as error:
-            raise self._unadmitted(NotAdmitted(error.refusal, str(error), grant=error.grant_id), startup) from error
-
-    def _unadmitted(self, error: NotAdmitted, startup: StartupMessage) -> NotAdmitted:
-        """Note a refusal: in the log and the metric, and in the journal where the token was one of ours."""
-        user = messages.sanitise(startup.user)
-        database = messages.sanitise(startup.database)
-        self._log.warning("access refused", refusal=str(error.refusal), user=user, database=database, grant=error.grant)
-        self._shared.metrics.refused[error.refusal] += 1
-        if error.grant is not None:
-            record = AuthRefused(
-                refusal=str(error.refusal), user=user, database=database, address=str(self._peer), grant=error.grant
-            )
-            try:
-                self._recorder.refuse(record)
-            except JournalError as failure:
-                self._log.error("a refusal could not be recorded", error=str(failure))
-        return error
 
     # admit
 
-    def _admit(self, startup: StartupMessage) -> None:
-        """Hold the connection against the grant and against what is in force."""
-        target, database = replication.destination(startup, self.grant)
-        link = self._shared.targets.get(target)
-        if database == "" and link is not None:
-            database = link.settings.database
-        self._database = database or ""
-        refusal = self.grant.refuses(
-            user=startup.user,
-            target=target,
-            database=database,
-            address=self._peer.address,
-            certificate=None if self._client is None else thumbprint(self._client),
-        )
-        if refusal is None:
-            refusal = self._refused_here(link, startup)
-        if refusal is not None or link is None:
-            raise self._unadmitted(self._not_admitted(refusal or Refusal.WRONG_TARGET, link), startup)
+    def _admit(self, admission: Admission) -> Way:
+        """Hold the connection against the grant and against what is in force, and count it in."""
+        way = admission.judge(self.grant, certificate=None if self._client is None else thumbprint(self._client))
         if self._shared.journal.fault is not None:
             # Its own attempt to record would say so too, but what it seals meanwhile would fill the journal's memory.
             raise JournalFailed(self._shared.journal.fault)
-        self._link, self._profile = link, link.settings.access[self.grant.profile]
         try:
             self._shared.registry.admit(self)
         except NotAdmitted as error:
-            raise self._unadmitted(error, startup) from error
-
-    def _refused_here(self, link: TargetLink | None, startup: StartupMessage) -> Refusal | None:
-        if link is None:
-            return Refusal.WRONG_TARGET
-        if self.grant.profile not in link.settings.access:
-            return Refusal.UNKNOWN_PROFILE
-        if self.grant.end != "hard":
-            return Refusal.UNSUPPORTED
-        if link.settings.lost_lease != "run-on" and not self._shared.has_lease():
-            return Refusal.NO_LEASE
-        profile = link.settings.access[self.grant.profile]
-        if startup.replication is not None and not replication.allowed(self.grant, profile):
-            return Refusal.REPLICATION
-        return None
-
-    def _not_admitted(self, refusal: Refusal, link: TargetLink | None) -> NotAdmitted:
-        if refusal is Refusal.REPLICATION and link is not None:
-            return replication.not_allowed(self.grant, link.settings.access[self.grant.profile])
-        return NotAdmitted(refusal, grant=self.grant.id)
+            raise admission.refused(error) from error
+        return way
 
     # dial, announce, relay, end
 
-    async def _serve(self, startup: StartupMessage) -> None:
+    async def _serve(self, startup: StartupMessage, way: Way) -> None:
         """From the admitted connection to the end of its session."""
         deadline = self._shared.deadlines.at(self.grant.expires_at, self._expire)
         try:
-            connected = self._connected = await self._dial(startup)
-            ending = await self._announce(connected, startup)
+            connected, ending = await self._open(startup, way)
             warnings = self._schedule_warnings()
             try:
                 cause = await self._run_relay()
@@ -285,87 +223,48 @@ class Session:
             if self._connected is not None:
                 self._connected.leg.transport.abort()
 
-    async def _dial(self, startup: StartupMessage) -> Connected:
-        parameters = upstream_parameters(
-            startup,
-            self.grant,
-            user=self._profile.user,
-            database=self._database,
-            show_person=self._link.settings.show_person,
-        )
-        if (over := messages.startup_bytes(parameters) - MAX_STARTUP_BYTES) > 0:
-            text = f"with what the proxy adds, the startup packet is {over} bytes longer than PostgreSQL reads"
-            raise ProtocolViolation(text, detail=text)
-        try:
-            return await self._link.dialler.connect(self._profile, parameters)
-        except UpstreamError as error:
-            self._log.error("upstream failed", target=self._link.name, error=str(error))
-            raise told_to_client(error) from error
-
-    async def _announce(self, connected: Connected, startup: StartupMessage) -> Ending:
-        """Record the session's start, then tell the client that it is in."""
+    async def _open(self, startup: StartupMessage, way: Way) -> tuple[Connected, Ending]:
+        """Get a backend, record the session's start, then tell the client that it is in."""
         if (client := self._client) is None:
             raise ClientGone
-        try:
-            keeper = self._link.keepers[connected.server.host]
-            backend_start = await keeper.backend_start(connected.pid)
-            self._recorder.start(self._start_record(connected, backend_start, startup))
-        except KeeperError as error:
-            self._log.error("no keeper, no session", target=self._link.name, error=str(error))
-            raise UpstreamFailed(str(error)) from error
-        except JournalError as error:
-            raise JournalFailed(str(error)) from error
-        self._relay = relay = Relay(
-            client,
-            connected.leg,
-            Tracker(self._profile.parameters),
-            self._recorder,
-            limit=self._shared.settings.max_message_bytes,
+        self._way = way
+        opening = Opening(
+            grant=self.grant,
+            way=way,
+            startup=startup,
+            peer=self._peer,
+            client=client,
+            recorder=self._recorder,
+            proxy=self._shared.settings.name,
+            log=self._log,
         )
-        secret = self._shared.registry.add_cancel_key(self, connected.pid, SECRET_BYTES[startup.spoken_minor])
-        key = messages.backend_key_data(connected.pid, secret)
-        client.write(messages.AUTHENTICATION_OK + connected.announcement + key + READY_FOR_QUERY)
-        server = str(connected.server.host)
-        self._log.info(
-            "session started", grant=self.grant.id, person=self.grant.person, target=self._link.name, server=server
-        )
-        self._shared.metrics.sessions += 1
-        return Ending(
+        connected = self._connected = await opening.dial()
+        backend = await opening.identify(connected)
+        opening.record(connected, backend)
+        tracker = Tracker(way.profile.parameters)
+        limit = self._shared.settings.max_message_bytes
+        self._relay = relay = Relay(client, connected.leg, tracker, self._recorder, limit=limit)
+        self._announce(client, connected, startup)
+        return connected, Ending(
             shared=self._shared,
-            keeper=keeper,
+            backend=backend,
             grant=self.grant,
             client=client,
             connected=connected,
-            backend_start=backend_start,
             relay=relay,
             recorder=self._recorder,
             log=self._log,
         )
 
-    def _start_record(self, connected: Connected, backend_start: str, startup: StartupMessage) -> SessionStart:
-        grant, client = self.grant, self._client
-        application = dict(startup.parameters).get(b"application_name")
-        return SessionStart(
-            grant=grant.id,
-            person=grant.person,
-            reason=grant.reason,
-            approved_by=grant.approved_by,
-            expires_at=int(grant.expires_at * 1e9),
-            target=grant.target,
-            database=self._database,
-            profile=grant.profile,
-            upstream_user=self._profile.user,
-            backend_pid=connected.pid,
-            backend_start=backend_start,
-            server=str(connected.server.host) if len(self._link.keepers) > 1 else None,
-            address=None if self._peer.address is None else str(self._peer.address),
-            uid=self._peer.uid,
-            via=None if self._peer.via is None else str(self._peer.via),
-            tls=None if client is None else encryption(client),
-            application_name=None if application is None else application.decode("utf-8", "backslashreplace"),
-            proxy=self._shared.settings.name,
-            replication=startup.replication,
+    def _announce(self, client: Leg, connected: Connected, startup: StartupMessage) -> None:
+        secret = self._shared.registry.add_cancel_key(self, connected.pid, SECRET_BYTES[startup.spoken_minor])
+        key = messages.backend_key_data(connected.pid, secret)
+        client.write(messages.AUTHENTICATION_OK + connected.announcement + key + READY_FOR_QUERY)
+        server = str(connected.server.host)
+        self._log.info(
+            "session started", grant=self.grant.id, person=self.grant.person, target=self.grant.target, server=server
         )
+        self._shared.metrics.sessions += 1
 
     async def _run_relay(self) -> Cause | Stop:
         """Relay until one side, a fault or a decision from outside ends it."""
@@ -387,22 +286,22 @@ class Session:
 
     def uses(self, link: object) -> bool:
         """Whether it goes by this way to its target."""
-        return self._link is link
+        return self._way is not None and self._way.link is link
 
     def _expire(self) -> None:
         self.stop("expired", by=None, decided_at=time.time_ns())
 
     async def cancel_running(self, address: str | None) -> None:
         """Forward a cancel request, if anything runs: a late one must not hit the next statement."""
-        connected, relay = self._connected, self._relay
-        if connected is None or relay is None:
+        way, connected, relay = self._way, self._connected, self._relay
+        if way is None or connected is None or relay is None:
             return
         running = relay.tracker.running
         forwarded = bool(running) and not self._stop.done()
         relay.record(Cancel(address=address, forwarded=forwarded, statement=running[0].statement if running else None))
         if forwarded:
             try:
-                await self._link.dialler.cancel(connected.server, connected.pid, connected.secret)
+                await way.link.dialler.cancel(connected.server, connected.pid, connected.secret)
             except UpstreamError as error:
                 self._log.warning("cancel request not delivered", error=str(error))
 
