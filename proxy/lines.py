@@ -15,7 +15,8 @@ from typing import Any
 
 import msgspec
 
-from proxy.orphans import AT_ONCE, Orphan
+from proxy.contract.directive import Orphan
+from proxy.orphans import AT_ONCE
 from proxy.worker import LETTER_BYTES, Adopt, Ask, Command, Order, Question, Reply
 
 ANSWER_S = 2.0

@@ -8,10 +8,10 @@ is written here. The worker that takes the dead one's place looks after each ses
 import asyncio
 from pathlib import Path
 
-import msgspec
 import structlog
 
 from proxy import segments
+from proxy.contract.directive import Orphan
 from proxy.contract.record import RecordError
 from proxy.shared import Shared
 from proxy.stop import KeeperError
@@ -20,16 +20,6 @@ AT_ONCE = 200
 """In one letter to a worker."""
 
 log = structlog.get_logger(__name__)
-
-
-class Orphan(msgspec.Struct, frozen=True, kw_only=True):
-    """A backend whose session nobody serves any more."""
-
-    target: str
-    server: str | None
-    """Where the target has several."""
-    pid: int
-    started: str
 
 
 def find(journal: Path) -> list[Orphan]:
@@ -43,7 +33,13 @@ def find(journal: Path) -> list[Orphan]:
         except RecordError:
             continue  # the reaper says so
         found.append(
-            Orphan(target=start.target, server=start.server, pid=start.backend_pid, started=start.backend_start)
+            Orphan(
+                session=session.chain.session,
+                target=start.target,
+                server=start.server,
+                pid=start.backend_pid,
+                started=start.backend_start,
+            )
         )
     return found
 

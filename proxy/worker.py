@@ -22,8 +22,8 @@ import structlog
 
 from proxy.board import AWAY, Board
 from proxy.config import Configuration, ProxySettings
+from proxy.contract.directive import Orphan
 from proxy.doors import Asks, Door
-from proxy.orphans import Orphan
 
 LETTER_BYTES = 1_048_576
 MOST_DESCRIPTORS = 200

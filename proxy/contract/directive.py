@@ -11,6 +11,8 @@ import msgspec
 
 HEARTBEAT_S = 2.0
 LEASE_S = 10.0
+MOST_ORPHANS = 200
+"""In one directive."""
 
 
 class Directive(msgspec.Struct, kw_only=True, frozen=True, tag_field="type"):
@@ -38,6 +40,78 @@ class Kill(Directive, frozen=True, kw_only=True, tag="kill"):
     reason: str = ""
 
 
+class Locked(msgspec.Struct, kw_only=True, frozen=True):
+    """A lock in force. It covers what fits each name that is set; with none set, everything."""
+
+    id: str
+    person: str | None = None
+    target: str | None = None
+    profile: str | None = None
+    """Of the target, where that is set too; else of every target that has a profile of this name."""
+    proxy: str | None = None
+    until: float | None = None
+    """Seconds since the epoch; None until it is lifted."""
+    by: str
+    reason: str = ""
+    decided_at: int
+    """Nanoseconds since the epoch."""
+
+
+class Lock(Directive, frozen=True, kw_only=True, tag="lock"):
+    """What the lock covers ends, and nothing that it covers starts, until it is lifted or over."""
+
+    lock: Locked
+
+
+class Unlock(Directive, frozen=True, kw_only=True, tag="unlock"):
+    """A lock is lifted."""
+
+    lock: str
+    by: str
+
+
+class Extension(msgspec.Struct, kw_only=True, frozen=True):
+    """A grant's end has moved, once or more: the sessions that run may go on until then.
+
+    Tokens issued before say the older end, and open nothing past that; the person gets another one.
+    """
+
+    grant: str
+    expires_at: float
+    """The new end, seconds since the epoch. Only ever later."""
+    by: str
+    decided_at: int
+    """Nanoseconds since the epoch."""
+
+
+class Extend(Directive, frozen=True, kw_only=True, tag="extend"):
+    """The grant's end moves."""
+
+    extension: Extension
+
+
+class Orphan(msgspec.Struct, frozen=True, kw_only=True):
+    """A backend whose session nobody serves any more."""
+
+    session: str
+    target: str
+    server: str | None
+    """HOST:PORT, where the target has several."""
+    pid: int
+    started: str
+    """ISO 8601, as in `session.start`."""
+
+
+class Reap(Directive, frozen=True, kw_only=True, tag="reap"):
+    """A proxy is gone: whoever else has the target ends what it has left. At most MOST_ORPHANS of them."""
+
+    proxy: str
+    """The one that is gone. It does not obey this itself."""
+    orphans: list[Orphan]
+    by: str | None
+    """Who decided it; None where control did by itself."""
+
+
 class Keys(Directive, frozen=True, kw_only=True, tag="keys"):
     """The key set has changed: `jwks` is the whole of it, as JSON text (RFC 7517)."""
 
@@ -55,17 +129,22 @@ class Revocation(msgspec.Struct, kw_only=True, frozen=True):
 
 
 class Snapshot(Directive, frozen=True, kw_only=True, tag="snapshot"):
-    """All that is in force: every revocation whose grant has not yet expired, and the key set."""
+    """All that is in force, and no more: what a proxy remembers otherwise is over.
+
+    Revocations and extensions are those of grants that have not yet expired.
+    """
 
     revoked: list[Revocation]
     jwks: str
+    locks: list[Locked] = []
+    extended: list[Extension] = []
 
 
 class Heartbeat(Directive, frozen=True, kw_only=True, tag="heartbeat"):
     """Control is alive and the stream is whole up to `cursor`."""
 
 
-AnyDirective: TypeAlias = Revoke | Kill | Keys | Snapshot | Heartbeat
+AnyDirective: TypeAlias = Revoke | Kill | Lock | Unlock | Extend | Reap | Keys | Snapshot | Heartbeat
 
 _encoder = msgspec.json.Encoder()
 _decoder: msgspec.json.Decoder[AnyDirective] = msgspec.json.Decoder(AnyDirective)

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from proxy import orphans
-from proxy.orphans import Orphan
+from proxy.contract.directive import Orphan
 from tests.unit.proxy.journals import begin, end_record, open_journal
 
 
@@ -16,6 +16,8 @@ def test_find(tmp_path: Path) -> None:
     journal.append_end(ended, ended.seal(end_record()))
     before = {path: path.read_bytes() for path in tmp_path.iterdir()}
     (found,) = orphans.find(tmp_path)
-    assert found == Orphan(target="orders", server=None, pid=1, started="2026-01-01T00:00:00.000000+00:00")
+    assert found == Orphan(
+        session="open", target="orders", server=None, pid=1, started="2026-01-01T00:00:00.000000+00:00"
+    )
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
     journal.close()

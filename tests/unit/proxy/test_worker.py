@@ -12,8 +12,9 @@ import pytest
 
 from proxy import lines
 from proxy.config import ProxySettings
+from proxy.contract.directive import Orphan
 from proxy.lines import Lines
-from proxy.orphans import AT_ONCE, Orphan
+from proxy.orphans import AT_ONCE
 from proxy.worker import LOST, Ask, Line, share
 from tests.harness.processes import run
 from tests.harness.waiting import eventually
@@ -74,7 +75,10 @@ async def test_questions_and_orders(ends: Ends) -> None:
 
 async def test_orphans(ends: Ends) -> None:
     """All of them arrive, in letters of a size that goes through; given to one that is dead, they are lost unharmed."""
-    left = [Orphan(target="t" * 63, server=None, pid=pid, started="s" * 32) for pid in range(2 * AT_ONCE + 1)]
+    left = [
+        Orphan(session="0" * 36, target="t" * 63, server=None, pid=pid, started="s" * 32)
+        for pid in range(2 * AT_ONCE + 1)
+    ]
     ends.serve()
     ends.lines.give(1, left)
     ends.lines.give(2, left)
