@@ -13,7 +13,8 @@ the journal. A refused statement.start may so appear later, followed by its sess
 Where the cause cannot pass (an I/O error, KEPT_BYTES exceeded) the journal stays shut until it is opened anew.
 
 Durability: a line is the kernel's when `append` returns, so a dead process loses nothing; segments are synced as they
-are closed. What a power cut takes from the newest segment is the one gap.
+are closed. What a power cut takes from the newest segment is the one gap, and `sync` closes it for whoever waits for it
+(`durability = "disk"` of a target): sessions that ask at the same time share one fdatasync.
 """
 
 import asyncio
@@ -21,6 +22,7 @@ import errno
 import fcntl
 import os
 import time
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import NoReturn
@@ -30,6 +32,7 @@ import structlog
 
 from proxy import files, segments
 from proxy.contract.chain import Chain
+from proxy.group_commit import GroupCommit
 from proxy.segments import OpenSession, Position
 
 LAZY_BYTES = 262_144
@@ -83,6 +86,7 @@ class Journal:
         """The segment that the checkpoint on disk is for; it and all behind it are needed to start again."""
         self._syncer = ThreadPoolExecutor(1, thread_name_prefix="journal-sync")
         self._retiring: tuple[int, Future[bool]] | None = None
+        self._commits = GroupCommit(lambda: self._syncer.submit(os.fdatasync, self._file), self._judge_sync)
 
     @classmethod
     def open(cls, directory: Path, *, segment_bytes: int, limit_bytes: int, retry_s: float = RETRY_S) -> "Journal":
@@ -118,6 +122,11 @@ class Journal:
     def total_bytes(self) -> int:
         """How long all segments are together."""
         return sum(self._sizes.values()) + self._size
+
+    @property
+    def syncs(self) -> int:
+        """How many syncs were asked for by `sync`."""
+        return self._commits.syncs
 
     def append(self, line: bytes) -> None:
         """Write `line` (without newline) and everything buffered before it: it is written when this returns.
@@ -173,6 +182,10 @@ class Journal:
             self._retry()
         elif self._buffer or self._retiring is not None or self.fault is not None:
             self._write_slowly()
+
+    def sync(self, done: Callable[[Exception | None], None]) -> None:
+        """Call `done` in the event loop once all that was appended until now is on disk, or with the JournalError."""
+        self._commits.ask(done)
 
     async def acknowledge(self, position: Position) -> None:
         """Control has everything before `position`. Raises OSError when that cannot be saved; it counts even so."""
@@ -310,6 +323,16 @@ class Journal:
         except OSError as error:
             # fsync(2): after a failed sync nobody knows which lines are on disk, and asking again proves nothing.
             self._break(f"{self.directory}: {error.strerror}; see to its disk, then restart the proxy", passing=False)
+
+    def _judge_sync(self, synced: Future[None]) -> JournalError | None:
+        """What became of a sync. The segments before went through the same thread, so their syncs are over too."""
+        try:
+            self._reap()
+            if (error := synced.exception()) is not None:
+                self._break(f"{self.directory}: {error}; see to its disk, then restart the proxy", passing=False)
+        except JournalError as failure:
+            return failure
+        return None
 
     def _await_retired(self) -> None:
         if self._retiring is not None:

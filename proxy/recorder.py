@@ -5,6 +5,8 @@ It decides when a record must be on its way before anything else happens (`befor
 It never looks into a statement (see `proxy.wire.tracker`).
 """
 
+from collections.abc import Callable
+
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from proxy.contract.chain import Chain
@@ -41,6 +43,15 @@ class Recorder:
         if isinstance(record, Step):
             return self._chain.seal_fields("statement.start", record.start)
         return self._chain.seal(record)
+
+    @property
+    def recorded(self) -> int:
+        """How many records the session has."""
+        return self._chain.next_seq
+
+    def sync(self, done: Callable[[Exception | None], None]) -> None:
+        """Call `done` once all that was written is on disk, or with what keeps it from there."""
+        self._journal.sync(done)
 
     def settle(self) -> None:
         """Do what was put off so that nobody had to wait for it."""
