@@ -234,7 +234,7 @@ class Server:
             "What control does not have yet.",
             lambda: shared.journal.unacknowledged_bytes,
         )
-        metrics.gauge("curfew_journal_syncs", "Syncs that statements have waited for.", lambda: shared.journal.syncs)
+        metrics.counter("curfew_journal_syncs", "Syncs that statements have waited for.", lambda: shared.journal.syncs)
         metrics.gauge("curfew_lease", "1 while control can be heard.", shared.has_lease)
         metrics.gauge("curfew_tasks", "Tasks that run.", tasks.running)
 

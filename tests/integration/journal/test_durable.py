@@ -23,7 +23,7 @@ async def test_disk(make_proxy: MakeProxy, postgres: Cluster, database: str) -> 
 
     found = await asyncio.gather(*(work(number) for number in range(CLIENTS)))
     assert found == [[number + one for one in range(STATEMENTS)] for number in range(CLIENTS)]
-    syncs = proxy.metrics()["curfew_journal_syncs"]
+    syncs = proxy.metrics()["curfew_journal_syncs_total"]
     assert STATEMENTS <= syncs < CLIENTS * STATEMENTS, "no statement without a sync, and not one for each of them"
 
     grant = new_grant_id()
