@@ -8,6 +8,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, 
 from control.domain import grants, keyring, requests, sessions
 from control.domain.people import Role
 from control.times import SECOND, rfc3339
+from proxy.contract.grant import EndMode
 
 
 def _seconds(nanoseconds: int | None) -> float | None:
@@ -72,6 +73,9 @@ class NewRequest(_In):
     certificate: str | None = Field(
         default=None, description="SHA-256 thumbprint (base64url) of the client certificate that the person shows."
     )
+    end: EndMode = Field(
+        default=EndMode.HARD, description="How the sessions are to end. The approver sees it, and picks."
+    )
 
 
 class Approval(_In):
@@ -79,6 +83,11 @@ class Approval(_In):
 
     comment: str | None = None
     duration_s: Whole | None = None
+    end: EndMode = Field(
+        default=EndMode.HARD,
+        description="How the grant's sessions end, whatever was asked for: `hard` ends the running statement too, "
+        "`finish` lets it end within the target's limit, and no other one starts.",
+    )
 
 
 class Comment(_In):
@@ -141,6 +150,7 @@ class RequestOut(_Out):
     max_sessions: int | None
     addresses: list[str]
     certificate: str | None
+    end: EndMode = Field(description="What the person asked for; the grant says what the approver picked.")
     state: requests.State
     created_at: Time
     decided_at: Time | None
@@ -166,6 +176,7 @@ class GrantOut(_Out):
     max_sessions: int | None
     addresses: list[str]
     certificate: str | None
+    end: EndMode
     revoked_at: Time | None
     revoked_by: str | None
     revoke_reason: str | None

@@ -17,7 +17,7 @@ from control.store import grants, people, requests
 from control.store.engine import Transaction
 from control.store.signals import wait
 from control.times import SECOND
-from proxy.contract.grant import NAME_BYTES
+from proxy.contract.grant import NAME_BYTES, EndMode
 
 NO_SUCH_REQUEST = Failure(Reason.NOT_FOUND, "there is no such request")
 LOOK_AGAIN_S = 15.0
@@ -38,7 +38,7 @@ async def create(services: Services, draft: Draft, *, by: Person) -> Result[Requ
     if isinstance(made, Failure):
         return made
     async with services.store.write() as tx:
-        longest = grant_of(made.value, grant_id=new_id("grt"), approver="x" * NAME_BYTES, now=now)
+        longest = grant_of(made.value, grant_id=new_id("grt"), approver="x" * NAME_BYTES, end=EndMode.FINISH, now=now)
         trial = services.signer.sign(longest, await current_key(tx, now), now)
         if isinstance(trial, Failure):
             return trial
@@ -86,6 +86,7 @@ async def decide(
     by: Person,
     comment: str | None = None,
     duration_s: int | None = None,
+    end: EndMode = EndMode.HARD,
 ) -> Result[Request]:
     """Approve, deny or withdraw. An approval makes the grant in the same transaction."""
     now = services.clock()
@@ -100,7 +101,7 @@ async def decide(
         if action is Action.APPROVE:
             if (obstacle := await _obstacle(services, tx, request)) is not None:
                 return obstacle
-            grant = grant_of(request, grant_id=new_id("grt"), approver=by.name, now=now)
+            grant = grant_of(request, grant_id=new_id("grt"), approver=by.name, end=end, now=now)
             await grants.add(tx, grant)
             request = rules.granted(request, grant.id)
         await requests.change(tx, request)
