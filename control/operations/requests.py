@@ -11,6 +11,7 @@ from control.domain.grants import grant_of
 from control.domain.people import Person, Right
 from control.domain.requests import Action, Request, State, as_of
 from control.domain.results import Failure, Reason, Result, Success
+from control.operations import locks
 from control.operations.keys import current_key
 from control.services import Services
 from control.store import grants, people, requests
@@ -117,4 +118,7 @@ async def _obstacle(services: Services, tx: Transaction, request: Request) -> Fa
     person = await people.find(tx, request.person)
     if person is None or not person.has(Right.REQUEST):
         return Failure(Reason.CONFLICT, "the person who asked may not have access any more")
-    return None
+    # Its time would run, and no token be issued. The request waits, and can be denied or withdrawn.
+    return await locks.obstacle(
+        tx, person=request.person, target=request.target, profile=request.profile, now=services.clock()
+    )
