@@ -17,6 +17,7 @@ class Metrics:
     faults: Counter
     tokens: Counter
     revocations: Counter
+    locks: Counter
     streams: Gauge
 
     def exposition(self) -> bytes:
@@ -39,5 +40,6 @@ def create() -> Metrics:
         faults=Counter(f"{name}_record_faults", "Records that were not what they should be", registry=registry),
         tokens=Counter(f"{name}_tokens", "Tokens issued", registry=registry),
         revocations=Counter(f"{name}_revocations", "Grants revoked", registry=registry),
+        locks=Counter(f"{name}_locks", "Locks made", registry=registry),
         streams=Gauge(f"{name}_directive_streams", "Proxies that follow the directives now", registry=registry),
     )

@@ -28,13 +28,15 @@ async def list_sessions(
     *,
     person: str | None = None,
     target: str | None = None,
+    profile: str | None = None,
+    proxy: str | None = None,
     grant: str | None = None,
     state: State | None = None,
     after: After = None,
     limit: Limit = 100,
 ) -> Page[SessionOut]:
     """The sessions that you may see, newest first. Refused connections are listed with `state=refused` only."""
-    wanted = Filter(person=person, target=target, grant=grant, state=state)
+    wanted = Filter(person=person, target=target, profile=profile, proxy=proxy, grant=grant, state=state)
     found, following = await sessions.page(services, wanted, asker=caller, after=after, limit=limit)
     items = [SessionOut.model_validate(session) for session in found]
     return Page(items=items, next=None if following is None else str(following))

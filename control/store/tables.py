@@ -53,6 +53,7 @@ requests = sa.Table(
     sa.Column("max_sessions", sa.Integer),
     sa.Column("addresses", sa.JSON, nullable=False),
     sa.Column("certificate", sa.Text),
+    sa.Column("end", sa.Text, nullable=False, server_default="hard"),
     sa.Column("state", sa.Text, nullable=False),
     sa.Column("created_at", Whole, nullable=False),
     sa.Column("pending_until", Whole, nullable=False),
@@ -80,9 +81,30 @@ grants = sa.Table(
     sa.Column("max_sessions", sa.Integer),
     sa.Column("addresses", sa.JSON, nullable=False),
     sa.Column("certificate", sa.Text),
+    sa.Column("end", sa.Text, nullable=False, server_default="hard"),
     sa.Column("revoked_at", Whole),
     sa.Column("revoked_by", sa.Text),
     sa.Column("revoke_reason", sa.Text),
+    sqlite_autoincrement=True,
+)
+
+locks = sa.Table(
+    "locks",
+    metadata,
+    _number(),
+    sa.Column("id", sa.Text, nullable=False, unique=True),
+    # Names and no references: a lock may be meant for somebody or something that is yet to come.
+    sa.Column("person", sa.Text),
+    sa.Column("target", sa.Text),
+    sa.Column("profile", sa.Text),
+    sa.Column("proxy", sa.Text),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("created_at", Whole, nullable=False),
+    sa.Column("created_by", sa.Text, nullable=False),
+    sa.Column("until", Whole),
+    sa.Column("lifted_at", Whole),
+    sa.Column("lifted_by", sa.Text),
+    sa.Column("lift_reason", sa.Text),
     sqlite_autoincrement=True,
 )
 
