@@ -32,6 +32,7 @@ import structlog
 
 from proxy import files, segments
 from proxy.contract.chain import Chain
+from proxy.contract.record import Entry
 from proxy.group_commit import GroupCommit
 from proxy.segments import OpenSession, Position
 
@@ -66,6 +67,8 @@ class Journal:
         """The sessions found open by `open`. Each wants its `session.end`, by `append_end`."""
         self.acknowledged = Position(0, 0)
         """How far control has everything."""
+        self.next_entry: Entry
+        """The place of the next session: what its first record is to have as `entry`."""
         self.fault: str | None = None
         """Why the journal takes nothing at the moment."""
         self._lock = lock
@@ -170,6 +173,12 @@ class Journal:
             del self._open[chain.session]
             del self._buffer[-len(line) - 1 :]  # it is the newest, if anything is kept at all
             raise
+        self.next_entry = segments.behind(self.next_entry, line)
+
+    def append_only(self, line: bytes) -> None:
+        """As `append`, for the only record of a chain. Where this raises it keeps its place all the same."""
+        self.next_entry = segments.behind(self.next_entry, line)
+        self.append(line)
 
     def append_end(self, chain: Chain, line: bytes) -> None:
         """As `append`, for the chain's `session.end`."""
@@ -308,7 +317,7 @@ class Journal:
             # The line is written: this append has done its work. The next one tries to rotate again.
             log.warning("the journal cannot begin a new segment", directory=str(self.directory), error=str(error))
             return
-        checkpoint = segments.encode_checkpoint(number, list(self._open.values()))
+        checkpoint = segments.encode_checkpoint(number, list(self._open.values()), self.next_entry)
         retired = self._syncer.submit(segments.retire, self._file, self.directory, checkpoint)
         self._retiring = (number, retired)
         self._sizes[self._number] = self._size
@@ -358,7 +367,9 @@ class Journal:
         self._sizes = sizes
         checkpoint = segments.load_checkpoint(self.directory)
         self._checkpointed = checkpoint.segment if checkpoint is not None else 0
-        self.unfinished = segments.find_open_sessions(self.directory, checkpoint)
+        found = segments.survey(self.directory, checkpoint)
+        self.unfinished = found.open
+        self.next_entry = found.next_entry or Entry(journal=segments.new_id(), number=0, prev="")
         self._open = dict(self.unfinished)
         self.acknowledged = self._load_acknowledged()
         self._measure()

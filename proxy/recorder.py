@@ -27,6 +27,7 @@ class Recorder:
 
     def start(self, record: SessionStart) -> None:
         """Write the first record: from now on the session owes an end. Raises JournalError."""
+        record.entry = self._journal.next_entry
         self._journal.append_start(self._chain, self._chain.seal(record))
 
     def before(self, records: list[Noted]) -> None:
@@ -73,12 +74,15 @@ class Recorder:
 
     def refuse(self, record: AuthRefused) -> None:
         """Write the only record of a connection that was not admitted, signed. Raises JournalError."""
-        self._journal.append(self._chain.seal_signed(record, self._key))
+        record.entry = self._journal.next_entry
+        self._journal.append_only(self._chain.seal_signed(record, self._key))
 
     def reap(self, record: SessionReaped) -> None:
         """Write the only record of a backend that another proxy left, signed. Raises JournalError."""
-        self._journal.append(self._chain.seal_signed(record, self._key))
+        record.entry = self._journal.next_entry
+        self._journal.append_only(self._chain.seal_signed(record, self._key))
 
     def end(self, record: SessionEnd) -> None:
         """Write the last record, signed. Raises JournalError."""
+        record.next_entry = self._journal.next_entry
         self._journal.append_end(self._chain, self._chain.seal_signed(record, self._key))
