@@ -125,7 +125,7 @@ class Server:
         journal = Journal.open(
             place.own / places.JOURNAL, segment_bytes=proxy.journal.segment_bytes, limit_bytes=proxy.journal.limit_bytes
         )
-        registry = Registry(max_sessions=proxy.max_sessions, slots=self._slots)
+        registry = Registry(max_sessions=proxy.max_sessions, slots=self._slots, proxy=proxy.name)
         self._control = ControlSide(
             proxy, key=key, journal=journal, registry=registry, environment=self._environment, place=place
         )
