@@ -6,7 +6,7 @@ from typing import Annotated
 import msgspec
 from fastapi import APIRouter, Query, Response
 
-from control.api.access import After
+from control.api.access import After, WaitS
 from control.api.callers import Auditor, Caller, Office
 from control.api.people import Limit
 from control.api.problems import unwrap
@@ -43,9 +43,9 @@ async def list_sessions(
 
 
 @router.get("/sessions/{session_id}")
-async def get_session(services: Office, caller: Caller, session_id: str) -> SessionOut:
-    """One session."""
-    return SessionOut.model_validate(unwrap(await sessions.get(services, session_id, asker=caller)))
+async def get_session(services: Office, caller: Caller, session_id: str, wait_s: WaitS = 0) -> SessionOut:
+    """One session; with `wait_s`, once its end is known, or as it stands after that time."""
+    return SessionOut.model_validate(unwrap(await sessions.get(services, session_id, asker=caller, wait_s=wait_s)))
 
 
 @router.get("/sessions/{session_id}/records", response_class=Response)

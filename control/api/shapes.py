@@ -285,7 +285,12 @@ class TokenOut(_Out):
 
 
 class SessionOut(_Out):
-    """A session's summary. `stop_s` is from the decision to end it to its backend being gone."""
+    """A session's summary.
+
+    `stop_s` is from the decision to end it (`decided_at`) to its backend being gone (`gone_at`), 0 at least. `gone_at`
+    is by the proxy's clock and so is `decided_at`, but where control decided (revoked, killed, locked) that is by
+    control's: what the clocks differ is in `stop_s` then.
+    """
 
     id: str
     person: str | None
@@ -298,9 +303,16 @@ class SessionOut(_Out):
     application_name: str | None
     state: sessions.State
     started_at: Time
+    expires_at: Time | None = Field(description="When its access ends, as the proxy knows.")
     ended_at: Time | None
     end_reason: str | None
+    ended_by: str | None
+    decided_at: Time | None
+    gone_at: Time | None
     outcome: str | None
+    running: int | None = Field(description="The number of the statement that runs.")
+    running_since: Time | None
+    running_command: str | None = Field(description="Its first word, where that is one of SQL's commands.")
     statements: int
     bytes_in: int
     bytes_out: int

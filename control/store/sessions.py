@@ -11,6 +11,11 @@ from control.store.records import IN_ONE_QUERY
 from control.store.tables import sessions
 
 
+def topic(session_id: str) -> str:
+    """What the end of the session is announced as."""
+    return f"session:{session_id}"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Filter:
     """Which sessions are wanted. None does not narrow; without a state, refused connections are left out."""
@@ -58,6 +63,9 @@ async def add(tx: Transaction, session: Session) -> int:
 
 async def change(tx: Transaction, changed: Sequence[tuple[int, Session]]) -> None:
     """What is known of these sessions now."""
+    for _, session in changed:
+        if session.state is not State.OPEN:
+            tx.touch(topic(session.id))
     if changed:
         statement = sa.update(sessions).where(sessions.c.number == sa.bindparam("key"))
         await tx.connection.execute(statement, [{"key": number} | asdict(session) for number, session in changed])
