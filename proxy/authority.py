@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from proxy import config, membership
 from proxy.config import ProxySettings
-from proxy.contract.directive import AnyDirective, Keys, Kill, Lock, Revoke, Snapshot, Unlock
+from proxy.contract.directive import AnyDirective, Extend, Keys, Kill, Lock, Revoke, Snapshot, Unlock
 from proxy.contract.proof import public_text
 from proxy.contract.settings import SettingsError
 from proxy.contract.token import KeySet, KeySetError
@@ -117,6 +117,8 @@ class ControlSide:
                 for one in directive.revoked:  # First: they count, whatever is wrong with the keys.
                     self._registry.revoke(one.grant, expires_at=one.expires_at, by=one.by, decided_at=one.decided_at)
                 self._registry.replace_locks(directive.locks)
+                for extension in directive.extended:
+                    self._registry.extend(extension)
                 self._take_keys(directive.jwks, directive.at)
             case Keys():
                 self._take_keys(directive.jwks, directive.at)
@@ -126,6 +128,8 @@ class ControlSide:
                 )
             case Kill():
                 self._registry.kill(directive.session, by=directive.by, decided_at=directive.at)
+            case Extend():
+                self._registry.extend(directive.extension)
             case Lock():
                 self._registry.lock(directive.lock)
             case Unlock():

@@ -10,12 +10,17 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from typing import Protocol
 
-from proxy.contract.directive import Locked
+import msgspec
+
+from proxy.contract.directive import Extension, Locked
 from proxy.contract.grant import Grant, Refusal
 from proxy.contract.record import EndReason
 from proxy.contract.token import KeySet, VerifyingKey
 from proxy.errors import NotAdmitted, TooManySessions
 from proxy.slots import Slots
+
+LATEST_S = 9_000_000_000.0
+"""No grant ends later: nanoseconds since the epoch fit 64 bits until some time after this, which is in 2255."""
 
 
 class LiveSession(Protocol):
@@ -28,6 +33,9 @@ class LiveSession(Protocol):
 
     def stop(self, reason: EndReason, *, by: str | None, decided_at: int) -> None:
         """End it; `decided_at` in ns since the epoch."""
+
+    def extend(self, extension: Extension) -> None:
+        """Its grant's end has moved."""
 
     async def cancel_running(self, address: str | None) -> None:
         """Cancel what it runs."""
@@ -50,6 +58,7 @@ class Registry:
         self._cancel_keys: defaultdict[int, list[tuple[bytes, LiveSession]]] = defaultdict(list)
         self._revoked: dict[str, float] = {}
         self._locks: dict[str, Locked] = {}
+        self._extended: dict[str, Extension] = {}
 
     def __len__(self) -> int:
         return len(self._sessions)
@@ -142,6 +151,25 @@ class Registry:
         self._revoked[grant] = expires_at
         for session_id in list(self._by_grant.get(grant, ())):
             self._sessions[session_id].stop("revoked", by=by, decided_at=decided_at)
+
+    # Extension.
+
+    def extend(self, extension: Extension) -> None:
+        """Let the sessions of the grant go on until its new end, those that begin on an older token too."""
+        now = time.time()
+        self._extended = {grant: one for grant, one in self._extended.items() if one.expires_at > now}
+        extension = msgspec.structs.replace(extension, expires_at=min(extension.expires_at, LATEST_S))
+        known = self._extended.get(extension.grant)
+        if extension.expires_at <= (now if known is None else known.expires_at):
+            return  # The end only ever comes later.
+        self._extended[extension.grant] = extension
+        for session_id in list(self._by_grant.get(extension.grant, ())):
+            self._sessions[session_id].extend(extension)
+
+    def extension_of(self, grant: Grant) -> Extension | None:
+        """What moved the grant's end past the one that its token says, if anything has."""
+        extension = self._extended.get(grant.id)
+        return extension if extension is not None and extension.expires_at > grant.expires_at else None
 
     # Locks.
 

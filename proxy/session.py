@@ -5,21 +5,21 @@
 """
 
 import asyncio
-import functools
 import os
 import socket
 import ssl
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 
 import structlog
 
 from proxy import pace
 from proxy.admission import Admission, Way
 from proxy.bearer import Asking
-from proxy.clock import Deadline
+from proxy.contract.directive import Extension
 from proxy.contract.grant import Grant
-from proxy.contract.record import Cancel, Chain, EndReason, Notice
+from proxy.contract.record import Cancel, Chain, EndReason, GrantExtended, Notice
 from proxy.contract.token import VerifyingKey
 from proxy.ending import Ending, Stop
 from proxy.errors import (
@@ -37,6 +37,7 @@ from proxy.peer import Peer, read_header
 from proxy.recorder import Recorder
 from proxy.relay import Cause, Relay
 from proxy.shared import Shared
+from proxy.term import Term
 from proxy.tls import thumbprint
 from proxy.upstream import Connected, UpstreamError
 from proxy.wire import messages
@@ -91,6 +92,7 @@ class Session:
         self._way: Way | None = None
         self._relay: Relay | None = None
         self._connected: Connected | None = None
+        self._term: Term | None = None
         self._recorder = Recorder(shared.journal, shared.key, Chain(self.id))
 
     async def run(self) -> None:
@@ -206,19 +208,23 @@ class Session:
 
     async def _serve(self, startup: StartupMessage, way: Way) -> None:
         """From the admitted connection to the end of its session."""
-        deadline = self._shared.deadlines.at(self.grant.expires_at, self._expire)
+        extension = self._shared.registry.extension_of(self.grant)
+        term = self._term = Term(
+            self._shared.deadlines,
+            ends_at=self.grant.expires_at if extension is None else extension.expires_at,
+            warn_before_s=self._shared.settings.warn_before_s,
+            on_end=self._expire,
+            on_warning=self._warn,
+        )
         try:
             connected, ending = await self._open(startup, way)
-            warnings = self._schedule_warnings()
             try:
                 cause = await self._run_relay()
             finally:
-                for warning in warnings:
-                    warning.cancel()
                 self._shared.registry.drop_cancel_key(self, connected.pid)
             await ending.run(cause)
         finally:
-            deadline.cancel()
+            term.close()
             self._shared.registry.leave(self)
             if self._connected is not None:
                 self._connected.leg.transport.abort()
@@ -245,6 +251,8 @@ class Session:
         limit = self._shared.settings.max_message_bytes
         self._relay = relay = Relay(client, connected.leg, tracker, self._recorder, limit=limit)
         self._announce(client, connected, startup)
+        if (extension := self._shared.registry.extension_of(self.grant)) is not None:
+            self._record_extension(extension)
         return connected, Ending(
             shared=self._shared,
             backend=backend,
@@ -284,6 +292,21 @@ class Session:
             if self._relay is not None:
                 self._relay.close_in()  # From this moment on, whenever `run` gets its turn.
 
+    def extend(self, extension: Extension) -> None:
+        """Go on until the grant's new end, unless the end was decided before; the person is told."""
+        if self._stop.done() or self._term is None or not self._term.extend(extension.expires_at):
+            return
+        if self._relay is not None:
+            self._record_extension(extension)
+            end = datetime.fromtimestamp(extension.expires_at, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+            text = f"access to {self.grant.target} now ends at {end}"
+            self._tell("NOTICE", "00000", f"{text} (grant {self.grant.id}, extended by {extension.by})")
+
+    def _record_extension(self, extension: Extension) -> None:
+        if self._relay is not None:
+            expires_at = int(extension.expires_at * 1e9)
+            self._relay.record(GrantExtended(grant=self.grant.id, expires_at=expires_at, by=extension.by))
+
     def uses(self, link: object) -> bool:
         """Whether it goes by this way to its target."""
         return self._way is not None and self._way.link is link
@@ -305,23 +328,16 @@ class Session:
             except UpstreamError as error:
                 self._log.warning("cancel request not delivered", error=str(error))
 
-    def _schedule_warnings(self) -> list[Deadline]:
-        """The warnings whose time is still to come."""
-        times = ((seconds, self.grant.expires_at - seconds) for seconds in self._shared.settings.warn_before_s)
-        return [
-            self._shared.deadlines.at(at, functools.partial(self._warn, seconds))
-            for seconds, at in times
-            if at > time.time()
-        ]
-
     def _warn(self, seconds: float) -> None:
         left = f"{seconds / 60:.0f} min" if seconds >= 60 else f"{seconds:.0f} s"  # noqa: PLR2004 seconds to a minute
         text = f"access to {self.grant.target} ends in {left} (grant {self.grant.id})"
+        self._tell("WARNING", "01000", text, hint="Finish what you do, or ask for more time.")
+
+    def _tell(self, severity: str, sqlstate: str, text: str, *, hint: str | None = None) -> None:
+        """Tell the person, on record, as soon as PostgreSQL's stream is between two messages."""
         if self._relay is not None and not self._stop.done():
-            self._relay.record(Notice(severity="WARNING", sqlstate="01000", message=text))
-            self._relay.tell(
-                messages.notice_response("WARNING", "01000", text, hint="Finish what you do, or ask for more time.")
-            )
+            self._relay.record(Notice(severity=severity, sqlstate=sqlstate, message=text))
+            self._relay.tell(messages.notice_response(severity, sqlstate, text, hint=hint))
 
     # Refusals.
 

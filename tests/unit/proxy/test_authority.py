@@ -14,7 +14,19 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from proxy import membership
 from proxy.authority import ControlSide
 from proxy.config import Control, ProxySettings
-from proxy.contract.directive import Heartbeat, Keys, Kill, Lock, Locked, Revocation, Revoke, Snapshot, Unlock
+from proxy.contract.directive import (
+    Extend,
+    Extension,
+    Heartbeat,
+    Keys,
+    Kill,
+    Lock,
+    Locked,
+    Revocation,
+    Revoke,
+    Snapshot,
+    Unlock,
+)
 from proxy.contract.grant import Grant
 from proxy.contract.proof import public_text
 from proxy.contract.record import EndReason
@@ -49,10 +61,15 @@ class Session:
     signed_by: VerifyingKey = field(default_factory=lambda: key_of(tokens.Signer()))
     id: str = field(default_factory=lambda: secrets.token_hex(4))
     stopped: list[tuple[EndReason, str | None, int]] = field(default_factory=list)
+    extended: list[float] = field(default_factory=list)
 
     def stop(self, reason: EndReason, *, by: str | None, decided_at: int) -> None:
         """Note it."""
         self.stopped.append((reason, by, decided_at))
+
+    def extend(self, extension: Extension) -> None:
+        """Note it."""
+        self.extended.append(extension.expires_at)
 
     async def cancel_running(self, address: str | None) -> None:
         """Never asked here."""
@@ -299,3 +316,13 @@ async def test_locks_that_were_kept_count_at_once(stand: Stand) -> None:
     finally:
         task.cancel()
         await eventually(task.done)
+
+
+async def test_extensions(stand: Stand, side: ControlSide) -> None:
+    """Told one by one, or in a snapshot."""
+    end = stand.session.grant.expires_at
+    one = Extension(grant="grt_a", expires_at=end + 1, by="eve", decided_at=7)
+    side._obey(Extend(cursor=1, at=1, extension=one))
+    later = Extension(grant="grt_a", expires_at=end + 2, by="eve", decided_at=8)
+    side._obey(Snapshot(cursor=1, at=2, revoked=[], jwks=stand.signer.jwks, extended=[later]))
+    assert stand.session.extended == [end + 1, end + 2]
