@@ -34,6 +34,10 @@ class LiveSession(Protocol):
     def stop(self, reason: EndReason, *, by: str | None, decided_at: int) -> None:
         """End it; `decided_at` in ns since the epoch."""
 
+    @property
+    def needs_lease(self) -> bool:
+        """Whether it ends when control cannot be heard."""
+
     def extend(self, extension: Extension) -> None:
         """Its grant's end has moved."""
 
@@ -216,6 +220,12 @@ class Registry:
         for session in self:
             if not keys.holds(session.signed_by):
                 session.stop("withdrawn", by=None, decided_at=decided_at)
+
+    def end_without_lease(self, *, decided_at: int) -> None:
+        """End all sessions of targets that want it so when the lease is lost."""
+        for session in self:
+            if session.needs_lease:
+                session.stop("lease_lost", by=None, decided_at=decided_at)
 
     def kill(self, session_id: str, *, by: str | None, decided_at: int) -> None:
         """End one session, if it is here."""

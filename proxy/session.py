@@ -194,7 +194,9 @@ class Session:
 
     def _admit(self, admission: Admission) -> Way:
         """Hold the connection against the grant and against what is in force, and count it in."""
-        way = admission.judge(self.grant, certificate=None if self._client is None else thumbprint(self._client))
+        way = self._way = admission.judge(
+            self.grant, certificate=None if self._client is None else thumbprint(self._client)
+        )
         if self._shared.journal.fault is not None:
             # Its own attempt to record would say so too, but what it seals meanwhile would fill the journal's memory.
             raise JournalFailed(self._shared.journal.fault)
@@ -233,7 +235,6 @@ class Session:
         """Get a backend, record the session's start, then tell the client that it is in."""
         if (client := self._client) is None:
             raise ClientGone
-        self._way = way
         opening = Opening(
             grant=self.grant,
             way=way,
@@ -306,6 +307,11 @@ class Session:
         if self._relay is not None:
             expires_at = int(extension.expires_at * 1e9)
             self._relay.record(GrantExtended(grant=self.grant.id, expires_at=expires_at, by=extension.by))
+
+    @property
+    def needs_lease(self) -> bool:
+        """Whether it ends when control cannot be heard."""
+        return self._way is not None and self._way.link.settings.lost_lease == "end-sessions"
 
     def uses(self, link: object) -> bool:
         """Whether it goes by this way to its target."""

@@ -35,6 +35,7 @@ class Session:
     id: str = field(default_factory=lambda: secrets.token_hex(4))
     stopped: list[tuple[EndReason, str | None, int]] = field(default_factory=list)
     extended: list[float] = field(default_factory=list)
+    needs_lease: bool = False
 
     def stop(self, reason: EndReason, *, by: str | None, decided_at: int) -> None:
         """Note it."""
@@ -408,3 +409,16 @@ def test_an_extension_is_forgotten_with_its_grant(registry: Registry, monkeypatc
     monkeypatch.setattr("proxy.registry.time.time", lambda: now + 1001)
     registry.extend(extension("grt_b", now + 2000))
     assert registry.extension_of(session().grant) is None
+
+
+# --- the lease
+
+
+def test_without_a_lease(registry: Registry) -> None:
+    """Sessions that need one end; the others run on."""
+    one, other = session(), session()
+    one.needs_lease = True
+    registry.admit(one)
+    registry.admit(other)
+    registry.end_without_lease(decided_at=7)
+    assert (one.stopped, other.stopped) == ([("lease_lost", None, 7)], [])
