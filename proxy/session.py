@@ -30,6 +30,7 @@ from proxy.errors import (
     SessionError,
     UserBarred,
 )
+from proxy.idle import IdleWatch
 from proxy.leg import Leg
 from proxy.negotiate import CancelAsked, Negotiation, Refused, Started
 from proxy.opening import Opening
@@ -277,11 +278,17 @@ class Session:
 
     async def _run_relay(self) -> Cause | Stop:
         """Relay until one side, a fault or a decision from outside ends it."""
-        if (relay := self._relay) is None:
+        if (relay := self._relay) is None or self._way is None:
             raise ClientGone
         if not self._stop.done():
             relay.start()
-        await asyncio.wait((relay.ended, self._stop), return_when=asyncio.FIRST_COMPLETED)
+        timeout_s = self._way.profile.idle_timeout_s
+        idle = None if timeout_s is None else IdleWatch(relay, timeout_s, self._be_idle)
+        try:
+            await asyncio.wait((relay.ended, self._stop), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            if idle is not None:
+                idle.close()
         return self._stop.result() if self._stop.done() else relay.ended.result()
 
     # From outside.
@@ -319,6 +326,9 @@ class Session:
 
     def _expire(self) -> None:
         self.stop("expired", by=None, decided_at=time.time_ns())
+
+    def _be_idle(self) -> None:
+        self.stop("idle", by=None, decided_at=time.time_ns())
 
     async def cancel_running(self, address: str | None) -> None:
         """Forward a cancel request, if anything runs: a late one must not hit the next statement."""
