@@ -262,10 +262,13 @@ class Authorization(Record, kw_only=True, tag="authorization"):
 
 
 class GrantExtended(Record, kw_only=True, tag="grant.extended"):
-    """The grant's end has moved."""
+    """The grant's end has moved, while the session ran or before it began on an older token."""
 
     grant: str
     expires_at: int
+    """The new end."""
+    by: str | None = None
+    """Who decided it."""
 
 
 class AuthRefused(Record, kw_only=True, tag="auth.refused"):

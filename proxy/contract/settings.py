@@ -87,6 +87,8 @@ class AccessProfile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     replication: Literal["none", "all"] = "none"
     """Whether replication connections are allowed. PostgreSQL lets each of them read the whole server, so there is no
     half of it: what is called logical replication takes BASE_BACKUP too."""
+    idle_timeout_s: Seconds | None = None
+    """How long a session may be idle, with or without an open transaction; None for as long as its grant lasts."""
 
     def __post_init__(self) -> None:
         _check_pair(self.certificate_file, self.key_file)
