@@ -9,7 +9,7 @@ import contextlib
 import functools
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import structlog
@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from proxy import config, membership
 from proxy.config import ProxySettings
-from proxy.contract.directive import AnyDirective, Extend, Keys, Kill, Lock, Revoke, Snapshot, Unlock
+from proxy.contract.directive import AnyDirective, Extend, Keys, Kill, Lock, Reap, Revoke, Snapshot, Unlock
 from proxy.contract.proof import public_text
 from proxy.contract.settings import SettingsError
 from proxy.contract.token import KeySet, KeySetError
@@ -48,8 +48,10 @@ class ControlSide:
         registry: Registry,
         environment: Mapping[str, str] = os.environ,
         place: Place | None = None,
+        on_reap: Callable[[Reap], object] = lambda _: None,
     ) -> None:
-        """Raises SettingsError where the key set's file cannot be used."""
+        """`on_reap` ends what another proxy has left. Raises SettingsError where the key set's file cannot be used."""
+        self._on_reap = on_reap
         self._registry = registry
         self._settings = settings
         self._place = place or of_single(Path(settings.state_dir))
@@ -147,12 +149,7 @@ class ControlSide:
         self._look_at_lease()  # What comes now brings it back, but not what was lost with it (a machine that slept).
         match directive:
             case Snapshot():
-                for one in directive.revoked:  # First: they count, whatever is wrong with the keys.
-                    self._registry.revoke(one.grant, expires_at=one.expires_at, by=one.by, decided_at=one.decided_at)
-                self._registry.replace_locks(directive.locks)
-                for extension in directive.extended:
-                    self._registry.extend(extension)
-                self._take_keys(directive.jwks, directive.at)
+                self._take_snapshot(directive)
             case Keys():
                 self._take_keys(directive.jwks, directive.at)
             case Revoke():
@@ -167,8 +164,18 @@ class ControlSide:
                 self._registry.lock(directive.lock)
             case Unlock():
                 self._registry.unlock(directive.lock)
+            case Reap() if self._place.first:  # One process of several does it.
+                self._on_reap(directive)
             case _:
                 pass
+
+    def _take_snapshot(self, snapshot: Snapshot) -> None:
+        for one in snapshot.revoked:  # First: they count, whatever is wrong with the keys.
+            self._registry.revoke(one.grant, expires_at=one.expires_at, by=one.by, decided_at=one.decided_at)
+        self._registry.replace_locks(snapshot.locks)
+        for extension in snapshot.extended:
+            self._registry.extend(extension)
+        self._take_keys(snapshot.jwks, snapshot.at)
 
     def _take_keys(self, jwks: str, decided_at: int) -> None:
         """Raises KeySetError: a key set that cannot be read leaves the one before in force."""
