@@ -7,14 +7,14 @@ Owns the key set in force and turns directives into what the registry does. It n
 import functools
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from proxy import config, membership
 from proxy.config import ProxySettings
-from proxy.contract.directive import AnyDirective, Keys, Kill, Revoke, Snapshot
+from proxy.contract.directive import AnyDirective, Keys, Kill, Reap, Revoke, Snapshot
 from proxy.contract.proof import public_text
 from proxy.contract.settings import SettingsError
 from proxy.contract.token import KeySet, KeySetError
@@ -40,8 +40,10 @@ class ControlSide:
         registry: Registry,
         environment: Mapping[str, str] = os.environ,
         place: Place | None = None,
+        on_reap: Callable[[Reap], object] = lambda _: None,
     ) -> None:
-        """Raises SettingsError where the key set's file cannot be used."""
+        """`on_reap` ends what another proxy has left. Raises SettingsError where the key set's file cannot be used."""
+        self._on_reap = on_reap
         self._registry = registry
         self._settings = settings
         self._place = place or of_single(Path(settings.state_dir))
@@ -131,6 +133,8 @@ class ControlSide:
                 )
             case Kill():
                 self._registry.kill(directive.session, by=directive.by, decided_at=directive.at)
+            case Reap() if self._place.first:  # One process of several does it.
+                self._on_reap(directive)
             case _:
                 pass
 

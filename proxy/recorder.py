@@ -8,7 +8,7 @@ It never looks into a statement (see `proxy.wire.tracker`).
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from proxy.contract.chain import Chain
-from proxy.contract.record import AuthRefused, SessionEnd, SessionStart
+from proxy.contract.record import AuthRefused, SessionEnd, SessionReaped, SessionStart
 from proxy.journal import Journal
 from proxy.wire.steps import Noted, Step
 
@@ -62,6 +62,10 @@ class Recorder:
 
     def refuse(self, record: AuthRefused) -> None:
         """Write the only record of a connection that was not admitted, signed. Raises JournalError."""
+        self._journal.append(self._chain.seal_signed(record, self._key))
+
+    def reap(self, record: SessionReaped) -> None:
+        """Write the only record of a backend that another proxy left, signed. Raises JournalError."""
         self._journal.append(self._chain.seal_signed(record, self._key))
 
     def end(self, record: SessionEnd) -> None:

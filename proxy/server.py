@@ -127,7 +127,13 @@ class Server:
         )
         registry = Registry(max_sessions=proxy.max_sessions, slots=self._slots)
         self._control = ControlSide(
-            proxy, key=key, journal=journal, registry=registry, environment=self._environment, place=place
+            proxy,
+            key=key,
+            journal=journal,
+            registry=registry,
+            environment=self._environment,
+            place=place,
+            on_reap=lambda directive: spawn("reap", orphans.reap(directive, self._shared)),
         )
         self._shared = Shared(
             settings=proxy,

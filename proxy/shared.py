@@ -33,6 +33,10 @@ class TargetLink:
         named = [keeper for host, keeper in self.keepers.items() if str(host) == server]
         return named or list(self.keepers.values())
 
+    def has_server(self, server: str | None) -> bool:
+        """Whether the server that a record names is one of ours; a record that names none is of a target with one."""
+        return server is None or any(str(host) == server for host in self.keepers)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Authority:

@@ -14,6 +14,7 @@ from proxy.contract.record import (
     GrantExtended,
     Notice,
     SessionEnd,
+    SessionReaped,
     SessionStart,
     StatementEnd,
     StatementPrepare,
@@ -110,6 +111,8 @@ def advance(session: Session, record: AnyRecord, head: str) -> Session:
         case AuthRefused():
             return replace(session, state=State.REFUSED, ended_at=record.at, end_reason=REFUSED)
         case SessionStart() | StatementPrepare() | Copy() | Cancel() | Notice() | Authorization() | GrantExtended():
+            return session
+        case SessionReaped():
             return session
         case _:
             assert_never(record)

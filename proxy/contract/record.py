@@ -35,6 +35,7 @@ __all__ = [
     "Record",
     "RecordError",
     "SessionEnd",
+    "SessionReaped",
     "SessionStart",
     "StatementEnd",
     "StatementPrepare",
@@ -282,6 +283,35 @@ class SessionEnd(Record, kw_only=True, tag="session.end"):
     signature: str = ""
 
 
+class SessionReaped(Record, kw_only=True, tag="session.reaped"):
+    """A backend that a proxy left behind was ended by another one. The only record of its chain, as with `AuthRefused`.
+
+    The session that the backend was of has a chain of its own, which the proxy that is gone began: it has no end until
+    that proxy comes back and writes it.
+    """
+
+    reaped: str
+    """The session that the backend was of."""
+    left_by: str
+    """The proxy that is gone."""
+    target: str
+    server: str | None = None
+    backend_pid: int
+    backend_start: str
+    """As in that session's `session.start`, all four."""
+    by: str | None = None
+    """Who decided it; None where control did by itself."""
+    decided_at: int
+    gone_at: int | None = None
+    """When the backend was seen to be gone; None where nobody could see that, or a pooler has handed it on."""
+    found: int
+    """How many backends there were to end: 1, or 0 where it was gone already (or handed on) at the first look."""
+    transaction: Literal["committed", "aborted", "none"] | None = None
+    """What became of the transaction that it was in; None where nothing is known."""
+    signature: str = ""
+    """As in `SessionEnd`."""
+
+
 AnyRecord: TypeAlias = (
     SessionStart
     | StatementPrepare
@@ -294,7 +324,13 @@ AnyRecord: TypeAlias = (
     | GrantExtended
     | AuthRefused
     | SessionEnd
+    | SessionReaped
 )
+
+LAST = (SessionEnd, AuthRefused, SessionReaped)
+"""The types of which a session's last record is: they are signed."""
+ALONE = (AuthRefused, SessionReaped)
+"""Those of them that are the only record of their chain."""
 
 _decoder: msgspec.json.Decoder[AnyRecord] = msgspec.json.Decoder(AnyRecord)
 
@@ -323,7 +359,7 @@ def decode(line: bytes) -> AnyRecord:
 
 
 def verify_signature(line: bytes, key: Ed25519PublicKey) -> None:
-    """Check the signature on a `session.end` or `auth.refused` line. Raises ChainError."""
+    """Check the signature on a line of one of `LAST`'s types. Raises ChainError."""
     unsigned, mark, rest = line.rpartition(SIGNATURE_MARK)
     try:
         if not mark or not rest.endswith(b'"}'):
@@ -337,13 +373,13 @@ def verify_chain(lines: Iterable[bytes], key: Ed25519PublicKey | None = None) ->
     """Check one session's lines in order: numbers, chain, and with `key` the signature. Returns how many there are.
 
     Raises ChainError naming the first record that is not what was written, RecordError for a line that is none.
-    A session whose last record is not `session.end` or `auth.refused` is reported too: it runs on, or its tail is cut.
+    A session whose last record is none of `LAST` is reported too: it runs on, or its tail is cut.
     """
     head, count, session = GENESIS, 0, None
     last: AnyRecord | None = None
     line = b""
     for line in lines:
-        if isinstance(last, SessionEnd | AuthRefused):
+        if isinstance(last, LAST):
             raise ChainError("a record behind the session's end", seq=count)
         last = decode(line)
         session = last.session if session is None else session
@@ -351,11 +387,11 @@ def verify_chain(lines: Iterable[bytes], key: Ed25519PublicKey | None = None) ->
             raise ChainError(f"expected record {count} of session {session}", seq=count)
         if last.prev != head:
             raise ChainError("the record before it was changed", seq=count)
-        if isinstance(last, AuthRefused) and count:
+        if isinstance(last, ALONE) and count:
             # It would end the session and say nothing of its open work.
-            raise ChainError("a refused login inside a session", seq=count)
+            raise ChainError("inside a session, a record that stands alone", seq=count)
         head, count = line_hash(line), count + 1
-    if not isinstance(last, SessionEnd | AuthRefused):
+    if not isinstance(last, LAST):
         raise ChainError("the session has no end: it is still running, or its tail was cut", seq=count)
     if key is not None:
         verify_signature(line, key)

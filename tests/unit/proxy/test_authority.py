@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from proxy import membership
+from proxy import membership, places
 from proxy.authority import ControlSide
 from proxy.config import Control, ProxySettings
-from proxy.contract.directive import Heartbeat, Keys, Kill, Revocation, Revoke, Snapshot
+from proxy.contract.directive import Heartbeat, Keys, Kill, Reap, Revocation, Revoke, Snapshot
 from proxy.contract.grant import Grant
 from proxy.contract.proof import public_text
 from proxy.contract.record import EndReason
@@ -218,6 +218,20 @@ async def test_directives(stand: Stand, side: ControlSide) -> None:
     assert stand.session.stopped == [("revoked", "kim", 6)]
     with pytest.raises(NotAdmitted):
         stand.registry.admit(Session(tokens.grant(id="grt_a")))
+
+
+@pytest.mark.parametrize("worker", [1, 2])
+async def test_one_process_reaps(stand: Stand, worker: int) -> None:
+    """What another proxy left is not every worker's business."""
+    stand.joined()
+    heard: list[Reap] = []
+    place = places.of_worker(stand.folder, worker)
+    settings = stand.settings(control=True)
+    known = {"key": stand.key, "journal": stand.journal, "registry": stand.registry, "place": place}
+    side = ControlSide(settings, environment={}, on_reap=heard.append, **known)  # type: ignore[arg-type]
+    directive = Reap(cursor=2, at=5, proxy="p9", orphans=[], by=None)
+    side._obey(directive)
+    assert heard == ([directive] if worker == 1 else [])
 
 
 async def test_keys_that_cannot_be_read(stand: Stand, side: ControlSide) -> None:
