@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
+STOP_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+
 
 @dataclass(frozen=True, slots=True)
 class Metrics:
@@ -14,9 +16,11 @@ class Metrics:
     durations: Histogram
     authentication_failures: Counter
     records: Counter
+    stops: Histogram
     faults: Counter
     tokens: Counter
     revocations: Counter
+    locks: Counter
     streams: Gauge
 
     def exposition(self) -> bytes:
@@ -36,8 +40,16 @@ def create() -> Metrics:
             f"{name}_authentication_failures", "Requests that were not authenticated", registry=registry
         ),
         records=Counter(f"{name}_records", "Records taken in", registry=registry),
+        stops=Histogram(
+            f"{name}_stop_seconds",
+            "From the decision to end a session to its backend being gone",
+            ["reason"],
+            buckets=STOP_BUCKETS,
+            registry=registry,
+        ),
         faults=Counter(f"{name}_record_faults", "Records that were not what they should be", registry=registry),
         tokens=Counter(f"{name}_tokens", "Tokens issued", registry=registry),
         revocations=Counter(f"{name}_revocations", "Grants revoked", registry=registry),
+        locks=Counter(f"{name}_locks", "Locks made", registry=registry),
         streams=Gauge(f"{name}_directive_streams", "Proxies that follow the directives now", registry=registry),
     )

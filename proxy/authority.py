@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from proxy import config, membership
 from proxy.config import ProxySettings
-from proxy.contract.directive import AnyDirective, Keys, Kill, Reap, Revoke, Snapshot
+from proxy.contract.directive import AnyDirective, Keys, Kill, Lock, Reap, Revoke, Snapshot, Unlock
 from proxy.contract.proof import public_text
 from proxy.contract.settings import SettingsError
 from proxy.contract.token import KeySet, KeySetError
@@ -124,6 +124,7 @@ class ControlSide:
             case Snapshot():
                 for one in directive.revoked:  # First: they count, whatever is wrong with the keys.
                     self._registry.revoke(one.grant, expires_at=one.expires_at, by=one.by, decided_at=one.decided_at)
+                self._registry.replace_locks(directive.locks)
                 self._take_keys(directive.jwks, directive.at)
             case Keys():
                 self._take_keys(directive.jwks, directive.at)
@@ -133,6 +134,10 @@ class ControlSide:
                 )
             case Kill():
                 self._registry.kill(directive.session, by=directive.by, decided_at=directive.at)
+            case Lock():
+                self._registry.lock(directive.lock)
+            case Unlock():
+                self._registry.unlock(directive.lock)
             case Reap() if self._place.first:  # One process of several does it.
                 self._on_reap(directive)
             case _:

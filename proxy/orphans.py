@@ -50,7 +50,7 @@ def find(journal: Path) -> list[Orphan]:
     found: list[Orphan] = []
     if not journal.is_dir():
         return found
-    for session in segments.find_open_sessions(journal, segments.load_checkpoint(journal)).values():
+    for session in segments.survey(journal, segments.load_checkpoint(journal)).open.values():
         try:
             found.append(of(session.chain.session, session.record))
         except RecordError:

@@ -1,4 +1,4 @@
-"""What is in force right now: live sessions, their cancel keys, revoked grants, and the limits on all of them.
+"""What is in force right now: live sessions, their cancel keys, revoked grants, locks, and the limits on all of them.
 
 Admission reads it, directives change it. It ends sessions by telling them to, and never touches a socket itself.
 """
@@ -7,9 +7,10 @@ import hmac
 import secrets
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Protocol
 
+from proxy.contract.directive import Locked
 from proxy.contract.grant import Grant, Refusal
 from proxy.contract.record import EndReason
 from proxy.contract.token import KeySet, VerifyingKey
@@ -36,16 +37,19 @@ class LiveSession(Protocol):
 
 
 class Registry:
-    """Live sessions and revocations of one proxy process. With `slots`, its limits hold over all workers."""
+    """Live sessions, revocations and locks of one proxy process. With `slots`, its limits hold over all workers."""
 
-    def __init__(self, *, max_sessions: int, slots: Slots | None = None) -> None:
+    def __init__(self, *, max_sessions: int, slots: Slots | None = None, proxy: str = "") -> None:
+        """`proxy` is this proxy's name, as locks have it."""
         self.max_sessions = max_sessions
+        self._proxy = proxy
         self._slots = slots
         self._slots_of: dict[str, list[int]] = {}
         self._sessions: dict[str, LiveSession] = {}
         self._by_grant: defaultdict[str, set[str]] = defaultdict(set)
         self._cancel_keys: defaultdict[int, list[tuple[bytes, LiveSession]]] = defaultdict(list)
         self._revoked: dict[str, float] = {}
+        self._locks: dict[str, Locked] = {}
 
     def __len__(self) -> int:
         return len(self._sessions)
@@ -60,6 +64,8 @@ class Registry:
         grant = session.grant
         if grant.id in self._revoked:
             raise NotAdmitted(Refusal.REVOKED, grant=grant.id)
+        if (lock := self._lock_on(grant)) is not None:
+            raise NotAdmitted(Refusal.LOCKED, f"lock {lock.id}", grant=grant.id)
         if len(self._sessions) >= self.max_sessions:
             raise self._full()
         if grant.max_sessions is not None and len(self._by_grant[grant.id]) >= grant.max_sessions:
@@ -136,6 +142,42 @@ class Registry:
         self._revoked[grant] = expires_at
         for session_id in list(self._by_grant.get(grant, ())):
             self._sessions[session_id].stop("revoked", by=by, decided_at=decided_at)
+
+    # Locks.
+
+    def lock(self, lock: Locked) -> None:
+        """End all sessions that `lock` covers, and let no other one start until it is lifted or over."""
+        self._locks[lock.id] = lock
+        for session in self:
+            if self._holds(lock, session.grant):
+                session.stop("locked", by=lock.by, decided_at=lock.decided_at)
+
+    def unlock(self, lock_id: str) -> None:
+        """Lift a lock, if it is known. What it has ended stays ended."""
+        self._locks.pop(lock_id, None)
+
+    def replace_locks(self, locks: Iterable[Locked]) -> None:
+        """These are in force, and no other ones: what is missing was lifted, and sessions are held against the rest."""
+        self._locks.clear()
+        for one in locks:
+            self.lock(one)
+
+    def _lock_on(self, grant: Grant) -> Locked | None:
+        return next((lock for lock in self._locks.values() if self._holds(lock, grant)), None)
+
+    def _holds(self, lock: Locked, grant: Grant) -> bool:
+        """Whether it covers the grant, and is not over."""
+        if lock.until is not None and lock.until <= time.time():
+            return False
+        named = (
+            (lock.person, grant.person),
+            (lock.target, grant.target),
+            (lock.profile, grant.profile),
+            (lock.proxy, self._proxy),
+        )
+        return all(name is None or name == actual for name, actual in named)
+
+    # Keys, kills, and the end of all.
 
     def withdraw_all_but(self, keys: KeySet, *, decided_at: int) -> None:
         """End all sessions whose grants were proven by another key than these.

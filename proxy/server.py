@@ -125,7 +125,7 @@ class Server:
         journal = Journal.open(
             place.own / places.JOURNAL, segment_bytes=proxy.journal.segment_bytes, limit_bytes=proxy.journal.limit_bytes
         )
-        registry = Registry(max_sessions=proxy.max_sessions, slots=self._slots)
+        registry = Registry(max_sessions=proxy.max_sessions, slots=self._slots, proxy=proxy.name)
         self._control = ControlSide(
             proxy,
             key=key,
@@ -246,6 +246,7 @@ class Server:
             "What control does not have yet.",
             lambda: shared.journal.unacknowledged_bytes,
         )
+        metrics.counter("curfew_journal_syncs", "Syncs that statements have waited for.", lambda: shared.journal.syncs)
         metrics.gauge("curfew_lease", "1 while control can be heard.", shared.has_lease)
         metrics.gauge("curfew_tasks", "Tasks that run.", tasks.running)
 

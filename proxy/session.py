@@ -255,7 +255,8 @@ class Session:
         opening.record(connected, backend)
         tracker = Tracker(way.profile.parameters)
         limit = self._shared.settings.max_message_bytes
-        self._relay = relay = Relay(client, connected.leg, tracker, self._recorder, limit=limit)
+        durable = way.link.settings.durability == "disk"
+        self._relay = relay = Relay(client, connected.leg, tracker, self._recorder, limit=limit, durable=durable)
         self._announce(client, connected, startup)
         return connected, Ending(
             shared=self._shared,

@@ -54,6 +54,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     comment: str | None = None
     grant: str | None = None
     certificate: str | None = None
+    end: str | None = None
 
 
 class Grant(msgspec.Struct, frozen=True, kw_only=True):
@@ -69,6 +70,7 @@ class Grant(msgspec.Struct, frozen=True, kw_only=True):
     expires_at: str | None = None
     approved_by: str | None = None
     reason: str | None = None
+    end: str | None = None
     revoked_by: str | None = None
     revoke_reason: str | None = None
 

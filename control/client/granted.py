@@ -55,12 +55,13 @@ def grants(
             one.profile,
             ", ".join(one.databases or ["*"]),
             show_time(one.expires_at, now=now),
+            one.end or "hard",
             one.approved_by,
             f"revoked by {one.revoked_by}: {one.revoke_reason}" if one.revoked_by else one.reason,
         )
         for one in read(list[Grant], page.items)
     ]
-    columns = ("ID", "STATE", "PERSON", "TARGET", "PROFILE", "DATABASES", "ENDS", "APPROVED BY", "REASON")
+    columns = ("ID", "STATE", "PERSON", "TARGET", "PROFILE", "DATABASES", "ENDS", "HOW", "APPROVED BY", "REASON")
     screen.table(columns, rows, empty="no grants")
     screen.more(page)
 

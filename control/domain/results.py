@@ -17,6 +17,8 @@ class Reason(enum.StrEnum):
     WRONG_STATE = "wrong-state"
     CONFLICT = "conflict"
     NOT_ACTIVE = "not-active"
+    LOCKED = "locked"
+    OWN_LOCK = "own-lock"
     TOKEN_TOO_LONG = "token-too-long"  # noqa: S105 a word of the API, not a secret
     BAD_JOIN_TOKEN = "bad-join-token"  # noqa: S105 a word of the API, not a secret
 

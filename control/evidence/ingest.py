@@ -9,7 +9,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from control.domain.sessions import State
+from control.domain.sessions import Session, State
 from control.evidence.chain import Flaw, Kind, Ledger, Line, by_session, parse
 from control.store import places, proxies, records, sessions
 from control.store.engine import Store, Transaction
@@ -24,6 +24,8 @@ class Taken:
     stored: int
     known: int
     flaws: Sequence[Flaw]
+    ended: Sequence[Session]
+    """The sessions whose end was in it."""
 
 
 async def ingest(store: Store, *, proxy: Proxy, body: bytes, now: int) -> Taken:
@@ -43,6 +45,8 @@ async def ingest(store: Store, *, proxy: Proxy, body: bytes, now: int) -> Taken:
         stored=sum(len(ledger.new) for _, ledger in ledgers),
         known=sum(ledger.known for _, ledger in ledgers),
         flaws=flaws,
+        # Nothing is new behind an end: where something is, and the session has ended, it was the end.
+        ended=[one.session for _, one in ledgers if one.new and one.session and one.session.state is State.ENDED],
     )
 
 

@@ -104,7 +104,7 @@ class Teller:
             self._slots.take(record, end)
             item |= _course(record, end)
         if isinstance(record, SessionEnd):
-            item["stop_s"] = None if record.gone_at is None else (record.gone_at - record.decided_at) / SECOND
+            item["stop_s"] = None if record.gone_at is None else max(0, record.gone_at - record.decided_at) / SECOND
             item["slots"] = self._slots.left
             if self._slots.left:
                 item["text"] += f"; replication slots left behind: {', '.join(self._slots.left)}"

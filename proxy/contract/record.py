@@ -27,6 +27,7 @@ __all__ = [
     "ChainError",
     "Copy",
     "EndReason",
+    "Entry",
     "GrantExtended",
     "Notice",
     "Outcome",
@@ -106,9 +107,24 @@ class Tls(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The SHA-256 thumbprint of the client's certificate, base64url, where it showed one."""
 
 
+class Entry(msgspec.Struct, frozen=True, kw_only=True):
+    """The place of a session in its journal: the first records of a journal's sessions are a chain of their own.
+
+    So a session that is missing as a whole shows, too: its successor's `number` and `prev` do not fit.
+    """
+
+    journal: str
+    """The journal's id: a proxy has one for each worker, and a new one where its folder was lost."""
+    number: int
+    """Counts the journal's sessions from 0."""
+    prev: str
+    """The hash of the first record of the session before it (see `chain.line_hash`); empty for number 0."""
+
+
 class SessionStart(Record, kw_only=True, tag="session.start"):
     """A connection was admitted on a grant and its backend is ready."""
 
+    entry: Entry | None = None
     grant: str
     person: str
     reason: str | None = None
@@ -261,6 +277,7 @@ class AuthRefused(Record, kw_only=True, tag="auth.refused"):
     address: str | None = None
     grant: str | None = None
     """Set only where the token's signature was good."""
+    entry: Entry | None = None
     signature: str = ""
     """As in `SessionEnd`."""
 
@@ -280,6 +297,8 @@ class SessionEnd(Record, kw_only=True, tag="session.end"):
     statements: int
     bytes_in: int
     bytes_out: int
+    next_entry: Entry | None = None
+    """What the journal's next session will have as `entry`: all that began before is signed with this."""
     signature: str = ""
 
 
@@ -308,6 +327,7 @@ class SessionReaped(Record, kw_only=True, tag="session.reaped"):
     """How many backends there were to end: 1, or 0 where it was gone already (or handed on) at the first look."""
     transaction: Literal["committed", "aborted", "none"] | None = None
     """What became of the transaction that it was in; None where nothing is known."""
+    entry: Entry | None = None
     signature: str = ""
     """As in `SessionEnd`."""
 

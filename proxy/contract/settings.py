@@ -137,6 +137,8 @@ class Target(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """What is asked for; a server that knows less says so."""
     connect_timeout_s: Seconds = 10.0
     lost_lease: Literal["refuse-new", "end-sessions", "run-on"] = "refuse-new"
+    durability: Literal["process", "disk"] = "process"
+    """What a statement's record survives before the statement goes on: the proxy's death, or the machine's."""
     show_person: bool = False
     """Put the person and the grant into `application_name` too."""
     keeper: Keeper

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from proxy import membership, places
 from proxy.authority import ControlSide
 from proxy.config import Control, ProxySettings
-from proxy.contract.directive import Heartbeat, Keys, Kill, Reap, Revocation, Revoke, Snapshot
+from proxy.contract.directive import Heartbeat, Keys, Kill, Lock, Locked, Reap, Revocation, Revoke, Snapshot, Unlock
 from proxy.contract.grant import Grant
 from proxy.contract.proof import public_text
 from proxy.contract.record import EndReason
@@ -272,3 +272,44 @@ async def test_keys_that_are_withdrawn(stand: Stand, side: ControlSide, in_a_sna
     assert stand.session.stopped == []
     obey(3, new)
     assert stand.session.stopped == [("withdrawn", None, 3)]
+
+
+def lock(id: str = "lck_1", **names: str) -> Locked:  # noqa: A002 the field's own name
+    """A lock by eve."""
+    return Locked(id=id, by="eve", decided_at=7, **names)  # type: ignore[arg-type]  # names alone
+
+
+async def test_locks(stand: Stand, side: ControlSide) -> None:
+    """Each ends what it covers and keeps it out, until it is lifted; whatever comes out of order is taken as it is."""
+    other = Session(tokens.grant(id="grt_b", person="dba2"), key_of(stand.signer))
+    stand.registry.admit(other)
+    side._obey(Unlock(cursor=1, at=1, lock="lck_1", by="eve"))
+    side._obey(Lock(cursor=2, at=2, lock=lock(person="dba2")))
+    assert (other.stopped, stand.session.stopped) == ([("locked", "eve", 7)], [])
+    with pytest.raises(NotAdmitted):
+        stand.registry.admit(Session(tokens.grant(person="dba2")))
+    side._obey(Unlock(cursor=3, at=3, lock="lck_1", by="eve"))
+    stand.registry.admit(Session(tokens.grant(person="dba2")))
+
+
+async def test_a_snapshot_with_locks(stand: Stand, side: ControlSide) -> None:
+    """It replaces them, and they count though its keys cannot be read."""
+    side._obey(Lock(cursor=1, at=1, lock=lock(person="dba2")))
+    with pytest.raises(KeySetError):
+        side._obey(Snapshot(cursor=1, at=2, revoked=[], jwks=NO_KEYS, locks=[lock("lck_2", target="orders")]))
+    assert stand.session.stopped == [("locked", "eve", 7)]
+    stand.registry.admit(Session(tokens.grant(person="dba2", target="other")))
+
+
+async def test_locks_that_were_kept_count_at_once(stand: Stand) -> None:
+    """With control away."""
+    stand.joined(locks=(lock(proxy="p1"), lock("lck_2", proxy="elsewhere")))
+    stand.registry = Registry(max_sessions=10, proxy="p1")
+    stand.registry.admit(stand.session)
+    task = spawn("control side", stand.side(stand.settings(control=True)).run())
+    try:
+        await eventually(lambda: stand.session.stopped)
+        assert stand.session.stopped == [("locked", "eve", 7)]
+    finally:
+        task.cancel()
+        await eventually(task.done)

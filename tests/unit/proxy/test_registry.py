@@ -1,13 +1,15 @@
-"""The registry: limits, cancel keys and revocations, with sessions that only note what they are told."""
+"""The registry: limits, cancel keys, revocations and locks, with sessions that only note what they are told."""
 
 import json
 import secrets
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from proxy.contract.directive import Locked
 from proxy.contract.grant import Grant, Refusal
 from proxy.contract.record import EndReason
 from proxy.contract.token import KeySet, VerifyingKey
@@ -222,3 +224,129 @@ def test_keys_that_are_withdrawn(registry: Registry, algorithm: str) -> None:
     assert (mine.stopped, others.stopped) == ([("withdrawn", None, 7)], [])
     registry.withdraw_all_but(KeySet([]), decided_at=8)
     assert others.stopped == [("withdrawn", None, 8)]
+
+
+# --- locks
+
+
+def locked(id: str = "lck_1", **changed: Any) -> Locked:  # noqa: A002, ANN401 the field's own name, any field of Locked
+    """A lock by eve; of everything, where nothing else is said."""
+    return Locked(**{"id": id, "by": "eve", "decided_at": 7, **changed})
+
+
+def live(**facts: Any) -> Session:  # noqa: ANN401 any fact of a grant
+    """A session with these facts."""
+    return Session(tokens.grant(**{"id": secrets.token_hex(4), **facts}))
+
+
+STRANGE = (
+    "o'brien\"; DROP ROLE x;--",
+    "two\nlines\\",
+    "\N{PILE OF POO}" * 15,
+    "x" * 63,
+    "\N{LATIN SMALL LETTER A WITH DIAERESIS}",
+)
+
+
+@pytest.mark.parametrize(
+    ("lock", "covered"),
+    [
+        ({}, True),
+        ({"person": "dba1"}, True),
+        ({"person": "DBA1"}, False),
+        ({"person": ""}, False),
+        ({"target": "orders"}, True),
+        ({"target": "other"}, False),
+        ({"profile": "readonly"}, True),
+        ({"proxy": "edge"}, True),
+        ({"proxy": "edge-2"}, False),
+        ({"person": "dba1", "target": "orders", "profile": "readonly", "proxy": "edge"}, True),
+        ({"person": "dba1", "target": "other"}, False),
+        ({"target": "orders", "profile": "admin"}, False),
+        ({"until": 0.0}, False),
+        ({"until": -1e300}, False),
+        ({"until": 1e300}, True),
+    ],
+    ids=str,
+)
+def test_what_a_lock_covers(lock: dict[str, Any], covered: bool) -> None:  # noqa: FBT001 a table's column
+    """What fits each name that it has: it ends, and is refused like everything else. The rest never notices."""
+    registry = Registry(max_sessions=3, proxy="edge")
+    running = live()
+    registry.admit(running)
+    registry.lock(locked(**lock))
+    assert running.stopped == ([("locked", "eve", 7)] if covered else [])
+    if covered:
+        with pytest.raises(NotAdmitted) as refused:
+            registry.admit(live())
+        assert refused.value.refusal is Refusal.LOCKED
+    else:
+        registry.admit(live())
+
+
+@pytest.mark.parametrize("name", STRANGE)
+def test_names_are_compared_as_they_are(name: str, registry: Registry) -> None:
+    """Whatever stands in them, and by nothing less than all of it."""
+    registry.lock(locked(person=name))
+    for other in (name[:-1], name + "x", name.upper() + "y", ""):
+        registry.admit(one := live(person=other))
+        registry.leave(one)
+    with pytest.raises(NotAdmitted):
+        registry.admit(live(person=name))
+
+
+def test_a_lifted_lock(registry: Registry) -> None:
+    """Lets people in again; an unknown one, or the same once more, is nothing."""
+    registry.unlock("lck_1")
+    registry.lock(locked())
+    registry.lock(locked("lck_2", person="dba1"))
+    registry.unlock("lck_1")
+    registry.unlock("lck_1")
+    with pytest.raises(NotAdmitted):
+        registry.admit(live())
+    registry.admit(live(person="dba2"))
+    registry.unlock("lck_2")
+    registry.admit(live())
+
+
+def test_a_lock_is_over_at_its_time(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By itself."""
+    now = time.time()
+    registry.lock(locked(until=now + 60))
+    monkeypatch.setattr("proxy.registry.time.time", lambda: now + 59)
+    with pytest.raises(NotAdmitted):
+        registry.admit(live())
+    monkeypatch.setattr("proxy.registry.time.time", lambda: now + 60)
+    registry.admit(live())
+
+
+def test_a_lock_told_again_is_what_it_is_now(registry: Registry) -> None:
+    """Of one id, the last word counts."""
+    registry.lock(locked())
+    registry.lock(locked(person="dba2"))
+    registry.admit(one := live())
+    registry.lock(locked(person="dba1"))
+    assert one.stopped == [("locked", "eve", 7)]
+
+
+def test_a_snapshot_replaces_the_locks(registry: Registry) -> None:
+    """One that is missing was lifted, and running sessions are held against those that are there."""
+    registry.lock(locked("lck_old"))
+    registry.replace_locks([locked("lck_new", person="dba2")])
+    registry.admit(one := live())
+    registry.admit(other := live(person="dba3"))
+    with pytest.raises(NotAdmitted):
+        registry.admit(live(person="dba2"))
+    registry.replace_locks([locked("lck_new", person="dba3"), locked("lck_past", until=1.0)])
+    assert (one.stopped, other.stopped) == ([], [("locked", "eve", 7)])
+    registry.replace_locks([])
+    registry.admit(live(person="dba3"))
+
+
+def test_a_lock_comes_before_the_limits(registry: Registry) -> None:
+    """Who is locked out learns nothing of them."""
+    for _ in range(3):
+        registry.admit(session("grt_b"))
+    registry.lock(locked())
+    with pytest.raises(NotAdmitted):
+        registry.admit(session())
