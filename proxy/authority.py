@@ -25,6 +25,7 @@ from proxy.control_link import ControlLink, ControlLinkError
 from proxy.journal import Journal
 from proxy.membership import MembershipError
 from proxy.places import Place, of_single, of_workers_ever
+from proxy.quota import Quota
 from proxy.registry import Registry
 from proxy.shared import Authority
 from proxy.shipping import Shipper
@@ -95,6 +96,11 @@ class ControlSide:
     def has_lease(self) -> bool:
         """Whether control can be heard; always, where there is none."""
         return self._link is None or self._link.has_lease
+
+    @property
+    def quota(self) -> Quota | None:
+        """Control's count of sessions; None where there is no control."""
+        return None if self._link is None else self._link.quota
 
     async def run(self) -> None:
         """Follow control for as long as the process runs."""

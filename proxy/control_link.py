@@ -21,6 +21,7 @@ from proxy.contract.token import KeySet, KeySetError
 from proxy.control_client import ControlClient, ControlError
 from proxy.journal import Journal
 from proxy.membership import Membership, MembershipError
+from proxy.quota import Quota
 from proxy.shipping import Shipper
 from proxy.tasks import spawn
 
@@ -88,6 +89,7 @@ class ControlLink:
                 "proxy.control.join_token: needed for the first start; make one with `curfew-control join-token`"
             )
         self.shipper = self.ships(journal)
+        self.quota = Quota(self._client, holder="proxy" if self._home == state_dir else state_dir.name)
         self.connected = False
         """Whether the stream of directives is open."""
 
@@ -121,6 +123,7 @@ class ControlLink:
                 spawn("directives", self._follow_for_ever()),
                 spawn("membership", self._save_for_ever()),
                 spawn("shipping", self.shipper.run()),
+                spawn("presence", self.quota.run()),
             ]
             try:
                 await asyncio.gather(*tasks)
@@ -129,6 +132,7 @@ class ControlLink:
                     task.cancel()
                 await asyncio.gather(*tasks, return_exceptions=True)
         finally:
+            await self.quota.close()
             await self._client.close()
             self._save_last()
 

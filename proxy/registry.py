@@ -82,7 +82,7 @@ class Registry:
         if len(self._sessions) >= self.max_sessions:
             raise self._full()
         if grant.max_sessions is not None and len(self._by_grant[grant.id]) >= grant.max_sessions:
-            raise _used_up(grant)
+            raise used_up(grant)
         self._take_slots(session)
         self._sessions[session.id] = session
         self._by_grant[grant.id].add(session.id)
@@ -95,7 +95,7 @@ class Registry:
         taken = self._slots_of.setdefault(session.id, [])
         for group, limit, refusal in (
             ("proxy", self.max_sessions, self._full()),
-            (f"grant {grant.id}", grant.max_sessions, _used_up(grant)),
+            (f"grant {grant.id}", grant.max_sessions, used_up(grant)),
         ):
             if limit is None:
                 continue
@@ -240,7 +240,8 @@ class Registry:
             session.stop(reason, by=None, decided_at=decided_at)
 
 
-def _used_up(grant: Grant) -> TooManySessions:
+def used_up(grant: Grant) -> TooManySessions:
+    """What a session is refused with whose grant has all that it allows."""
     return TooManySessions(
         f"grant {grant.id} has its {grant.max_sessions} sessions",
         detail=f"Grant {grant.id} allows {grant.max_sessions} at once.",

@@ -146,10 +146,11 @@ class Server:
             key=key,
             deadlines=Deadlines(),
             metrics=self._metrics,
+            quota=self._control.quota,
         )
         self._show_gauges()
         await links.start(self._shared.targets)
-        self._reaping = spawn("reaper", reap(self._shared, journal))
+        self._reaping = spawn("reaper", self._reap(journal))
         self._background = [
             spawn("deadlines", self._shared.deadlines.run()),
             spawn("flush", self._flush()),
@@ -165,6 +166,11 @@ class Server:
             self._listen(proxy)
         else:
             self._serve_as(self._worker)
+
+    async def _reap(self, journal: Journal) -> None:
+        await reap(self._shared, journal)
+        if self._control.quota is not None:
+            self._control.quota.be_alone()
 
     def _listen(self, proxy: config.ProxySettings) -> None:
         # Before anybody can see that we are there: a SIGHUP that is not handled ends the process.

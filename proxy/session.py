@@ -114,6 +114,7 @@ class Session:
                 await self._authenticate(admission)
                 self._on_authenticated()
                 way = self._admit(admission)
+                await self._take_place()
             await self._serve(started.startup, way)
         except Refused as refused:
             self._client = refused.leg
@@ -207,6 +208,15 @@ class Session:
             raise admission.refused(error) from error
         return way
 
+    async def _take_place(self) -> None:
+        """Have control count the session too, where its grant is limited (DESIGN.md 4.5)."""
+        if (quota := self._shared.quota) is not None:
+            try:
+                await quota.take(self.grant, self.id)
+            except BaseException:
+                self._shared.registry.leave(self)
+                raise
+
     # dial, announce, relay, end
 
     async def _serve(self, startup: StartupMessage, way: Way) -> None:
@@ -229,6 +239,8 @@ class Session:
         finally:
             term.close()
             self._shared.registry.leave(self)
+            if self._shared.quota is not None:
+                self._shared.quota.give_back(self.id)
             if self._connected is not None:
                 self._connected.leg.transport.abort()
 

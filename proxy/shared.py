@@ -11,6 +11,7 @@ from proxy.contract.settings import Host, Target
 from proxy.contract.token import KeySet
 from proxy.journal import Journal
 from proxy.metrics import Metrics
+from proxy.quota import Quota
 from proxy.registry import Registry
 from proxy.stop import Keeper
 from proxy.tls import ServerTls
@@ -66,5 +67,7 @@ class Shared:
     key: Ed25519PrivateKey
     deadlines: Deadlines
     metrics: Metrics
+    quota: Quota | None = None
+    """Control's count of the sessions of grants that are limited; None where there is no control."""
     cancel_elsewhere: Callable[[int, bytes, str], Awaitable[bool]] = nowhere
     """Cancels in another worker, by pid, secret and address; whether the key was known there."""
