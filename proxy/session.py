@@ -222,6 +222,7 @@ class Session:
             self._shared.registry.leave(self)
             if self._connected is not None:
                 self._connected.leg.transport.abort()
+            self._shared.accounts.released(self.id, self._stop.result().reason if self._stop.done() else None)
 
     async def _open(self, startup: StartupMessage, way: Way) -> tuple[Connected, Ending]:
         """Get a backend, record the session's start, then tell the client that it is in."""
@@ -235,6 +236,8 @@ class Session:
             peer=self._peer,
             client=client,
             recorder=self._recorder,
+            accounts=self._shared.accounts,
+            session=self.id,
             proxy=self._shared.settings.name,
             log=self._log,
         )
