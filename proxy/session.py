@@ -243,6 +243,7 @@ class Session:
                 self._shared.quota.give_back(self.id)
             if self._connected is not None:
                 self._connected.leg.transport.abort()
+            self._shared.accounts.released(self.id, self._stop.result().reason if self._stop.done() else None)
 
     async def _open(self, startup: StartupMessage, way: Way) -> tuple[Connected, Ending]:
         """Get a backend, record the session's start, then tell the client that it is in."""
@@ -255,6 +256,8 @@ class Session:
             peer=self._peer,
             client=client,
             recorder=self._recorder,
+            accounts=self._shared.accounts,
+            session=self.id,
             proxy=self._shared.settings.name,
             log=self._log,
         )
