@@ -58,21 +58,6 @@ def root(size: int, nodes: Nodes) -> bytes:
     return fold([nodes(level, index) for level, index in peaks(size)])
 
 
-def grow(size: int, right: list[bytes], leaf: bytes) -> list[tuple[int, int, bytes]]:
-    """Add the leaf with this hash to a tree of `size` leaves, whose peaks' hashes are in `right` (changed in place).
-
-    Returns the complete subtrees that came to be, as (level, index, hash), the leaf first.
-    """
-    made = [(0, size, leaf)]
-    level = 0
-    while size >> level & 1:
-        leaf = node_hash(right.pop(), leaf)
-        level += 1
-        made.append((level, size >> level, leaf))
-    right.append(leaf)
-    return made
-
-
 def inclusion(index: int, size: int, nodes: Nodes) -> list[bytes]:
     """The proof that leaf `index` is in the tree of `size` leaves (RFC 9162, 2.1.3.1). Raises ValueError."""
     if not 0 <= index < size:
