@@ -87,14 +87,14 @@ class Tiles:
 
 
 class Wanted:
-    """Stands for the nodes while it is found out which tiles a proof needs: `places`."""
+    """Stands for the nodes while it is found out which ones a proof needs: by their tiles, in `places`."""
 
     def __init__(self) -> None:
-        self.places: set[Place] = set()
+        self.places: dict[Place, set[tuple[int, int]]] = {}
 
     def __call__(self, level: int, index: int) -> bytes:
         """No hash that means anything."""
-        self.places.add(place_of(level, index)[0])
+        self.places.setdefault(place_of(level, index)[0], set()).add((level, index))
         return bytes(HASH_BYTES)
 
 

@@ -1,7 +1,7 @@
 """Queries: the log's tree, kept in tiles (`control.evidence.tree`), and the heads that were signed over it."""
 
 import asyncio
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -71,8 +71,18 @@ async def ask(tx: Transaction, question: Callable[[Nodes], Answer]) -> Answer:
     """
     wanted = Wanted()
     await asyncio.to_thread(question, wanted)
-    found = await fetch(tx, wanted.places)
-    return await asyncio.to_thread(question, Tiles(found))
+    known: dict[tuple[int, int], bytes] = {}
+    places = list(wanted.places)
+    # By portions: of a tile only few hashes are needed, and the tiles of a long session would take much memory.
+    for start in range(0, len(places), IN_ONE_QUERY):
+        portion = places[start : start + IN_ONE_QUERY]
+        found = Tiles(await fetch(tx, portion))
+        known |= await asyncio.to_thread(_nodes, found, [node for place in portion for node in wanted.places[place]])
+    return await asyncio.to_thread(question, lambda level, index: known[level, index])
+
+
+def _nodes(found: Tiles, nodes: Iterable[tuple[int, int]]) -> dict[tuple[int, int], bytes]:
+    return {(level, index): found(level, index) for level, index in nodes}
 
 
 async def leaf_of(tx: Transaction, session_id: str, seq: int) -> int | None:
