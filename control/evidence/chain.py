@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from control.domain.sessions import LARGEST, Session, State, advance, begin
+from proxy.contract.merkle import leaf_hash
 from proxy.contract.record import (
     GENESIS,
     AnyRecord,
@@ -50,6 +51,8 @@ class Line:
     raw: bytes
     record: AnyRecord
     digest: str
+    leaf: bytes
+    """Its hash as a leaf of the log."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +78,7 @@ def parse(body: bytes) -> tuple[Sequence[Line], Flaw | None]:
             return lines, Flaw(Kind.MALFORMED, str(error), "", "", raw)
         if (oddity := _oddity(record)) is not None:
             return lines, Flaw(Kind.MALFORMED, oddity, record.session[:SHOWN], str(record.seq), raw)
-        lines.append(Line(raw, record, line_hash(raw)))
+        lines.append(Line(raw, record, line_hash(raw), leaf_hash(raw)))
     return lines, None
 
 
@@ -105,7 +108,7 @@ class Ledger:
         self._keys = keys
         self._stored = dict(stored)
         self.session = session
-        self.new: list[tuple[int, bytes]] = []
+        self.new: list[Line] = []
         self.known = 0
         self.flaw: Flaw | None = None
 
@@ -133,7 +136,7 @@ class Ledger:
             self.session = begin(line.record, self._proxy)
         self.session = advance(self.session, line.record, line.digest)
         self._stored[line.record.seq] = line.raw
-        self.new.append((line.record.seq, line.raw))
+        self.new.append(line)
 
     def _wrong(self, line: Line) -> tuple[Kind, str] | None:
         """Why the line cannot be the session's next one."""

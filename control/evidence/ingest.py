@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from control.domain.sessions import Session, State
 from control.evidence.chain import Flaw, Kind, Ledger, Line, by_session, parse
-from control.store import places, proxies, records, sessions
+from control.store import places, proxies, records, sessions, tree
 from control.store.engine import Store, Transaction
 from control.store.proxies import Proxy
 from proxy.contract.proof import public_key
@@ -74,8 +74,9 @@ async def _ledgers(tx: Transaction, proxy: Proxy, lines: Sequence[Line]) -> Sequ
 
 
 async def _keep(tx: Transaction, ledgers: Sequence[tuple[int | None, Ledger]]) -> None:
-    """Store what is new: the sessions first, because the records point to them."""
+    """Store what is new: the sessions first, because the records point to them; and the log grows by it."""
     rows: list[tuple[int, int, bytes]] = []
+    leaves: list[bytes] = []
     changed = []
     for known, ledger in ledgers:
         if not ledger.new or ledger.session is None:
@@ -85,11 +86,16 @@ async def _keep(tx: Transaction, ledgers: Sequence[tuple[int | None, Ledger]]) -
         else:
             number = known
             changed.append((number, ledger.session))
-        rows += [(number, seq, line) for seq, line in ledger.new]
-    await records.add(tx, rows)
+        rows += [(number, line.record.seq, line.raw) for line in ledger.new]
+        leaves += [line.leaf for line in ledger.new]
     await sessions.change(tx, changed)
     over = [one.session for _, one in ledgers if one.new and one.session is not None]
     await places.give_back(tx, [one.id for one in over if one.state is not State.OPEN])
+    if rows:
+        size = await tree.size(tx)
+        await records.add(tx, rows, size)
+        await tree.grow(tx, size, leaves)
+        tx.touch(tree.GROWN)
 
 
 async def _keep_fault(tx: Transaction, proxy: str, flaw: Flaw, now: int) -> None:

@@ -209,6 +209,27 @@ records = sa.Table(
     sa.Column("session", sa.ForeignKey("sessions.number"), primary_key=True),
     sa.Column("seq", Whole, primary_key=True),
     sa.Column("line", sa.LargeBinary, nullable=False),
+    # Its place in the log. Every record has one: SQLite cannot add a column that says so.
+    sa.Column("leaf", Whole),
+    sa.Index("ix_records_leaf", "leaf", unique=True),
+)
+
+tiles = sa.Table(
+    "tiles",
+    metadata,
+    sa.Column("level", sa.Integer, primary_key=True),
+    sa.Column("number", Whole, primary_key=True),
+    sa.Column("hashes", sa.LargeBinary, nullable=False),
+)
+
+heads = sa.Table(
+    "heads",
+    metadata,
+    sa.Column("origin", sa.Text, primary_key=True),
+    sa.Column("size", Whole, primary_key=True),
+    sa.Column("root", sa.LargeBinary, nullable=False),
+    sa.Column("note", sa.Text, nullable=False),
+    sa.Column("signed_at", Whole, nullable=False),
 )
 
 faults = sa.Table(
