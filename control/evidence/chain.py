@@ -42,6 +42,8 @@ class Kind(enum.StrEnum):
     REWRITTEN = "rewritten"
     AFTER_END = "after end"
     SIGNATURE = "signature"
+    MISSING = "missing"
+    """A session that its journal has before this one has not arrived (`control.evidence.journals`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +88,9 @@ def _oddity(record: AnyRecord) -> str | None:
     """What no proxy of ours would write, though it has the form of a record."""
     if not 1 <= len(record.session) <= SHOWN or not record.session.isascii() or not record.session.isprintable():
         return "the session's id is no id"
+    entry = getattr(record, "entry", None) or getattr(record, "next_entry", None)
+    if entry is not None and not (0 < len(entry.journal) <= SHOWN and 0 <= entry.number <= LARGEST):
+        return "its place in its journal is no place"
     for name in record.__struct_fields__:
         value = getattr(record, name)
         if isinstance(value, int) and not 0 <= value <= LARGEST:

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 from control.domain.sessions import Session, State
 from control.evidence.chain import Flaw, Kind, Ledger, Line, by_session, parse
-from control.store import places, proxies, records, sessions, tree
+from control.evidence.journals import follow, journals_of
+from control.store import journals, places, proxies, records, sessions, tree
 from control.store.engine import Store, Transaction
 from control.store.proxies import Proxy
 from proxy.contract.proof import public_key
@@ -37,6 +38,7 @@ async def ingest(store: Store, *, proxy: Proxy, body: bytes, now: int) -> Taken:
         ledgers = await _ledgers(tx, proxy, lines)
         await _keep(tx, ledgers)
         flaws = [ledger.flaw for _, ledger in ledgers if ledger.flaw is not None]
+        flaws += await _missing(tx, proxy.name, [line for _, ledger in ledgers for line in ledger.new])
         if malformed is not None:
             flaws.append(malformed)
         for flaw in flaws:
@@ -96,6 +98,16 @@ async def _keep(tx: Transaction, ledgers: Sequence[tuple[int | None, Ledger]]) -
         await records.add(tx, rows, size)
         await tree.grow(tx, size, leaves)
         tx.touch(tree.GROWN)
+
+
+async def _missing(tx: Transaction, proxy: str, new: Sequence[Line]) -> Sequence[Flaw]:
+    """What should have arrived before these, and has not. They are evidence all the same, and stored."""
+    if not (named := journals_of(new)):
+        return ()
+    known = await journals.find(tx, proxy, named)
+    followed = follow(known, new)
+    await journals.save(tx, proxy, {one: entry for one, entry in followed.next.items() if known.get(one) != entry})
+    return followed.flaws
 
 
 async def _keep_fault(tx: Transaction, proxy: str, flaw: Flaw, now: int) -> None:

@@ -203,6 +203,16 @@ places = sa.Table(
     sqlite_autoincrement=True,
 )
 
+journals = sa.Table(
+    "journals",
+    metadata,
+    sa.Column("proxy", sa.ForeignKey("proxies.name"), primary_key=True),
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("number", Whole, nullable=False),
+    sa.Column("prev", sa.Text, nullable=False),
+)
+"""Where the chain of each journal's sessions goes on (`control.evidence.journals`)."""
+
 records = sa.Table(
     "records",
     metadata,
