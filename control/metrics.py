@@ -21,6 +21,7 @@ class Metrics:
     tokens: Counter
     revocations: Counter
     locks: Counter
+    reapings: Counter
     streams: Gauge
 
     def exposition(self) -> bytes:
@@ -51,5 +52,8 @@ def create() -> Metrics:
         tokens=Counter(f"{name}_tokens", "Tokens issued", registry=registry),
         revocations=Counter(f"{name}_revocations", "Grants revoked", registry=registry),
         locks=Counter(f"{name}_locks", "Locks made", registry=registry),
+        reapings=Counter(
+            f"{name}_reapings", "Sessions of silent proxies that others were told to end, each time", registry=registry
+        ),
         streams=Gauge(f"{name}_directive_streams", "Proxies that follow the directives now", registry=registry),
     )

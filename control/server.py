@@ -20,6 +20,7 @@ import uvicorn
 from control.app import create_app
 from control.config import Configuration, ControlSettings, listen_address
 from control.connections import Connection, Reaper, hang_up
+from control.operations import reaping
 from control.operations.keys import current_key
 from control.services import Services, assemble
 from control.tasks import spawn
@@ -55,9 +56,11 @@ async def serve(configuration: Configuration, reread: Callable[[], Configuration
         await _start(server, listener)  # Whoever is answered may send a signal.
         _announce(settings, listener)
         state = server.server_state
-        reaping = spawn("reap", Reaper(cast("set[Connection]", state.connections)).run())
+        hanging = spawn("reap", Reaper(cast("set[Connection]", state.connections)).run())
+        watching = spawn("silent proxies", reaping.watch(services))
         await server.main_loop()
-        reaping.cancel()
+        watching.cancel()
+        hanging.cancel()
         _notify("STOPPING=1")
         hanging_up = spawn("hang up", hang_up(cast("set[Connection]", state.connections), state.tasks))
         await server.shutdown(sockets=[listener])

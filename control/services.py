@@ -42,11 +42,17 @@ class Presence:
     def __init__(self) -> None:
         self._streams: dict[str, int] = {}
         self._seen: dict[str, int] = {}
+        self._lately: dict[str, int] = {}
         self._telling: set[str] = set()
 
     def seen(self, proxy: str, now: int) -> None:
         """The proxy was heard of."""
-        self._seen[proxy] = now
+        self._seen[proxy] = self._lately[proxy] = now
+
+    def heard_lately(self) -> dict[str, int]:
+        """Who was heard since this was last asked, and when: for the books, which others read."""
+        lately, self._lately = self._lately, {}
+        return lately
 
     def tells(self, proxy: str) -> None:
         """The proxy says by itself that it is there, so from here on an open stream is no sign of it any more.
@@ -97,6 +103,8 @@ class Services:
     """Held while a body that takes much memory is in it."""
     taking: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Held while records are taken in: one batch at a time queues for the books, so that a revocation waits for one."""
+    started_at: int = 0
+    """When this service began to listen."""
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when the service is to stop: what has no end of its own ends then."""
 
@@ -117,4 +125,5 @@ def assemble(configuration: Configuration, clock: Callable[[], int]) -> Services
         ring=ring,
         signer=Signer(ring, issuer=settings.issuer, audience=settings.audience),
         clock=clock,
+        started_at=clock(),
     )
