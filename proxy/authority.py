@@ -4,17 +4,20 @@ Owns the key set in force and turns directives into what the registry does. It n
 (see `proxy.control_link`).
 """
 
+import asyncio
+import contextlib
 import functools
 import os
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import structlog
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from proxy import config, membership
 from proxy.config import ProxySettings
-from proxy.contract.directive import AnyDirective, Keys, Kill, Lock, Reap, Revoke, Snapshot, Unlock
+from proxy.contract.directive import AnyDirective, Extend, Keys, Kill, Lock, Reap, Revoke, Snapshot, Unlock
 from proxy.contract.proof import public_text
 from proxy.contract.settings import SettingsError
 from proxy.contract.token import KeySet, KeySetError
@@ -26,6 +29,12 @@ from proxy.quota import Quota
 from proxy.registry import Registry
 from proxy.shared import Authority
 from proxy.shipping import Shipper
+from proxy.tasks import spawn
+
+LEASE_LOOK_S = 0.25
+"""How late it is noticed at most that the lease is lost."""
+
+log = structlog.get_logger(__name__)
 
 
 class ControlSide:
@@ -49,6 +58,7 @@ class ControlSide:
         self._place = place or of_single(Path(settings.state_dir))
         self._authority: Authority | None = None
         self._link: ControlLink | None = None
+        self._had_lease = False
         if settings.control is None:
             self._read_file(settings)
         else:
@@ -94,8 +104,30 @@ class ControlSide:
 
     async def run(self) -> None:
         """Follow control for as long as the process runs."""
-        if self._link is not None:
+        if self._link is None:
+            return
+        watching = spawn("lease", self._watch_lease())
+        try:
             await self._link.run()
+        finally:
+            watching.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await watching
+
+    async def _watch_lease(self) -> None:
+        while True:
+            self._look_at_lease()
+            await asyncio.sleep(LEASE_LOOK_S)
+
+    def _look_at_lease(self) -> None:
+        """While there is no lease, end the sessions whose targets want it so."""
+        if self.has_lease():
+            self._had_lease = True
+            return
+        if self._had_lease:
+            log.error("the lease is lost: control cannot be heard", sessions=len(self._registry))
+        self._had_lease = False
+        self._registry.end_without_lease(decided_at=time.time_ns())
 
     def ships(self, journal: Journal) -> Shipper | None:
         """What ships another journal to control; None where there is no control."""
@@ -120,12 +152,10 @@ class ControlSide:
         self._registry.withdraw_all_but(authority.keys, decided_at=decided_at)
 
     def _obey(self, directive: AnyDirective) -> None:
+        self._look_at_lease()  # What comes now brings it back, but not what was lost with it (a machine that slept).
         match directive:
             case Snapshot():
-                for one in directive.revoked:  # First: they count, whatever is wrong with the keys.
-                    self._registry.revoke(one.grant, expires_at=one.expires_at, by=one.by, decided_at=one.decided_at)
-                self._registry.replace_locks(directive.locks)
-                self._take_keys(directive.jwks, directive.at)
+                self._take_snapshot(directive)
             case Keys():
                 self._take_keys(directive.jwks, directive.at)
             case Revoke():
@@ -134,6 +164,8 @@ class ControlSide:
                 )
             case Kill():
                 self._registry.kill(directive.session, by=directive.by, decided_at=directive.at)
+            case Extend():
+                self._registry.extend(directive.extension)
             case Lock():
                 self._registry.lock(directive.lock)
             case Unlock():
@@ -142,6 +174,14 @@ class ControlSide:
                 self._on_reap(directive)
             case _:
                 pass
+
+    def _take_snapshot(self, snapshot: Snapshot) -> None:
+        for one in snapshot.revoked:  # First: they count, whatever is wrong with the keys.
+            self._registry.revoke(one.grant, expires_at=one.expires_at, by=one.by, decided_at=one.decided_at)
+        self._registry.replace_locks(snapshot.locks)
+        for extension in snapshot.extended:
+            self._registry.extend(extension)
+        self._take_keys(snapshot.jwks, snapshot.at)
 
     def _take_keys(self, jwks: str, decided_at: int) -> None:
         """Raises KeySetError: a key set that cannot be read leaves the one before in force."""

@@ -38,6 +38,11 @@ class ControlLinkError(Exception):
     """The link cannot be set up. The text names the option or the file, and what to do."""
 
 
+def now_s() -> float:
+    """A clock that nobody sets, and that goes on while the machine is suspended: a lease is not longer for that."""
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
+
+
 class ControlLink:
     """The one link of a proxy process. Made at start; `run` runs for as long as the process does."""
 
@@ -91,7 +96,7 @@ class ControlLink:
     @property
     def has_lease(self) -> bool:
         """Whether control was heard less than LEASE_S ago."""
-        return time.monotonic() - self._heard < self._lease_s
+        return now_s() - self._heard < self._lease_s
 
     @property
     def known(self) -> Membership | None:
@@ -226,7 +231,7 @@ class ControlLink:
         if known is not self._known:
             self._known = known
             self._changed.set()
-        self._heard = time.monotonic()
+        self._heard = now_s()
 
     async def _save_for_ever(self) -> None:
         """Keep what is known, apart from the following: a slow disk must not hold up a revocation."""

@@ -164,6 +164,8 @@ class GrantEnded(SessionError):  # noqa: N818 says what happened
         self.message = message
         self.hint = hint
         self.reason = reason
+        if reason == "idle":
+            self.sqlstate = "57P05"  # idle_session_timeout, PostgreSQL's own
 
 
 class ClientGone(Exception):  # noqa: N818 says what happened

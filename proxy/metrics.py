@@ -31,6 +31,8 @@ class Metrics(Collector):
         self.cancels = 0
         self.unverified_stops = 0
         self.worker_restarts = 0
+        self.accounts: Counter[str] = Counter()
+        """What became of roles that are made for grants: made, dropped, failed, trouble."""
         self.stop_seconds = Histogram(
             "curfew_stop_seconds",
             "From the decision to end a session to its backend's proven end.",
@@ -65,6 +67,7 @@ class Metrics(Collector):
             ("curfew_refused", "Connections whose token was refused.", "refusal", self.refused),
             ("curfew_limited", "Connections closed for a limit.", "limit", self.connections_refused),
             ("curfew_ended", "Sessions that have ended.", "reason", self.ended),
+            ("curfew_account_events", "Accounts made and dropped, and what went wrong.", "event", self.accounts),
         ):
             family = CounterMetricFamily(name, help_text, labels=[label])
             for of, count in sorted(counts.items()):

@@ -10,12 +10,17 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from typing import Protocol
 
-from proxy.contract.directive import Locked
+import msgspec
+
+from proxy.contract.directive import Extension, Locked
 from proxy.contract.grant import Grant, Refusal
 from proxy.contract.record import EndReason
 from proxy.contract.token import KeySet, VerifyingKey
 from proxy.errors import NotAdmitted, TooManySessions
 from proxy.slots import Slots
+
+LATEST_S = 9_000_000_000.0
+"""No grant ends later: nanoseconds since the epoch fit 64 bits until some time after this, which is in 2255."""
 
 
 class LiveSession(Protocol):
@@ -28,6 +33,13 @@ class LiveSession(Protocol):
 
     def stop(self, reason: EndReason, *, by: str | None, decided_at: int) -> None:
         """End it; `decided_at` in ns since the epoch."""
+
+    @property
+    def needs_lease(self) -> bool:
+        """Whether it ends when control cannot be heard."""
+
+    def extend(self, extension: Extension) -> None:
+        """Its grant's end has moved."""
 
     async def cancel_running(self, address: str | None) -> None:
         """Cancel what it runs."""
@@ -50,6 +62,7 @@ class Registry:
         self._cancel_keys: defaultdict[int, list[tuple[bytes, LiveSession]]] = defaultdict(list)
         self._revoked: dict[str, float] = {}
         self._locks: dict[str, Locked] = {}
+        self._extended: dict[str, Extension] = {}
 
     def __len__(self) -> int:
         return len(self._sessions)
@@ -143,6 +156,25 @@ class Registry:
         for session_id in list(self._by_grant.get(grant, ())):
             self._sessions[session_id].stop("revoked", by=by, decided_at=decided_at)
 
+    # Extension.
+
+    def extend(self, extension: Extension) -> None:
+        """Let the sessions of the grant go on until its new end, those that begin on an older token too."""
+        now = time.time()
+        self._extended = {grant: one for grant, one in self._extended.items() if one.expires_at > now}
+        extension = msgspec.structs.replace(extension, expires_at=min(extension.expires_at, LATEST_S))
+        known = self._extended.get(extension.grant)
+        if extension.expires_at <= (now if known is None else known.expires_at):
+            return  # The end only ever comes later.
+        self._extended[extension.grant] = extension
+        for session_id in list(self._by_grant.get(extension.grant, ())):
+            self._sessions[session_id].extend(extension)
+
+    def extension_of(self, grant: Grant) -> Extension | None:
+        """What moved the grant's end past the one that its token says, if anything has."""
+        extension = self._extended.get(grant.id)
+        return extension if extension is not None and extension.expires_at > grant.expires_at else None
+
     # Locks.
 
     def lock(self, lock: Locked) -> None:
@@ -188,6 +220,12 @@ class Registry:
         for session in self:
             if not keys.holds(session.signed_by):
                 session.stop("withdrawn", by=None, decided_at=decided_at)
+
+    def end_without_lease(self, *, decided_at: int) -> None:
+        """End all sessions of targets that want it so when the lease is lost."""
+        for session in self:
+            if session.needs_lease:
+                session.stop("lease_lost", by=None, decided_at=decided_at)
 
     def kill(self, session_id: str, *, by: str | None, decided_at: int) -> None:
         """End one session, if it is here."""

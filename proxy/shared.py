@@ -2,9 +2,11 @@
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from proxy.account_reach import Reach
 from proxy.clock import Deadlines
 from proxy.config import ProxySettings
 from proxy.contract.settings import Host, Target
@@ -17,6 +19,9 @@ from proxy.stop import Keeper
 from proxy.tls import ServerTls
 from proxy.upstream import Dialler
 
+if TYPE_CHECKING:
+    from proxy.accounts import Accounts  # which knows the ways to targets, and so this module
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TargetLink:
@@ -27,6 +32,8 @@ class TargetLink:
     dialler: Dialler
     keepers: Mapping[Host, Keeper]
     """One for each host: a session's backend is ended by the keeper of the very server that it is on."""
+    reach: Reach
+    """The keeper's login again, for jobs on accounts."""
 
     def keepers_of(self, server: str | None) -> list[Keeper]:
         """The keeper of the server that a record names; all of them where it names none of ours."""
@@ -69,5 +76,6 @@ class Shared:
     metrics: Metrics
     quota: Quota | None = None
     """Control's count of the sessions of grants that are limited; None where there is no control."""
+    accounts: "Accounts"
     cancel_elsewhere: Callable[[int, bytes, str], Awaitable[bool]] = nowhere
     """Cancels in another worker, by pid, secret and address; whether the key was known there."""

@@ -201,7 +201,7 @@ class Keeper:
         connected = await self._dialler.log_in(login, [*named, *_STARTUP])
         connection = Connection(connected, on_end=self._wake.set)
         try:
-            users = sorted({profile.user for profile in self._target.access.values()})
+            users = sorted({profile.user for profile in self._target.access.values() if profile.user is not None})
             self.warnings = await backends.shortcomings(connection, users, timeout_s=STATEMENT_S)
         except BaseException:
             connection.close()

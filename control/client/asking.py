@@ -21,7 +21,8 @@ DEFAULT_DURATION = "1h"
 PEM_BEGIN, PEM_END = "-----BEGIN CERTIFICATE-----", "-----END CERTIFICATE-----"
 
 
-def _duration(text: str) -> int:
+def seconds(text: str) -> int:
+    """A duration as an option takes it."""
     try:
         return parse_duration(text)
     except ValueError as error:
@@ -39,7 +40,7 @@ def _thumbprint(file: str) -> str:
 
 
 Duration = Annotated[
-    int | None, typer.Option("--for", parser=_duration, metavar="DURATION", help="For how long: 90s, 15m, 1h30m.")
+    int | None, typer.Option("--for", parser=seconds, metavar="DURATION", help="For how long: 90s, 15m, 1h30m.")
 ]
 Certificate = Annotated[
     str | None,

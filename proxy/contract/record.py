@@ -16,6 +16,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from proxy.contract.chain import GENESIS, RECORD_VERSION, SIGNATURE_MARK, Chain, line_hash
+from proxy.contract.settings import Identity
 
 __all__ = [
     "GENESIS",
@@ -135,6 +136,11 @@ class SessionStart(Record, kw_only=True, tag="session.start"):
     """Empty for physical replication, which is in no database."""
     profile: str
     upstream_user: str
+    """Who is logged in at PostgreSQL."""
+    identity: Identity = "vaulted"
+    """What kind of login that is: stored, made for this grant, or the person's own."""
+    account: str | None = None
+    """The role made for this grant that gives the person's own login its rights, where it is `elevated`."""
     backend_pid: int
     backend_start: str
     """`backend_start` of pg_stat_activity, ISO 8601 with microseconds: with the pid, the backend's identity."""
@@ -262,10 +268,13 @@ class Authorization(Record, kw_only=True, tag="authorization"):
 
 
 class GrantExtended(Record, kw_only=True, tag="grant.extended"):
-    """The grant's end has moved."""
+    """The grant's end has moved, while the session ran or before it began on an older token."""
 
     grant: str
     expires_at: int
+    """The new end."""
+    by: str | None = None
+    """Who decided it."""
 
 
 class AuthRefused(Record, kw_only=True, tag="auth.refused"):

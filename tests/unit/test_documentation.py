@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry
 from control import metrics as control_metrics
 from control.config import ControlSettings
 from proxy.config import Control, Journal, OAuth, ProxyProtocol, ProxySettings, UnixSocket
-from proxy.contract.settings import AccessProfile, Keeper, Target, Targets, load
+from proxy.contract.settings import AccessProfile, Account, Keeper, Target, Targets, load
 from proxy.metrics import Metrics
 from tests.harness.options import EXAMPLE, README, ROOT, WITHOUT_DEFAULT, Option, markdown, read_example
 
@@ -28,6 +28,7 @@ SECTIONS: dict[str, type[msgspec.Struct]] = {
     "targets.orders": Target,
     "targets.orders.keeper": Keeper,
     "targets.orders.access.readonly": AccessProfile,
+    "targets.orders.access.readonly.account": Account,
 }
 TABLES = {
     "proxy.unix_socket",
@@ -37,6 +38,7 @@ TABLES = {
     "proxy.control",
     "targets.orders.keeper",
     "targets.orders.access",
+    "targets.orders.access.readonly.account",
 }
 """Options that are tables: the heading is how the example shows them."""
 FIELDS = [

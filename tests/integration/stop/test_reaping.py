@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from structlog.testing import capture_logs
 
 from proxy import links, orphans
+from proxy.accounts import Accounts
 from proxy.clock import Deadlines
 from proxy.config import Configuration, ProxySettings
 from proxy.contract import record
@@ -59,6 +60,7 @@ class Stand:
             key=self.key,
             deadlines=Deadlines(),
             metrics=Metrics(),
+            accounts=cast("Accounts", None),
         )
 
     def records(self) -> list[SessionReaped]:

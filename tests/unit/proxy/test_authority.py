@@ -11,10 +11,23 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from proxy import membership, places
+from proxy import control_link, membership, places
 from proxy.authority import ControlSide
 from proxy.config import Control, ProxySettings
-from proxy.contract.directive import Heartbeat, Keys, Kill, Lock, Locked, Reap, Revocation, Revoke, Snapshot, Unlock
+from proxy.contract.directive import (
+    Extend,
+    Extension,
+    Heartbeat,
+    Keys,
+    Kill,
+    Lock,
+    Locked,
+    Reap,
+    Revocation,
+    Revoke,
+    Snapshot,
+    Unlock,
+)
 from proxy.contract.grant import Grant
 from proxy.contract.proof import public_text
 from proxy.contract.record import EndReason
@@ -28,7 +41,7 @@ from proxy.shared import Authority
 from proxy.tasks import spawn
 from tests.harness import tokens
 from tests.harness.ports import free_port
-from tests.harness.waiting import eventually
+from tests.harness.waiting import eventually, never
 from tests.unit.proxy.journals import open_journal
 
 NO_KEYS = json.dumps({"keys": "none"})
@@ -49,10 +62,16 @@ class Session:
     signed_by: VerifyingKey = field(default_factory=lambda: key_of(tokens.Signer()))
     id: str = field(default_factory=lambda: secrets.token_hex(4))
     stopped: list[tuple[EndReason, str | None, int]] = field(default_factory=list)
+    extended: list[float] = field(default_factory=list)
+    needs_lease: bool = False
 
     def stop(self, reason: EndReason, *, by: str | None, decided_at: int) -> None:
         """Note it."""
         self.stopped.append((reason, by, decided_at))
+
+    def extend(self, extension: Extension) -> None:
+        """Note it."""
+        self.extended.append(extension.expires_at)
 
     async def cancel_running(self, address: str | None) -> None:
         """Never asked here."""
@@ -313,3 +332,55 @@ async def test_locks_that_were_kept_count_at_once(stand: Stand) -> None:
     finally:
         task.cancel()
         await eventually(task.done)
+
+
+async def test_extensions(stand: Stand, side: ControlSide) -> None:
+    """Told one by one, or in a snapshot."""
+    end = stand.session.grant.expires_at
+    one = Extension(grant="grt_a", expires_at=end + 1, by="eve", decided_at=7)
+    side._obey(Extend(cursor=1, at=1, extension=one))
+    later = Extension(grant="grt_a", expires_at=end + 2, by="eve", decided_at=8)
+    side._obey(Snapshot(cursor=1, at=2, revoked=[], jwks=stand.signer.jwks, extended=[later]))
+    assert stand.session.extended == [end + 1, end + 2]
+
+
+@pytest.mark.parametrize("suspended", [False, True])
+async def test_a_lost_lease(
+    stand: Stand,
+    side: ControlSide,
+    monkeypatch: pytest.MonkeyPatch,
+    suspended: bool,  # noqa: FBT001 a parameter of pytest's
+) -> None:
+    """The sessions that need one end within a second, not before; also where the machine slept in the meantime."""
+    other = Session(tokens.grant(id="grt_b"), key_of(stand.signer))
+    stand.registry.admit(other)
+    stand.session.needs_lease = True
+    link = side._link
+    assert link is not None
+    link._lease_s = 3600.0 if suspended else 0.6
+    link._heard = control_link.now_s()
+    heard = time.monotonic()
+    task = spawn("control side", side.run())
+    try:
+        await never(lambda: stand.session.stopped, during=0.4)
+        if suspended:
+            now = control_link.now_s()
+            monkeypatch.setattr(control_link, "now_s", lambda: now + 7200)
+            link._take(Heartbeat(cursor=2, at=2))  # What waited in the socket is read first.
+            assert side.has_lease()
+        await eventually(lambda: stand.session.stopped, within=1.2)
+        assert stand.session.stopped[0][:2] == ("lease_lost", None)
+        assert time.monotonic() - heard < 1.6
+        assert other.stopped == []
+        late = Session(tokens.grant(id="grt_c"), key_of(stand.signer), needs_lease=True)
+        stand.registry.admit(late)
+        if not suspended:
+            await eventually(lambda: late.stopped, within=1)
+    finally:
+        task.cancel()
+        await eventually(task.done)
+
+
+async def test_the_lease_s_clock() -> None:
+    """It is the one that goes on while the machine is suspended (clock_gettime(2))."""
+    assert abs(control_link.now_s() - time.clock_gettime(time.CLOCK_BOOTTIME)) < 5

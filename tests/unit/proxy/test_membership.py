@@ -8,6 +8,8 @@ import pytest
 
 from proxy.contract.directive import (
     AnyDirective,
+    Extend,
+    Extension,
     Heartbeat,
     Keys,
     Kill,
@@ -202,3 +204,39 @@ def test_of_the_workers_locks_the_newest_word_counts(tmp_path: Path) -> None:
     assert locks(gathered) == {"lck_new"}
     assert gathered is not None
     assert gathered.cursor == 8
+
+
+# --- extensions
+
+
+def extension(grant: str, expires_at: float) -> Extension:
+    """By eve."""
+    return Extension(grant=grant, expires_at=expires_at, by="eve", decided_at=1)
+
+
+def ends(membership: Membership | None) -> dict[str, float]:
+    """The ends that it knows."""
+    return {} if membership is None else {one.grant: one.expires_at for one in membership.extended}
+
+
+def test_extensions_are_remembered_until_the_grant_s_end() -> None:
+    """Of each grant the latest; a snapshot takes none away."""
+    known = member()
+    for cursor, end in enumerate((NOW + 60, NOW + 90, NOW + 30, NOW - 1), start=6):
+        known = known.after(Extend(cursor=cursor, at=1, extension=extension("grt_1", end)), now=NOW)
+    assert (ends(known), known.cursor) == ({"grt_1": NOW + 90}, 9)
+    told = Snapshot(cursor=9, at=1, revoked=[], jwks="k", extended=[extension("grt_2", NOW + 50)])
+    known = known.after(told, now=NOW)
+    assert ends(known) == {"grt_1": NOW + 90, "grt_2": NOW + 50}
+    assert [one.grant for one in known.snapshot(now=NOW + 70).extended] == ["grt_1"]
+    assert ends(known.after(told, now=NOW + 70)) == {"grt_1": NOW + 90}
+
+
+def test_extensions_of_all_workers_are_gathered(tmp_path: Path) -> None:
+    """The latest end of each grant."""
+    workers = [tmp_path / f"worker-{number}" for number in (1, 2)]
+    for folder, end in zip(workers, (NOW + 60, NOW + 30), strict=True):
+        folder.mkdir()
+        save(folder, member().after(Extend(cursor=6, at=1, extension=extension("grt_1", end)), now=NOW))
+    gather(tmp_path, workers, proxy="p1", public_key="k")
+    assert ends(load(tmp_path, proxy="p1", public_key="k")) == {"grt_1": NOW + 60}

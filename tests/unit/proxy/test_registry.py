@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from proxy.contract.directive import Locked
+from proxy.contract.directive import Extension, Locked
 from proxy.contract.grant import Grant, Refusal
 from proxy.contract.record import EndReason
 from proxy.contract.token import KeySet, VerifyingKey
 from proxy.errors import NotAdmitted, TooManySessions
-from proxy.registry import Registry
+from proxy.registry import LATEST_S, Registry
 from proxy.slots import Slots
 from tests.harness import tokens
 
@@ -34,10 +34,16 @@ class Session:
     signed_by: VerifyingKey = field(default_factory=lambda: key_of(tokens.Signer()))
     id: str = field(default_factory=lambda: secrets.token_hex(4))
     stopped: list[tuple[EndReason, str | None, int]] = field(default_factory=list)
+    extended: list[float] = field(default_factory=list)
+    needs_lease: bool = False
 
     def stop(self, reason: EndReason, *, by: str | None, decided_at: int) -> None:
         """Note it."""
         self.stopped.append((reason, by, decided_at))
+
+    def extend(self, extension: Extension) -> None:
+        """Note it."""
+        self.extended.append(extension.expires_at)
 
     async def cancel_running(self, address: str | None) -> None:
         """Never asked here."""
@@ -350,3 +356,69 @@ def test_a_lock_comes_before_the_limits(registry: Registry) -> None:
     registry.lock(locked())
     with pytest.raises(NotAdmitted):
         registry.admit(session())
+
+
+# --- extension
+
+
+def extension(grant: str, expires_at: float) -> Extension:
+    """By eve."""
+    return Extension(grant=grant, expires_at=expires_at, by="eve", decided_at=7)
+
+
+def test_an_extension(registry: Registry) -> None:
+    """The sessions of the grant are told, and one that begins on an older token finds it; nobody else does."""
+    mine, other = session(), session("grt_b")
+    registry.admit(mine)
+    registry.admit(other)
+    end = mine.grant.expires_at + 100
+    assert registry.extension_of(mine.grant) is None
+    registry.extend(extension("grt_a", end))
+    registry.extend(extension("grt_never_heard_of", end))
+    assert (mine.extended, other.extended) == ([end], [])
+    assert registry.extension_of(mine.grant) == extension("grt_a", end)
+    assert registry.extension_of(other.grant) is None
+    newer = Session(tokens.grant(id="grt_a", lasts_s=900))
+    assert registry.extension_of(newer.grant) is None
+
+
+def test_an_end_never_comes_sooner(registry: Registry) -> None:
+    """Out of order, twice, in the past: what was told before stays."""
+    one = session()
+    registry.admit(one)
+    end = one.grant.expires_at + 100
+    for moved in (end, end, end - 50, time.time() - 1, -1e300):
+        registry.extend(extension("grt_a", moved))
+    assert one.extended == [end]
+    assert registry.extension_of(one.grant) == extension("grt_a", end)
+
+
+def test_an_end_beyond_all_times(registry: Registry) -> None:
+    """It is one that a record can hold."""
+    one = session()
+    registry.admit(one)
+    registry.extend(extension("grt_a", 1e300))
+    assert one.extended == [LATEST_S]
+    assert int(LATEST_S * 1e9) < 2**63
+
+
+def test_an_extension_is_forgotten_with_its_grant(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next one drops it."""
+    now = time.time()
+    registry.extend(extension("grt_a", now + 1000))
+    monkeypatch.setattr("proxy.registry.time.time", lambda: now + 1001)
+    registry.extend(extension("grt_b", now + 2000))
+    assert registry.extension_of(session().grant) is None
+
+
+# --- the lease
+
+
+def test_without_a_lease(registry: Registry) -> None:
+    """Sessions that need one end; the others run on."""
+    one, other = session(), session()
+    one.needs_lease = True
+    registry.admit(one)
+    registry.admit(other)
+    registry.end_without_lease(decided_at=7)
+    assert (one.stopped, other.stopped) == ([("lease_lost", None, 7)], [])
