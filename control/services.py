@@ -43,11 +43,17 @@ class Presence:
     def __init__(self) -> None:
         self._streams: dict[str, int] = {}
         self._seen: dict[str, int] = {}
+        self._lately: dict[str, int] = {}
         self._telling: set[str] = set()
 
     def seen(self, proxy: str, now: int) -> None:
         """The proxy was heard of."""
-        self._seen[proxy] = now
+        self._seen[proxy] = self._lately[proxy] = now
+
+    def heard_lately(self) -> dict[str, int]:
+        """Who was heard since this was last asked, and when: for the books, which others read."""
+        lately, self._lately = self._lately, {}
+        return lately
 
     def tells(self, proxy: str) -> None:
         """The proxy says by itself that it is there, so from here on an open stream is no sign of it any more.
@@ -103,6 +109,8 @@ class Services:
     """Held while a head of the log is signed."""
     proving: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Held while a whole session's proof is made: that of a long one takes seconds."""
+    started_at: int = 0
+    """When this service began to listen."""
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when the service is to stop: what has no end of its own ends then."""
 
@@ -124,4 +132,5 @@ def assemble(configuration: Configuration, clock: Callable[[], int]) -> Services
         signer=Signer(ring, issuer=settings.issuer, audience=settings.audience),
         log_key=LogKey(settings.keys, log_origin(settings)),
         clock=clock,
+        started_at=clock(),
     )

@@ -12,15 +12,16 @@ from dataclasses import dataclass
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from control.domain.sessions import LARGEST, Session, State, advance, begin
+from control.domain.sessions import LARGEST, Session, advance, begin
 from proxy.contract.merkle import leaf_hash
 from proxy.contract.record import (
     GENESIS,
+    LAST,
     AnyRecord,
     AuthRefused,
     ChainError,
     RecordError,
-    SessionEnd,
+    SessionReaped,
     SessionStart,
     decode,
     line_hash,
@@ -116,6 +117,8 @@ class Ledger:
         self.new: list[Line] = []
         self.known = 0
         self.flaw: Flaw | None = None
+        self.reaped: SessionReaped | None = None
+        """What the proxy has ended for another one, where this is such a record and a new one."""
 
     def take(self, line: Line) -> None:
         """Judge the session's next line."""
@@ -137,27 +140,29 @@ class Ledger:
 
     def _take_new(self, line: Line) -> None:
         if self.session is None:
-            assert isinstance(line.record, SessionStart | AuthRefused)  # `_wrong` saw to it
+            assert isinstance(line.record, SessionStart | AuthRefused | SessionReaped)  # `_wrong` saw to it
             self.session = begin(line.record, self._proxy)
         self.session = advance(self.session, line.record, line.digest)
         self._stored[line.record.seq] = line.raw
         self.new.append(line)
+        if isinstance(line.record, SessionReaped):
+            self.reaped = line.record
 
     def _wrong(self, line: Line) -> tuple[Kind, str] | None:
         """Why the line cannot be the session's next one."""
         record, session = line.record, self.session
         expected, head = (0, GENESIS) if session is None else (session.records, session.head)
         foreign = isinstance(record, SessionStart) and record.proxy != self._proxy
-        last = isinstance(record, SessionEnd | AuthRefused)
+        last = isinstance(record, LAST)
         unsigned = last and not any(_signed_by(line.raw, key) for key in self._keys)
         checks = (
-            (session is not None and session.state is not State.OPEN, Kind.AFTER_END, "the session has ended"),
+            (session is not None and session.complete, Kind.AFTER_END, "the session has ended"),
             (record.seq != expected, Kind.GAP, f"expected record {expected}"),
             (record.prev != head, Kind.CHAIN, "its prev is not the hash of the record before it"),
             (
-                (session is None) != isinstance(record, SessionStart | AuthRefused),
+                (session is None) != isinstance(record, SessionStart | AuthRefused | SessionReaped),
                 Kind.BEGINNING,
-                "a session begins with session.start, or is one auth.refused",
+                "a session begins with session.start; auth.refused and session.reaped stand alone",
             ),
             (foreign, Kind.FOREIGN, "another proxy's session"),
             (unsigned, Kind.SIGNATURE, "not signed by a key of this proxy"),

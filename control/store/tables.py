@@ -187,7 +187,22 @@ sessions = sa.Table(
     sa.Column("records", Whole, nullable=False),
     sa.Column("head", sa.Text, nullable=False),
     sa.Column("faults", Whole, nullable=False),
+    sa.Column("reaped_by", sa.Text),
+    sa.Column("reaped_in", sa.Text),
+    sa.Index("ix_sessions_proxy_state", "proxy", "state"),
     sqlite_autoincrement=True,
+)
+
+reapings = sa.Table(
+    "reapings",
+    metadata,
+    sa.Column("session", sa.ForeignKey("sessions.id"), primary_key=True),
+    sa.Column("proxy", sa.Text, nullable=False, index=True),
+    sa.Column("why", sa.Text, nullable=False),
+    sa.Column("by", sa.Text),
+    sa.Column("decided_at", Whole, nullable=False),
+    sa.Column("tries", Whole, nullable=False),
+    sa.Column("next_at", Whole, nullable=False),
 )
 
 places = sa.Table(
