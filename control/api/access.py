@@ -87,6 +87,7 @@ async def approve_request(
         by=caller,
         comment=approval.comment,
         duration_s=approval.duration_s,
+        end=approval.end,
     )
     return RequestOut.model_validate(unwrap(decided))
 

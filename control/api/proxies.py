@@ -18,6 +18,7 @@ from control.evidence.chain import Kind
 from control.evidence.ingest import Taken, ingest
 from control.operations import proxies
 from control.services import Services
+from control.times import SECOND
 from proxy.contract.directive import Acknowledged, Joining, encode
 from proxy.contract.proof import SCHEME
 
@@ -93,6 +94,9 @@ async def take_records(request: Request, services: Office, caller: ProxyCaller) 
         async with services.taking:
             taken = await ingest(services.store, proxy=caller.proxy, body=body, now=services.clock())
     services.metrics.records.inc(taken.stored)
+    for session in taken.ended:
+        if session.stop_ns is not None:
+            services.metrics.stops.labels(session.end_reason).observe(session.stop_ns / SECOND)
     services.metrics.faults.inc(len(taken.flaws))
     if taken.flaws:
         raise _faulty(taken)

@@ -6,13 +6,14 @@ from typing import Annotated
 
 import typer
 
-from control.client import credentials, naming, screen
+from control.client import credentials, ends, naming, screen
 from control.client.account import Json, rootcert
 from control.client.answers import Grant, Target, Token, read
 from control.client.api import PAGE, Api, from_environment, segment
 from control.client.asking import Limit
 from control.client.config import current
 from control.client.credentials import Format
+from control.client.ends import WITHIN, Wait, Within
 from control.client.times import local_now, show_time
 
 TARGETS = 10_000
@@ -55,22 +56,34 @@ def grants(
             one.profile,
             ", ".join(one.databases or ["*"]),
             show_time(one.expires_at, now=now),
+            one.end or "hard",
             one.approved_by,
             f"revoked by {one.revoked_by}: {one.revoke_reason}" if one.revoked_by else one.reason,
         )
         for one in read(list[Grant], page.items)
     ]
-    columns = ("ID", "STATE", "PERSON", "TARGET", "PROFILE", "DATABASES", "ENDS", "APPROVED BY", "REASON")
+    columns = ("ID", "STATE", "PERSON", "TARGET", "PROFILE", "DATABASES", "ENDS", "HOW", "APPROVED BY", "REASON")
     screen.table(columns, rows, empty="no grants")
     screen.more(page)
 
 
-def revoke(*, grant_id: GrantId, reason: Annotated[str, typer.Option(help="Why.")]) -> None:
-    """End a grant now, and every session on it."""
+def revoke(
+    *,
+    grant_id: GrantId,
+    reason: Annotated[str, typer.Option(help="Why.")],
+    wait: Wait = True,
+    within: Within = WITHIN,  # type: ignore[assignment] # Typer parses a default as it does input
+) -> None:
+    """End a grant now, and every session on it; wait for the proof, and print it."""
     with from_environment() as api:
         found = read(Grant, naming.find(api, "grants", grant_id))
+        before = ends.open_sessions(api, grant=found.id) if wait else []
         api.post(f"/v1/grants/{segment(found.id)}/revoke", {"reason": reason})
-    screen.say(f"revoked {found.id}: {found.person} on {found.target} as {found.profile}; its sessions end now")
+        screen.say(f"revoked {found.id}: {found.person} on {found.target} as {found.profile}")
+        if wait:
+            ends.prove(api, before, within, again=lambda: ends.open_sessions(api, grant=found.id))
+    if not wait:
+        screen.note(f"`curfew sessions --grant {found.id}` shows when its sessions are gone")
 
 
 def token(

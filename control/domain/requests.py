@@ -30,6 +30,7 @@ from dataclasses import dataclass, replace
 from control.domain.people import Person, Right
 from control.domain.results import Failure, Reason, Result, Success
 from control.domain.texts import prose
+from proxy.contract.grant import EndMode
 
 
 class State(enum.StrEnum):
@@ -74,6 +75,8 @@ class Request:
     addresses: tuple[str, ...] = ()
     certificate: str | None = None
     """The thumbprint of the client certificate that the person will show."""
+    end: EndMode = EndMode.HARD
+    """How its sessions are to end, as the person would like it. The approver picks, and the grant says what."""
     state: State = State.PENDING
     created_at: int
     pending_until: int

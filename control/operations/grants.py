@@ -9,6 +9,7 @@ from control.domain import grants as rules
 from control.domain.grants import Grant, State
 from control.domain.people import Person, Right
 from control.domain.results import Failure, Reason, Result, Success
+from control.operations import locks
 from control.operations.keys import current_key
 from control.services import Services
 from control.store import directives, grants, keys
@@ -81,6 +82,8 @@ async def token(services: Services, grant_id: str, *, asker: Person) -> Result[T
             return Failure(Reason.FORBIDDEN, "a token is issued to the grant's own person only")
         if (stands := grant.state(now)) is not State.ACTIVE:
             return Failure(Reason.NOT_ACTIVE, f"the grant is {stands}")
+        if (locked := await _locked(tx, grant, now)) is not None:
+            return locked
         key = await current_key(tx, now)
         signed = services.signer.sign(grant, key, now)
         if isinstance(signed, Failure):
@@ -98,6 +101,10 @@ async def _visible(tx: Transaction, grant_id: str, asker: Person) -> Result[Gran
     if grant is None or not (grant.person == asker.name or asker.has(Right.SEE_REQUESTS)):
         return NO_SUCH_GRANT
     return Success(grant)
+
+
+async def _locked(tx: Transaction, grant: Grant, now: int) -> Failure | None:
+    return await locks.obstacle(tx, person=grant.person, target=grant.target, profile=grant.profile, now=now)
 
 
 async def _revoke(tx: Transaction, grant: Grant, *, by: Person, reason: str, now: int) -> Result[Grant]:

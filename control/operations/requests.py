@@ -11,13 +11,14 @@ from control.domain.grants import grant_of
 from control.domain.people import Person, Right
 from control.domain.requests import Action, Request, State, as_of
 from control.domain.results import Failure, Reason, Result, Success
+from control.operations import locks
 from control.operations.keys import current_key
 from control.services import Services
 from control.store import grants, people, requests
 from control.store.engine import Transaction
 from control.store.signals import wait
 from control.times import SECOND
-from proxy.contract.grant import NAME_BYTES
+from proxy.contract.grant import NAME_BYTES, EndMode
 
 NO_SUCH_REQUEST = Failure(Reason.NOT_FOUND, "there is no such request")
 LOOK_AGAIN_S = 15.0
@@ -38,7 +39,7 @@ async def create(services: Services, draft: Draft, *, by: Person) -> Result[Requ
     if isinstance(made, Failure):
         return made
     async with services.store.write() as tx:
-        longest = grant_of(made.value, grant_id=new_id("grt"), approver="x" * NAME_BYTES, now=now)
+        longest = grant_of(made.value, grant_id=new_id("grt"), approver="x" * NAME_BYTES, end=EndMode.FINISH, now=now)
         trial = services.signer.sign(longest, await current_key(tx, now), now)
         if isinstance(trial, Failure):
             return trial
@@ -86,6 +87,7 @@ async def decide(
     by: Person,
     comment: str | None = None,
     duration_s: int | None = None,
+    end: EndMode = EndMode.HARD,
 ) -> Result[Request]:
     """Approve, deny or withdraw. An approval makes the grant in the same transaction."""
     now = services.clock()
@@ -100,7 +102,7 @@ async def decide(
         if action is Action.APPROVE:
             if (obstacle := await _obstacle(services, tx, request)) is not None:
                 return obstacle
-            grant = grant_of(request, grant_id=new_id("grt"), approver=by.name, now=now)
+            grant = grant_of(request, grant_id=new_id("grt"), approver=by.name, end=end, now=now)
             await grants.add(tx, grant)
             request = rules.granted(request, grant.id)
         await requests.change(tx, request)
@@ -116,4 +118,7 @@ async def _obstacle(services: Services, tx: Transaction, request: Request) -> Fa
     person = await people.find(tx, request.person)
     if person is None or not person.has(Right.REQUEST):
         return Failure(Reason.CONFLICT, "the person who asked may not have access any more")
-    return None
+    # Its time would run, and no token be issued. The request waits, and can be denied or withdrawn.
+    return await locks.obstacle(
+        tx, person=request.person, target=request.target, profile=request.profile, now=services.clock()
+    )

@@ -8,12 +8,13 @@ import sqlalchemy as sa
 from control.domain.grants import Grant, State
 from control.store.engine import Transaction
 from control.store.tables import grants
+from proxy.contract.grant import EndMode
 
 
 def _grant(row: sa.Row[tuple[object, ...]]) -> Grant:
     values = dict(row._mapping)  # noqa: SLF001 SQLAlchemy's public name for it (a row's own names could clash)
     del values["number"]
-    values |= {"databases": tuple(row.databases), "addresses": tuple(row.addresses)}
+    values |= {"databases": tuple(row.databases), "addresses": tuple(row.addresses), "end": EndMode(row.end)}
     return Grant(**values)
 
 

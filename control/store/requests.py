@@ -8,6 +8,7 @@ import sqlalchemy as sa
 from control.domain.requests import Request, State
 from control.store.engine import Transaction
 from control.store.tables import requests
+from proxy.contract.grant import EndMode
 
 
 def topic(request_id: str) -> str:
@@ -21,6 +22,7 @@ def _request(row: sa.Row[tuple[object, ...]]) -> Request:
     values |= {
         "databases": tuple(row.databases),
         "addresses": tuple(row.addresses),
+        "end": EndMode(row.end),
         "state": State(row.state),
     }
     return Request(**values)

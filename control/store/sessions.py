@@ -11,14 +11,26 @@ from control.store.records import IN_ONE_QUERY
 from control.store.tables import sessions
 
 
+def topic(session_id: str) -> str:
+    """What the end of the session is announced as."""
+    return f"session:{session_id}"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Filter:
     """Which sessions are wanted. None does not narrow; without a state, refused connections are left out."""
 
     person: str | None = None
     target: str | None = None
+    profile: str | None = None
+    proxy: str | None = None
     grant: str | None = None
     state: State | None = None
+
+    def narrowed(self) -> dict[str, str]:
+        """The columns that have to have a value, by name, and the values."""
+        columns = {name: getattr(self, name) for name in ("person", "target", "profile", "proxy", "grant")}
+        return {name: value for name, value in columns.items() if value is not None}
 
 
 def _session(row: sa.Row[tuple[object, ...]]) -> Session:
@@ -51,6 +63,9 @@ async def add(tx: Transaction, session: Session) -> int:
 
 async def change(tx: Transaction, changed: Sequence[tuple[int, Session]]) -> None:
     """What is known of these sessions now."""
+    for _, session in changed:
+        if session.state is not State.OPEN:
+            tx.touch(topic(session.id))
     if changed:
         statement = sa.update(sessions).where(sessions.c.number == sa.bindparam("key"))
         await tx.connection.execute(statement, [{"key": number} | asdict(session) for number, session in changed])
@@ -61,9 +76,8 @@ async def page(
 ) -> tuple[Sequence[Session], int | None]:
     """Sessions, newest first, and where the next page starts."""
     query = sa.select(sessions).order_by(sessions.c.number.desc()).limit(limit + 1)
-    for column, value in (("person", wanted.person), ("target", wanted.target), ("grant", wanted.grant)):
-        if value is not None:
-            query = query.where(sessions.c[column] == value)
+    for column, value in wanted.narrowed().items():
+        query = query.where(sessions.c[column] == value)
     state = sessions.c.state
     query = query.where(state != State.REFUSED if wanted.state is None else state == wanted.state)
     if after is not None:
@@ -71,6 +85,13 @@ async def page(
     rows = (await tx.connection.execute(query)).all()
     following = rows[limit - 1].number if len(rows) > limit else None
     return [_session(row) for row in rows[:limit]], following
+
+
+async def count_open(tx: Transaction, wanted: Filter) -> int:
+    """How many open sessions fit, whatever state is wanted."""
+    fits = [sessions.c[column] == value for column, value in wanted.narrowed().items()]
+    query = sa.select(sa.func.count()).where(sessions.c.state == State.OPEN, *fits)
+    return (await tx.connection.execute(query)).scalar_one()
 
 
 async def count_fault(tx: Transaction, session_id: str, proxy: str) -> None:
