@@ -106,7 +106,7 @@ def test_a_revoked_grant_ends_its_session(people: dict[str, Person]) -> None:
 
         def runs() -> bool:
             shown = json.loads(carol.ok("sessions", "--grant", grant, "--state", "open", "--json"))
-            return any(one["running_since"] for one in shown)
+            return any(one["running_since"] for one in shown["items"])
 
         eventually_sync(runs, within=30)
         carol.ok("revoke", grant, "--reason", "enough")
