@@ -139,6 +139,8 @@ class Target(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """What is asked for; a server that knows less says so."""
     connect_timeout_s: Seconds = 10.0
     lost_lease: Literal["refuse-new", "end-sessions", "run-on"] = "refuse-new"
+    finish_timeout_s: Seconds = 60.0
+    """How long a running statement may go on behind the end of a grant whose end mode is `finish`."""
     show_person: bool = False
     """Put the person and the grant into `application_name` too."""
     keeper: Keeper
