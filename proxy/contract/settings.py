@@ -224,6 +224,8 @@ class Target(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     lost_lease: Literal["refuse-new", "end-sessions", "run-on"] = "refuse-new"
     durability: Literal["process", "disk"] = "process"
     """What a statement's record survives before the statement goes on: the proxy's death, or the machine's."""
+    finish_timeout_s: Seconds = 60.0
+    """How long a running statement may go on behind the end of a grant whose end mode is `finish`."""
     show_person: bool = False
     """Put the person and the grant into `application_name` too."""
     keeper: Keeper
