@@ -235,12 +235,13 @@ class Session:
             peer=self._peer,
             client=client,
             recorder=self._recorder,
+            session=self.id,
             proxy=self._shared.settings.name,
             log=self._log,
         )
         connected = self._connected = await opening.dial()
         backend = await opening.identify(connected)
-        opening.record(connected, backend)
+        opening.record(backend)
         tracker = Tracker(way.profile.parameters)
         limit = self._shared.settings.max_message_bytes
         self._relay = relay = Relay(client, connected.leg, tracker, self._recorder, limit=limit)
