@@ -128,7 +128,11 @@ class Ending:
         self.relay.close_in()
         try:
             gone = await self.backend.keeper.stop(
-                self.backend.pid, self.backend.started, within_s=self.shared.settings.stop_timeout_s
+                self.backend.pid,
+                self.backend.started,
+                within_s=self.shared.settings.stop_timeout_s,
+                mark=self.backend.mark,
+                held=self._holds_backend,
             )
         except KeeperError as error:
             self.log.error("the backend's end could not be verified", pid=self.backend.pid, error=str(error))  # noqa: TRY400
@@ -141,6 +145,10 @@ class Ending:
         except TimeoutError:
             pass
         return gone
+
+    def _holds_backend(self) -> bool:
+        """Whether our connection to a pooler is still open: until it is closed, the backend is given to nobody else."""
+        return not self.relay.upstream_ended.done() and not self.connected.leg.transport.is_closing()
 
     def _record(self, end: SessionEnd) -> None:
         """Hand over the last records. A journal that is shut keeps them, within its bound, and writes them later."""

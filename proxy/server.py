@@ -284,6 +284,9 @@ class Server:
         faults += [f"the journal: {shared.journal.fault}"] if shared.journal.fault else []
         ready = {name: any(one.ready for one in link.keepers.values()) for name, link in shared.targets.items()}
         faults += [f"target {name}: no keeper" for name in ready if not ready[name]]
+        for name, link in shared.targets.items():
+            why = {why for keeper in link.keepers.values() for why in keeper.unendable.values()}
+            faults += [f"target {name}: sessions are refused: {one}" for one in sorted(why)]
         return faults
 
     # Serving.

@@ -272,7 +272,7 @@ class Session:
         )
         connected = self._connected = await opening.dial()
         backend = await opening.identify(connected)
-        opening.record(connected, backend)
+        opening.record(backend)
         tracker = Tracker(way.profile.parameters)
         limit = self._shared.settings.max_message_bytes
         durable = way.link.settings.durability == "disk"
