@@ -42,14 +42,28 @@ class Presence:
     def __init__(self) -> None:
         self._streams: dict[str, int] = {}
         self._seen: dict[str, int] = {}
+        self._telling: set[str] = set()
 
     def seen(self, proxy: str, now: int) -> None:
         """The proxy was heard of."""
         self._seen[proxy] = now
 
+    def tells(self, proxy: str) -> None:
+        """The proxy says by itself that it is there, so from here on an open stream is no sign of it any more.
+
+        The stream of a machine that is gone stays open until TCP gives up, a quarter of an hour later.
+        """
+        self._telling.add(proxy)
+
+    def told(self, proxy: str, now: int) -> None:
+        """Something was sent down an open stream: all that is heard of a proxy older than `tells`."""
+        if proxy not in self._telling:
+            self.seen(proxy, now)
+
     def opened(self, proxy: str) -> None:
         """A stream was opened."""
         self._streams[proxy] = self._streams.get(proxy, 0) + 1
+        self._telling.discard(proxy)  # it may have been replaced by an older one
 
     def closed(self, proxy: str) -> None:
         """A stream has ended."""

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from cryptography import x509
 
-from proxy import membership
+from proxy import account_check, membership
 from proxy.config import Configuration, ProxySettings, parse_listen, read_secret
 from proxy.contract.settings import AccessProfile, Host, Keeper, Secret, SettingsError, Target
 from proxy.contract.token import KeySet, KeySetError
@@ -41,7 +41,7 @@ def on_disk(configuration: Configuration, environment: Mapping[str, str] = os.en
     if proxy.control is not None and proxy.control.ca_file is not None:
         faults += _authority_faults("proxy.control.ca_file", proxy.control.ca_file)
     for name, target in configuration.targets.items():
-        faults += _target_file_faults(name, target)
+        faults += [*_target_file_faults(name, target), *account_check.file_faults(name, target)]
     for path, secret in secrets_of(configuration):
         try:
             read_secret(secret, environment)
@@ -235,7 +235,10 @@ async def _target_faults(name: str, target: Target, environment: Mapping[str, st
     if all(reached):
         return faults
     sessions = dialler(target)
+    faults += await account_check.keeper_faults(name, target, dialler)
     for key, profile in target.access.items():
+        if profile.identity != "vaulted":
+            continue
         faults += await _login_faults(f"{path}.access.{key}", sessions, profile, target.database)
         if profile.replication != "none":
             faults += await _replication_faults(f"{path}.access.{key}", sessions, profile)
@@ -262,28 +265,29 @@ async def _host_faults(name: str, target: Target, host: Host) -> list[str]:
 
 
 async def _login_faults(path: str, dialler: Dialler, login: AccessProfile | Keeper, database: str) -> list[str]:
-    parameters = [(b"user", login.user.encode()), (b"database", database.encode())]
+    user = login.login if isinstance(login, AccessProfile) else login.user
+    parameters = [(b"user", user.encode()), (b"database", database.encode())]
     try:
         connected = await dialler.log_in(login, parameters)
     except UpstreamError as error:
-        advice = f"see that {login.user} may log in to {database} with this password (deploy/keeper.sql, pg_hba.conf)"
+        advice = f"see that {user} may log in to {database} with this password (deploy/keeper.sql, pg_hba.conf)"
         return [f"{path}: {error}; {advice}"]
     connected.leg.write(messages.TERMINATE)
     with contextlib.suppress(OSError):  # it may close first, and asyncio then fails to shut its half down
         await connected.leg.close()
     if _SUPERUSER in connected.announcement:
-        return [f"{path}.user: {login.user} is a superuser, whose backends the keeper may not end; name another role"]
+        return [f"{path}.user: {user} is a superuser, whose backends the keeper may not end; name another role"]
     return []
 
 
 async def _replication_faults(path: str, dialler: Dialler, login: AccessProfile) -> list[str]:
     """Whether PostgreSQL lets `login` start a walsender. It takes one of max_wal_senders for a moment."""
-    parameters = [(b"user", login.user.encode()), (b"database", PLACEHOLDER), (b"replication", b"true")]
+    parameters = [(b"user", login.login.encode()), (b"database", PLACEHOLDER), (b"replication", b"true")]
     try:
         connected = await dialler.connect(login, parameters)
     except UpstreamError as error:
         advice = (
-            f"ALTER ROLE {login.user} REPLICATION, and give it a line for the database `replication` in pg_hba.conf"
+            f"ALTER ROLE {login.login} REPLICATION, and give it a line for the database `replication` in pg_hba.conf"
         )
         return [f"{path}.replication: {error}; {advice}"]
     connected.leg.write(messages.TERMINATE)

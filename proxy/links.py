@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 import structlog
 
 from proxy import config
+from proxy.account_reach import Reach
 from proxy.config import Configuration
 from proxy.contract.settings import Secret
 from proxy.registry import Registry
@@ -33,6 +34,7 @@ def make(
             name=name,
             settings=target,
             dialler=Dialler(name, target, read_secret=read_secret),
+            reach=Reach(name, target, read_secret=read_secret),
             keepers={host: Keeper(name, target.at(host), read_secret=read_secret) for host in target.hosts},
         )
         for name, target in configuration.targets.items()

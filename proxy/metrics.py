@@ -31,18 +31,24 @@ class Metrics(Collector):
         self.cancels = 0
         self.unverified_stops = 0
         self.worker_restarts = 0
+        self.accounts: Counter[str] = Counter()
+        """What became of roles that are made for grants: made, dropped, failed, trouble."""
         self.stop_seconds = Histogram(
             "curfew_stop_seconds",
             "From the decision to end a session to its backend's proven end.",
             buckets=STOP_BUCKETS_S,
             registry=self.registry,
         )
-        self._gauges: dict[str, tuple[str, Callable[[], float]]] = {}
+        self._read: dict[str, tuple[type[CounterMetricFamily | GaugeMetricFamily], str, Callable[[], float]]] = {}
         self.registry.register(self)
 
     def gauge(self, name: str, help_text: str, read: Callable[[], float]) -> None:
         """Show what `read` returns whenever somebody asks."""
-        self._gauges[name] = (help_text, read)
+        self._read[name] = (GaugeMetricFamily, help_text, read)
+
+    def counter(self, name: str, help_text: str, read: Callable[[], float]) -> None:
+        """As `gauge`, for what only grows and somebody else counts."""
+        self._read[name] = (CounterMetricFamily, help_text, read)
 
     def collect(self) -> Iterator[Metric]:
         """Yield the counts (prometheus_client's Collector)."""
@@ -61,10 +67,11 @@ class Metrics(Collector):
             ("curfew_refused", "Connections whose token was refused.", "refusal", self.refused),
             ("curfew_limited", "Connections closed for a limit.", "limit", self.connections_refused),
             ("curfew_ended", "Sessions that have ended.", "reason", self.ended),
+            ("curfew_account_events", "Accounts made and dropped, and what went wrong.", "event", self.accounts),
         ):
             family = CounterMetricFamily(name, help_text, labels=[label])
             for of, count in sorted(counts.items()):
                 family.add_metric([str(of)], count)
             yield family
-        for name, (help_text, read) in self._gauges.items():
-            yield GaugeMetricFamily(name, help_text, read())
+        for name, (family_type, help_text, read) in self._read.items():
+            yield family_type(name, help_text, read())

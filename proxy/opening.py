@@ -6,8 +6,12 @@ to the client yet (see `proxy.session`).
 
 from dataclasses import dataclass
 
+import msgspec
 from structlog.typing import FilteringBoundLogger
 
+from proxy.account_making import Plan
+from proxy.account_names import account_of, upstream_user
+from proxy.accounts import Accounts
 from proxy.admission import Way
 from proxy.contract.grant import Grant
 from proxy.contract.record import SessionStart
@@ -47,6 +51,11 @@ class Opening:
     peer: Peer
     client: Leg
     recorder: Recorder
+    accounts: Accounts
+    session: str
+    """Its id."""
+    ends_at: float
+    """The grant's end as it stands, which may be later than the token says."""
     proxy: str
     """This proxy's name."""
     log: FilteringBoundLogger
@@ -57,7 +66,7 @@ class Opening:
         parameters = upstream_parameters(
             self.startup,
             self.grant,
-            user=self.way.profile.user,
+            user=upstream_user(self.grant, self.way.profile),
             database=self.way.database,
             show_person=link.settings.show_person,
         )
@@ -65,7 +74,11 @@ class Opening:
             text = f"with what the proxy adds, the startup packet is {over} bytes longer than PostgreSQL reads"
             raise ProtocolViolation(text, detail=text)
         try:
-            return await link.dialler.connect(self.way.profile, parameters)
+            if self.way.profile.identity == "vaulted":
+                return await link.dialler.connect(self.way.profile, parameters)
+            grant = msgspec.structs.replace(self.grant, expires_at=self.ends_at)
+            plan = Plan(grant=grant, profile=self.way.profile, target=link.name, database=self.way.database)
+            return await self.accounts.connect(self.session, plan, link, parameters)
         except UpstreamError as error:
             self.log.error("upstream failed", target=link.name, error=str(error))  # noqa: TRY400 expected
             raise told_to_client(error) from error
@@ -99,7 +112,9 @@ class Opening:
             target=grant.target,
             database=way.database,
             profile=grant.profile,
-            upstream_user=way.profile.user,
+            upstream_user=upstream_user(grant, way.profile),
+            identity=way.profile.identity,
+            account=account_of(grant, way.profile),
             backend_pid=backend.pid,
             backend_start=backend.started,
             server=str(connected.server.host) if len(way.link.keepers) > 1 else None,

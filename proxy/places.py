@@ -39,7 +39,12 @@ def of_workers_ever(home: Path) -> list[Path]:
     return sorted(found, key=lambda one: int(one.name.removeprefix(_WORKER)))
 
 
-def left_behind(home: Path, workers: int) -> list[Path]:
-    """The folders with journals that are nobody's any more, since the proxy had another number of workers once."""
+def owned_by_nobody(home: Path, workers: int) -> list[Path]:
+    """The folders of processes that there are no more, since the proxy had another number of workers once."""
     owned = {of_worker(home, number).own for number in range(1, workers + 1)} if workers > 1 else {home}
-    return [one for one in (home, *of_workers_ever(home)) if one not in owned and (one / JOURNAL).is_dir()]
+    return [one for one in (home, *of_workers_ever(home)) if one not in owned]
+
+
+def left_behind(home: Path, workers: int) -> list[Path]:
+    """Those of them with journals."""
+    return [one for one in owned_by_nobody(home, workers) if (one / JOURNAL).is_dir()]

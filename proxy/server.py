@@ -15,8 +15,12 @@ from typing import Any
 
 import msgspec
 import structlog
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from proxy import config, doors, leftovers, links, listener, orphans, places, tasks, totals
+from proxy.account_ledger import Ledger
+from proxy.account_password import Passwords
+from proxy.accounts import Accounts, adopt_all
 from proxy.authority import ControlSide, gather
 from proxy.bearer import Asking, OAuthBearer, Password
 from proxy.check import on_disk
@@ -125,9 +129,17 @@ class Server:
         journal = Journal.open(
             place.own / places.JOURNAL, segment_bytes=proxy.journal.segment_bytes, limit_bytes=proxy.journal.limit_bytes
         )
-        registry = Registry(max_sessions=proxy.max_sessions, slots=self._slots)
+        registry = Registry(max_sessions=proxy.max_sessions, slots=self._slots, proxy=proxy.name)
         self._control = ControlSide(
-            proxy, key=key, journal=journal, registry=registry, environment=self._environment, place=place
+            proxy,
+            key=key,
+            journal=journal,
+            registry=registry,
+            environment=self._environment,
+            place=place,
+            on_reap=lambda directive: spawn("reap", orphans.reap(directive, self._shared)),
+            on_revoked=lambda grant: self._shared.accounts.revoked(grant),  # noqa: PLW0108 there is no `_shared` yet
+            on_extended=lambda one: spawn("extend", self._shared.accounts.extend(one.grant, one.expires_at)),
         )
         self._shared = Shared(
             settings=proxy,
@@ -140,25 +152,49 @@ class Server:
             key=key,
             deadlines=Deadlines(),
             metrics=self._metrics,
+            quota=self._control.quota,
+            accounts=self._make_accounts(place, key),
         )
         self._show_gauges()
         await links.start(self._shared.targets)
-        self._reaping = spawn("reaper", reap(self._shared, journal))
+        self._reaping = spawn("reaper", self._reap(journal))
         self._background = [
             spawn("deadlines", self._shared.deadlines.run()),
             spawn("flush", self._flush()),
             spawn("control", self._control.run()),
             spawn("certificates", self._renew_certificates()),
+            spawn("accounts", self._shared.accounts.run()),
             self._reaping,
         ]
-        if place.first and (left := places.left_behind(home, proxy.workers)):
-            self._background.append(
-                spawn("left-over journals", leftovers.see_to(left, self._shared, self._control.ships))
-            )
+        if place.first:
+            self._see_to_leftovers(home, proxy.workers)
         if self._worker is None:
             self._listen(proxy)
         else:
             self._serve_as(self._worker)
+
+    async def _reap(self, journal: Journal) -> None:
+        await reap(self._shared, journal)
+        if self._control.quota is not None:
+            self._control.quota.be_alone()
+
+    def _make_accounts(self, place: places.Place, key: Ed25519PrivateKey) -> Accounts:
+        return Accounts(
+            lambda: self._shared.targets,
+            ledger=Ledger.open(place.own),
+            passwords=Passwords(key),
+            metrics=self._metrics,
+            sweeps=place.first,
+        )
+
+    def _see_to_leftovers(self, home: Path, workers: int) -> None:
+        """Look after what is nobody's any more, since the proxy had another number of workers once."""
+        if left := places.owned_by_nobody(home, workers):
+            self._background.append(spawn("left-over ledgers", adopt_all(left, self._shared.accounts)))
+        if left := places.left_behind(home, workers):
+            self._background.append(
+                spawn("left-over journals", leftovers.see_to(left, self._shared, self._control.ships))
+            )
 
     def _listen(self, proxy: config.ProxySettings) -> None:
         # Before anybody can see that we are there: a SIGHUP that is not handled ends the process.
@@ -234,6 +270,7 @@ class Server:
             "What control does not have yet.",
             lambda: shared.journal.unacknowledged_bytes,
         )
+        metrics.counter("curfew_journal_syncs", "Syncs that statements have waited for.", lambda: shared.journal.syncs)
         metrics.gauge("curfew_lease", "1 while control can be heard.", shared.has_lease)
         metrics.gauge("curfew_tasks", "Tasks that run.", tasks.running)
 
@@ -397,6 +434,7 @@ class Server:
         if self._mail is not None:
             self._mail.close()
         if hasattr(self, "_shared"):
+            await self._shared.accounts.close()
             await links.close(self._shared.targets.values())
             try:
                 self._shared.journal.close()

@@ -2,19 +2,25 @@
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from proxy.account_reach import Reach
 from proxy.clock import Deadlines
 from proxy.config import ProxySettings
 from proxy.contract.settings import Host, Target
 from proxy.contract.token import KeySet
 from proxy.journal import Journal
 from proxy.metrics import Metrics
+from proxy.quota import Quota
 from proxy.registry import Registry
 from proxy.stop import Keeper
 from proxy.tls import ServerTls
 from proxy.upstream import Dialler
+
+if TYPE_CHECKING:
+    from proxy.accounts import Accounts  # which knows the ways to targets, and so this module
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,11 +32,17 @@ class TargetLink:
     dialler: Dialler
     keepers: Mapping[Host, Keeper]
     """One for each host: a session's backend is ended by the keeper of the very server that it is on."""
+    reach: Reach
+    """The keeper's login again, for jobs on accounts."""
 
     def keepers_of(self, server: str | None) -> list[Keeper]:
         """The keeper of the server that a record names; all of them where it names none of ours."""
         named = [keeper for host, keeper in self.keepers.items() if str(host) == server]
         return named or list(self.keepers.values())
+
+    def has_server(self, server: str | None) -> bool:
+        """Whether the server that a record names is one of ours; a record that names none is of a target with one."""
+        return server is None or any(str(host) == server for host in self.keepers)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,5 +74,8 @@ class Shared:
     key: Ed25519PrivateKey
     deadlines: Deadlines
     metrics: Metrics
+    quota: Quota | None = None
+    """Control's count of the sessions of grants that are limited; None where there is no control."""
+    accounts: "Accounts"
     cancel_elsewhere: Callable[[int, bytes, str], Awaitable[bool]] = nowhere
     """Cancels in another worker, by pid, secret and address; whether the key was known there."""

@@ -7,10 +7,12 @@ host, `proxy.dial` opens the socket and `proxy.login` holds the conversation. Ne
 import asyncio
 import ssl
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
 import structlog
 
 from proxy.authentication import Authentication, CredentialError, Terms
+from proxy.certificates import Certificate
 from proxy.contract.settings import AccessProfile, Host, Keeper, Secret, SettingsError, Target
 from proxy.dial import Server, UpstreamError, dial, redial
 from proxy.errors import ClientGone, SessionError, StartRefused, UpstreamFailed
@@ -28,6 +30,15 @@ CANCEL_EOF_S = 5.0
 _MINORS = {"3.0": 0, "3.2": 2}
 
 log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MadeLogin:
+    """A login that is not in the configuration, but made for a grant (`proxy.accounts`)."""
+
+    user: str
+    password: str | None = field(repr=False)
+    certificate: Certificate | None
 
 
 class Dialler:
@@ -53,7 +64,9 @@ class Dialler:
             )
             raise
 
-    async def log_in(self, login: AccessProfile | Keeper, parameters: Sequence[tuple[bytes, bytes]]) -> Connected:
+    async def log_in(
+        self, login: AccessProfile | Keeper | MadeLogin, parameters: Sequence[tuple[bytes, bytes]]
+    ) -> Connected:
         """Log in with `parameters` (user and database among them) as the StartupMessage. Raises UpstreamError.
 
         The connect timeout is over all of it: the password's source, names, TLS, authentication, the backend's start.
@@ -76,15 +89,20 @@ class Dialler:
         except (OSError, ValueError, SettingsError) as error:  # the password's source; a NUL in a parameter
             raise UpstreamError(f"{self._name}: {error}") from error
 
-    def _prepare(self, login: AccessProfile | Keeper) -> tuple[Terms, ssl.SSLContext | None]:
+    def _prepare(self, login: AccessProfile | Keeper | MadeLogin) -> tuple[Terms, ssl.SSLContext | None]:
         """Read what may have changed since the last session: passwords and certificates count at once."""
-        terms = Terms(
-            user=login.user,
-            password=self._read_secret(login.password),
+        if isinstance(login, MadeLogin):
+            return self._terms(login.user, login.password), self._contexts.showing(login.certificate)
+        user = login.login if isinstance(login, AccessProfile) else login.user
+        return self._terms(user, self._read_secret(login.password)), self._contexts.get(login)
+
+    def _terms(self, user: str, password: str | None) -> Terms:
+        return Terms(
+            user=user,
+            password=password,
             methods=self._target.require_auth,
             channel_binding=self._target.channel_binding,
         )
-        return terms, self._contexts.get(login)
 
     async def _converse(
         self, leg: Leg, server: Server, terms: Terms, parameters: Sequence[tuple[bytes, bytes]]

@@ -10,7 +10,7 @@ import ssl
 import stat
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -22,6 +22,13 @@ Stamp: TypeAlias = tuple[tuple[str, int, int, int], ...]
 
 _ALPN = "postgresql"
 _WEAK_HASHES = ("md5", "sha1")
+
+
+class Shown(Protocol):
+    """A client certificate that is in no file."""
+
+    def load_into(self, context: ssl.SSLContext) -> None:
+        """Have `context` show it."""
 
 
 class TlsError(Exception):
@@ -73,17 +80,29 @@ class Contexts:
         for path, login in logins(name, target):
             self.get(login, path)
 
-    def get(self, login: Login, path: str = "") -> ssl.SSLContext | None:
-        """The context for `login`, None without TLS. Raises SettingsError. Looks at files: call it in a thread."""
+    def get(self, login: Login | None, path: str = "") -> ssl.SSLContext | None:
+        """The context for `login`, without a client certificate where it is None; None without TLS.
+
+        Raises SettingsError. Looks at files: call it in a thread.
+        """
         if self._target.sslmode == "disable":
             return None
-        files = (login.certificate_file, login.key_file)
+        files = (None, None) if login is None else (login.certificate_file, login.key_file)
         stamp = _stamp(self._target.ca_file, self._target.crl_file, *files)
         kept = self._made.get(files)
         if kept is None or kept[0] != stamp:
             kept = stamp, tls_context(self._name, self._target, path or f"targets.{self._name}", login)
             self._made[files] = kept
         return kept[1]
+
+    def showing(self, certificate: Shown | None) -> ssl.SSLContext | None:
+        """A context of its own for a certificate that no file has; None without TLS. As `get`."""
+        if certificate is None:
+            return self.get(None)
+        context = tls_context(self._name, self._target)
+        if context is not None:
+            certificate.load_into(context)
+        return context
 
 
 def _stamp(*files: str | None) -> Stamp:

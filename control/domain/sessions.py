@@ -15,6 +15,7 @@ from proxy.contract.record import (
     GrantExtended,
     Notice,
     SessionEnd,
+    SessionReaped,
     SessionStart,
     StatementEnd,
     StatementPrepare,
@@ -129,7 +130,7 @@ def advance(session: Session, record: AnyRecord, head: str) -> Session:
             return _ended(session, record)
         case AuthRefused():
             return replace(session, state=State.REFUSED, ended_at=record.at, end_reason=REFUSED)
-        case SessionStart() | StatementPrepare() | Copy() | Cancel() | Notice() | Authorization():
+        case SessionStart() | StatementPrepare() | Copy() | Cancel() | Notice() | Authorization() | SessionReaped():
             return session
         case _:
             assert_never(record)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from control.domain.sessions import Session, State
 from control.evidence.chain import Flaw, Kind, Ledger, Line, by_session, parse
-from control.store import proxies, records, sessions
+from control.store import places, proxies, records, sessions
 from control.store.engine import Store, Transaction
 from control.store.proxies import Proxy
 from proxy.contract.proof import public_key
@@ -88,6 +88,8 @@ async def _keep(tx: Transaction, ledgers: Sequence[tuple[int | None, Ledger]]) -
         rows += [(number, seq, line) for seq, line in ledger.new]
     await records.add(tx, rows)
     await sessions.change(tx, changed)
+    over = [one.session for _, one in ledgers if one.new and one.session is not None]
+    await places.give_back(tx, [one.id for one in over if one.state is not State.OPEN])
 
 
 async def _keep_fault(tx: Transaction, proxy: str, flaw: Flaw, now: int) -> None:

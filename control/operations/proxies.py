@@ -131,7 +131,7 @@ async def follow(services: Services, proxy: str, after: int) -> AsyncGenerator[A
                     position = directive.cursor
                     yield directive
                 if not found:
-                    services.presence.seen(proxy, services.clock())
+                    services.presence.told(proxy, services.clock())
                     yield Heartbeat(cursor=position, at=services.clock())
                     await wait(changed, HEARTBEAT_S)
     finally:

@@ -193,6 +193,19 @@ sessions = sa.Table(
     sqlite_autoincrement=True,
 )
 
+places = sa.Table(
+    "places",
+    metadata,
+    _number(),
+    sa.Column("session", sa.Text, nullable=False, unique=True),
+    sa.Column("grant", sa.ForeignKey("grants.id"), nullable=False, index=True),
+    sa.Column("proxy", sa.ForeignKey("proxies.name"), nullable=False, index=True),
+    sa.Column("holder", sa.Text, nullable=False),
+    sa.Column("run", sa.Text, nullable=False),
+    sa.Column("taken_at", Whole, nullable=False),
+    sqlite_autoincrement=True,
+)
+
 records = sa.Table(
     "records",
     metadata,

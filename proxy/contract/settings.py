@@ -13,6 +13,8 @@ from typing import Annotated, Any, Literal, NamedTuple, Self, TypeAlias, Union, 
 
 import msgspec
 
+from proxy.contract.grant import NAME_BYTES
+
 ENVIRONMENT_PREFIX = "CURFEW_"
 SECTIONS = ("proxy", "control", "targets", "policy")
 
@@ -23,6 +25,8 @@ Seconds = Annotated[float, msgspec.Meta(gt=0, le=31_536_000)]
 Text = Annotated[str, msgspec.Meta(min_length=1)]
 Texts = Annotated[list[Text], msgspec.Meta(min_length=1)]
 Ports = Annotated[list[Port], msgspec.Meta(min_length=1)]
+Privilege: TypeAlias = Literal["SELECT", "INSERT", "UPDATE", "DELETE", "TRUNCATE", "REFERENCES", "TRIGGER"]
+Identity: TypeAlias = Literal["vaulted", "ephemeral", "elevated"]
 Method: TypeAlias = Literal["scram-sha-256", "md5", "password", "none"]
 """How PostgreSQL may authenticate a login, in the words of libpq's `require_auth`."""
 
@@ -70,13 +74,65 @@ class Host(NamedTuple):
         return f"[{self.name}]:{self.port}" if ":" in self.name else f"{self.name}:{self.port}"
 
 
+class Account(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[targets.NAME.access.PROFILE.account]`: the role that is made for a grant, where `identity` asks for one."""
+
+    preset: Literal["none", "readonly", "readwrite", "schema", "ddl", "admin"] = "none"
+    """A shipped set of rights; `proxy.account_rights` has the statements."""
+    member_of: list[Text] = msgspec.field(default_factory=list)
+    """Roles that it is made a member of, besides the preset's."""
+    schemas: list[Text] = msgspec.field(default_factory=list)
+    """For `schema`: whose tables. For `ddl` and `admin`: whose owners' rights; the database's owner's where empty."""
+    tables: list[Text] = msgspec.field(default_factory=list)
+    """For `schema`: further tables, as SCHEMA.TABLE."""
+    privileges: Annotated[list[Privilege], msgspec.Meta(min_length=1)] = msgspec.field(
+        default_factory=lambda: ["SELECT"]
+    )
+    """For `schema`: what may be done with these tables."""
+    setup_sql: list[Text] = msgspec.field(default_factory=list)
+    """Run with the rights of the keeper when the account is made, and in each further database that it enters."""
+    setup_file: str = ""
+    """A file with more of it. Read anew each time."""
+    reassign_to: str = ""
+    """Who gets what the account owns in the end; the keeper's own login where empty."""
+    linger_s: Annotated[float, msgspec.Meta(ge=0, le=31_536_000)] = 60.0
+    """How long it stays after the grant's last session, if the grant lasts so long."""
+    elevate_by: Literal["certificate", "password"] = "certificate"
+    """How the proxy logs in as the person."""
+    ca_certificate_file: str = ""
+    """The authority that the person's short-lived certificates are signed by, PEM."""
+    ca_key_file: str = ""
+    """Its private key."""
+
+    def __post_init__(self) -> None:
+        if (self.preset == "schema") and not (self.schemas or self.tables):
+            raise ValueError("`preset` 'schema' needs `schemas` or `tables`: which ones?")
+        if self.schemas and self.preset not in ("schema", "ddl", "admin"):
+            raise ValueError("`schemas` belongs to `preset` 'schema', 'ddl' or 'admin'")
+        if (self.tables or self.privileges != ["SELECT"]) and self.preset != "schema":
+            raise ValueError("`tables` and `privileges` belong to `preset` 'schema'")
+        if wrong := [table for table in self.tables if not all(table.partition("."))]:
+            raise ValueError(f"`tables`: {wrong[0]!r} is not SCHEMA.TABLE")
+        for name in (*self.member_of, *self.schemas, self.reassign_to):
+            if "\0" in name or len(name.encode()) > NAME_BYTES:
+                raise ValueError(f"{name!r} is no PostgreSQL name: at most {NAME_BYTES} bytes")
+        if any("\0" in text for text in (*self.setup_sql, *self.tables)):
+            raise ValueError("`setup_sql` and `tables` must not have a zero byte")
+
+    @property
+    def gives_rights(self) -> bool:
+        """Whether it is good for anything."""
+        return self.preset != "none" or bool(self.member_of or self.setup_sql or self.setup_file)
+
+
 class AccessProfile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`[targets.NAME.access.PROFILE]`: a named way in."""
 
     description: str = ""
-    identity: Literal["vaulted"] = "vaulted"
-    user: Text
-    """The stored login at PostgreSQL; the person never sees it."""
+    identity: Identity = "vaulted"
+    """Who logs in: a stored login; a role made for the grant; the person's own role, with more rights for a while."""
+    user: Text | None = None
+    """The stored login at PostgreSQL, where `identity` is `vaulted`; the person never sees it."""
     password: Secret | None = None
     """None where PostgreSQL asks for none (trust, or a client certificate); it must not ask, then."""
     certificate_file: Text | None = None
@@ -87,9 +143,38 @@ class AccessProfile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     replication: Literal["none", "all"] = "none"
     """Whether replication connections are allowed. PostgreSQL lets each of them read the whole server, so there is no
     half of it: what is called logical replication takes BASE_BACKUP too."""
+    idle_timeout_s: Seconds | None = None
+    """How long a session may be idle, with or without an open transaction; None for as long as its grant lasts."""
+    account: Account = Account()
 
     def __post_init__(self) -> None:
         _check_pair(self.certificate_file, self.key_file)
+        if self.identity == "vaulted":
+            if self.user is None:
+                raise ValueError("`user` is missing: name the stored login, or choose another `identity`")
+            if self.account != Account():
+                raise ValueError("`account` is for `identity` 'ephemeral' or 'elevated'; this one is 'vaulted'")
+            return
+        if self.user is not None or self.password is not None or self.certificate_file is not None:
+            raise ValueError(
+                f"`user`, `password` and `certificate_file` are a stored login's; `identity` is {self.identity!r}"
+            )
+        if self.replication != "none":
+            raise ValueError(f"`replication` needs a stored login; `identity` is {self.identity!r}")
+        if not self.account.gives_rights:
+            raise ValueError("`account` gives no rights: set its `preset`, `member_of`, `setup_sql` or `setup_file`")
+        minted = self.identity == "elevated" and self.account.elevate_by == "certificate"
+        if minted != bool(self.account.ca_certificate_file) or minted != bool(self.account.ca_key_file):
+            raise ValueError(
+                "`account.ca_certificate_file` and `ca_key_file` belong to `identity` 'elevated' with `elevate_by` "
+                "'certificate': set both there, and neither elsewhere"
+            )
+
+    @property
+    def login(self) -> str:
+        """The stored login. Only for `vaulted`."""
+        assert self.user is not None, "a vaulted profile has one"
+        return self.user
 
 
 class Keeper(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -137,6 +222,8 @@ class Target(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """What is asked for; a server that knows less says so."""
     connect_timeout_s: Seconds = 10.0
     lost_lease: Literal["refuse-new", "end-sessions", "run-on"] = "refuse-new"
+    durability: Literal["process", "disk"] = "process"
+    """What a statement's record survives before the statement goes on: the proxy's death, or the machine's."""
     show_person: bool = False
     """Put the person and the grant into `application_name` too."""
     keeper: Keeper
@@ -161,6 +248,16 @@ class Target(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
                 "`require_auth` has 'password', which is sent to a server with a verified certificate alone: set "
                 "`sslmode` to 'verify-full' or 'verify-ca'"
             )
+        for name, profile in self.access.items():
+            if self.sslmode == "disable" and profile.account.ca_key_file:
+                raise ValueError(f"`access.{name}` logs in by certificate, which needs TLS (`sslmode`)")
+            if self.keeper.user in profile.account.member_of:
+                raise ValueError(f"`access.{name}.account.member_of` must not name the keeper")
+
+    @property
+    def makes_accounts(self) -> bool:
+        """Whether a profile has roles made for its grants."""
+        return any(profile.identity != "vaulted" for profile in self.access.values())
 
     @property
     def host_names(self) -> list[str]:

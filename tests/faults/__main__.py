@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 
-from tests.faults import blackhole, kill, network, soak
+from tests.faults import blackhole, kill, matrix, network, soak
 from tests.faults.result import DEFAULT, Plan, Result
 
 CAMPAIGNS: Mapping[str, Callable[[Plan, Path], Result]] = {
@@ -16,6 +16,7 @@ CAMPAIGNS: Mapping[str, Callable[[Plan, Path], Result]] = {
     "network": network.campaign,
     "blackhole": blackhole.campaign,
     "soak": soak.campaign,
+    "matrix": matrix.campaign,
 }
 
 

@@ -39,6 +39,13 @@ class Authority:
         """A client certificate with the given common name (what PostgreSQL's `cert` method compares with the role)."""
         return self._write(self._authority.issue_cert(common_name=common_name, not_after=until), stem, folder)
 
+    def key(self) -> Path:
+        """The authority's own key, for what mints certificates itself."""
+        path = self._folder / "ca.key"
+        path.touch(mode=0o600)
+        self._authority.private_key_pem.write_to_path(path)
+        return path
+
     def client_context(self, shows: CertificateFiles | None = None) -> ssl.SSLContext:
         """A client's TLS context that trusts this authority alone and checks the name; it may show a certificate."""
         context = ssl.create_default_context(cafile=self.file)

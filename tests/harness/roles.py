@@ -5,7 +5,9 @@ from pathlib import Path
 
 from tests.harness.postgres import Cluster
 
-_KEEPER_SQL = Path(__file__).resolve().parents[2] / "deploy" / "keeper.sql"
+_DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
+_KEEPER_SQL = _DEPLOY / "keeper.sql"
+_ACCOUNTS_SQL = _DEPLOY / "keeper-accounts.sql"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +33,11 @@ def install(cluster: Cluster) -> None:
     for login in (KEEPER, APP, READONLY):
         cluster.psql(f"ALTER ROLE {login.user} PASSWORD :'password'", password=login.password)
     cluster.psql(f"GRANT pg_read_all_data TO {READONLY.user}")
+
+
+def install_accounts(cluster: Cluster) -> None:
+    """Let the keeper make accounts, after `install`."""
+    cluster.psql(_ACCOUNTS_SQL.read_text())
 
 
 def create_database(cluster: Cluster, name: str) -> None:

@@ -101,4 +101,4 @@ class Raw:
 
 async def log_in(dialler: Dialler, profile: AccessProfile, database: str = "postgres", **more: str) -> Raw:
     """A backend for `profile`."""
-    return Raw(await dialler.connect(profile, parameters(profile.user, database, **more)))
+    return Raw(await dialler.connect(profile, parameters(profile.login, database, **more)))

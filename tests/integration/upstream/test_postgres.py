@@ -287,7 +287,7 @@ async def test_the_clients_own_mistakes(
 ) -> None:
     """What the client's startup parameters did wrong is told to the client, as PostgreSQL tells it."""
     profile = profile_of(roles.APP, tmp_path)
-    startup = dict([*parameters(profile.user), *((name.encode(), value.encode()) for name, value in more.items())])
+    startup = dict([*parameters(profile.login), *((name.encode(), value.encode()) for name, value in more.items())])
     with pytest.raises(UpstreamError) as caught:
         await dialler_of(postgres, tmp_path).connect(profile, list(startup.items()))
     assert caught.value.sqlstate == sqlstate

@@ -129,7 +129,7 @@ def test_what_is_not_toml_says_where() -> None:
             ("[targets.orders.access.readonly]", "[targets.orders.access.RO]"),
             "targets.orders.access.RO: expected `str`",
         ),
-        (('user = "curfew_readonly"', ""), "targets.orders.access.readonly.user: missing"),
+        (('user = "curfew_readonly"', ""), "targets.orders.access.readonly: `user` is missing"),
         (('user = "curfew_readonly"', 'user = "x"\nidentity = "own"'), "targets.orders.access.readonly.identity:"),
         (("targets.orders", "tragets.orders"), "tragets: unknown key; did you mean 'targets'?"),
     ],

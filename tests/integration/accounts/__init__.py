@@ -1,0 +1,1 @@
+"""Accounts: roles made for one grant, on real servers of the oldest, the usual and the newest PostgreSQL."""
