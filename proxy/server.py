@@ -138,6 +138,8 @@ class Server:
             environment=self._environment,
             place=place,
             on_reap=lambda directive: spawn("reap", orphans.reap(directive, self._shared)),
+            on_revoked=lambda grant: self._shared.accounts.revoked(grant),  # noqa: PLW0108 there is no `_shared` yet
+            on_extended=lambda one: spawn("extend", self._shared.accounts.extend(one.grant, one.expires_at)),
         )
         self._shared = Shared(
             settings=proxy,

@@ -230,7 +230,7 @@ class Session:
             on_warning=self._warn,
         )
         try:
-            connected, ending = await self._open(startup, way)
+            connected, ending = await self._open(startup, way, term.ends_at)
             try:
                 cause = await self._run_relay()
             finally:
@@ -245,7 +245,7 @@ class Session:
                 self._connected.leg.transport.abort()
             self._shared.accounts.released(self.id, self._stop.result().reason if self._stop.done() else None)
 
-    async def _open(self, startup: StartupMessage, way: Way) -> tuple[Connected, Ending]:
+    async def _open(self, startup: StartupMessage, way: Way, ends_at: float) -> tuple[Connected, Ending]:
         """Get a backend, record the session's start, then tell the client that it is in."""
         if (client := self._client) is None:
             raise ClientGone
@@ -258,6 +258,7 @@ class Session:
             recorder=self._recorder,
             accounts=self._shared.accounts,
             session=self.id,
+            ends_at=ends_at,
             proxy=self._shared.settings.name,
             log=self._log,
         )

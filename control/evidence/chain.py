@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from control.domain.sessions import LARGEST, Session, advance, begin
+from proxy.contract.merkle import leaf_hash
 from proxy.contract.record import (
     GENESIS,
     LAST,
@@ -42,6 +43,8 @@ class Kind(enum.StrEnum):
     REWRITTEN = "rewritten"
     AFTER_END = "after end"
     SIGNATURE = "signature"
+    MISSING = "missing"
+    """A session that its journal has before this one has not arrived (`control.evidence.journals`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +54,8 @@ class Line:
     raw: bytes
     record: AnyRecord
     digest: str
+    leaf: bytes
+    """Its hash as a leaf of the log."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +81,7 @@ def parse(body: bytes) -> tuple[Sequence[Line], Flaw | None]:
             return lines, Flaw(Kind.MALFORMED, str(error), "", "", raw)
         if (oddity := _oddity(record)) is not None:
             return lines, Flaw(Kind.MALFORMED, oddity, record.session[:SHOWN], str(record.seq), raw)
-        lines.append(Line(raw, record, line_hash(raw)))
+        lines.append(Line(raw, record, line_hash(raw), leaf_hash(raw)))
     return lines, None
 
 
@@ -84,6 +89,9 @@ def _oddity(record: AnyRecord) -> str | None:
     """What no proxy of ours would write, though it has the form of a record."""
     if not 1 <= len(record.session) <= SHOWN or not record.session.isascii() or not record.session.isprintable():
         return "the session's id is no id"
+    entry = getattr(record, "entry", None) or getattr(record, "next_entry", None)
+    if entry is not None and not (0 < len(entry.journal) <= SHOWN and 0 <= entry.number <= LARGEST):
+        return "its place in its journal is no place"
     for name in record.__struct_fields__:
         value = getattr(record, name)
         if isinstance(value, int) and not 0 <= value <= LARGEST:
@@ -106,7 +114,7 @@ class Ledger:
         self._keys = keys
         self._stored = dict(stored)
         self.session = session
-        self.new: list[tuple[int, bytes]] = []
+        self.new: list[Line] = []
         self.known = 0
         self.flaw: Flaw | None = None
         self.reaped: SessionReaped | None = None
@@ -136,7 +144,7 @@ class Ledger:
             self.session = begin(line.record, self._proxy)
         self.session = advance(self.session, line.record, line.digest)
         self._stored[line.record.seq] = line.raw
-        self.new.append((line.record.seq, line.raw))
+        self.new.append(line)
         if isinstance(line.record, SessionReaped):
             self.reaped = line.record
 

@@ -13,7 +13,8 @@ import structlog
 
 from control.domain.sessions import Session, State, reap
 from control.evidence.chain import Flaw, Kind, Ledger, Line, by_session, parse
-from control.store import places, proxies, reapings, records, sessions
+from control.evidence.journals import follow, journals_of
+from control.store import journals, places, proxies, reapings, records, sessions, tree
 from control.store.engine import Store, Transaction
 from control.store.proxies import Proxy
 from proxy.contract.proof import public_key
@@ -43,6 +44,7 @@ async def ingest(store: Store, *, proxy: Proxy, body: bytes, now: int) -> Taken:
         await _keep(tx, ledgers)
         reaped = [await _reap(tx, ledger.reaped, by=proxy.name) for _, ledger in ledgers if ledger.reaped is not None]
         flaws = [ledger.flaw for _, ledger in ledgers if ledger.flaw is not None]
+        flaws += await _missing(tx, proxy.name, [line for _, ledger in ledgers for line in ledger.new])
         if malformed is not None:
             flaws.append(malformed)
         for flaw in flaws:
@@ -84,8 +86,9 @@ async def _ledgers(tx: Transaction, proxy: Proxy, lines: Sequence[Line]) -> Sequ
 
 
 async def _keep(tx: Transaction, ledgers: Sequence[tuple[int | None, Ledger]]) -> None:
-    """Store what is new: the sessions first, because the records point to them."""
+    """Store what is new: the sessions first, because the records point to them; and the log grows by it."""
     rows: list[tuple[int, int, bytes]] = []
+    leaves: list[bytes] = []
     changed = []
     for known, ledger in ledgers:
         if not ledger.new or ledger.session is None:
@@ -95,11 +98,26 @@ async def _keep(tx: Transaction, ledgers: Sequence[tuple[int | None, Ledger]]) -
         else:
             number = known
             changed.append((number, ledger.session))
-        rows += [(number, seq, line) for seq, line in ledger.new]
-    await records.add(tx, rows)
+        rows += [(number, line.record.seq, line.raw) for line in ledger.new]
+        leaves += [line.leaf for line in ledger.new]
     await sessions.change(tx, changed)
     over = [one.session for _, one in ledgers if one.new and one.session is not None]
     await places.give_back(tx, [one.id for one in over if one.state is not State.OPEN])
+    if rows:
+        size = await tree.size(tx)
+        await records.add(tx, rows, size)
+        await tree.grow(tx, size, leaves)
+        tx.touch(tree.GROWN)
+
+
+async def _missing(tx: Transaction, proxy: str, new: Sequence[Line]) -> Sequence[Flaw]:
+    """What should have arrived before these, and has not. They are evidence all the same, and stored."""
+    if not (named := journals_of(new)):
+        return ()
+    known = await journals.find(tx, proxy, named)
+    followed = follow(known, new)
+    await journals.save(tx, proxy, {one: entry for one, entry in followed.next.items() if known.get(one) != entry})
+    return followed.flaws
 
 
 def _ended_by_itself(session: Session) -> bool:

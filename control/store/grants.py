@@ -73,6 +73,12 @@ async def revoked(tx: Transaction, now: int) -> Sequence[Grant]:
     return [_grant(row) for row in await tx.connection.execute(query)]
 
 
+async def extended(tx: Transaction, now: int) -> Sequence[Grant]:
+    """The active grants whose end has moved: what every proxy has to know."""
+    query = sa.select(grants).where(_stands(State.ACTIVE, now), grants.c.extended_at.is_not(None))
+    return [_grant(row) for row in await tx.connection.execute(query)]
+
+
 def _stands(state: State, now: int) -> sa.ColumnElement[bool]:
     """`Grant.state`, for the database."""
     unrevoked = grants.c.revoked_at.is_(None)

@@ -27,10 +27,13 @@ class Fault:
     line: bytes
 
 
-async def add(tx: Transaction, lines: Sequence[tuple[int, int, bytes]]) -> None:
-    """New records: session's number, seq, line."""
+async def add(tx: Transaction, lines: Sequence[tuple[int, int, bytes]], leaf: int) -> None:
+    """New records: session's number, seq, line. The first one becomes leaf `leaf` of the log."""
     if lines:
-        rows = [{"session": session, "seq": seq, "line": line} for session, seq, line in lines]
+        rows = [
+            {"session": session, "seq": seq, "line": line, "leaf": place}
+            for place, (session, seq, line) in enumerate(lines, start=leaf)
+        ]
         await tx.connection.execute(sa.insert(records), rows)
 
 

@@ -54,6 +54,7 @@ requests = sa.Table(
     sa.Column("addresses", sa.JSON, nullable=False),
     sa.Column("certificate", sa.Text),
     sa.Column("end", sa.Text, nullable=False, server_default="hard"),
+    sa.Column("extends", sa.Text, index=True),
     sa.Column("state", sa.Text, nullable=False),
     sa.Column("created_at", Whole, nullable=False),
     sa.Column("pending_until", Whole, nullable=False),
@@ -82,6 +83,8 @@ grants = sa.Table(
     sa.Column("addresses", sa.JSON, nullable=False),
     sa.Column("certificate", sa.Text),
     sa.Column("end", sa.Text, nullable=False, server_default="hard"),
+    sa.Column("extended_at", Whole),
+    sa.Column("extended_by", sa.Text),
     sa.Column("revoked_at", Whole),
     sa.Column("revoked_by", sa.Text),
     sa.Column("revoke_reason", sa.Text),
@@ -218,12 +221,43 @@ places = sa.Table(
     sqlite_autoincrement=True,
 )
 
+journals = sa.Table(
+    "journals",
+    metadata,
+    sa.Column("proxy", sa.ForeignKey("proxies.name"), primary_key=True),
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("number", Whole, nullable=False),
+    sa.Column("prev", sa.Text, nullable=False),
+)
+"""Where the chain of each journal's sessions goes on (`control.evidence.journals`)."""
+
 records = sa.Table(
     "records",
     metadata,
     sa.Column("session", sa.ForeignKey("sessions.number"), primary_key=True),
     sa.Column("seq", Whole, primary_key=True),
     sa.Column("line", sa.LargeBinary, nullable=False),
+    # Its place in the log. Every record has one: SQLite cannot add a column that says so.
+    sa.Column("leaf", Whole),
+    sa.Index("ix_records_leaf", "leaf", unique=True),
+)
+
+tiles = sa.Table(
+    "tiles",
+    metadata,
+    sa.Column("level", sa.Integer, primary_key=True),
+    sa.Column("number", Whole, primary_key=True),
+    sa.Column("hashes", sa.LargeBinary, nullable=False),
+)
+
+heads = sa.Table(
+    "heads",
+    metadata,
+    sa.Column("origin", sa.Text, primary_key=True),
+    sa.Column("size", Whole, primary_key=True),
+    sa.Column("root", sa.LargeBinary, nullable=False),
+    sa.Column("note", sa.Text, nullable=False),
+    sa.Column("signed_at", Whole, nullable=False),
 )
 
 faults = sa.Table(

@@ -184,3 +184,9 @@ def test_parameters_are_told_with_their_nulls() -> None:
     (item,) = tell(record)
     assert item["parameters"] == values
     assert item["mode"] == "execute"
+
+
+def test_an_extension_says_who_where_that_is_known() -> None:
+    """Records of before it was said have nobody."""
+    text = tell(start(), GrantExtended(grant="grt_1", expires_at=60 * SECOND))[1]["text"]
+    assert text.startswith("the grant now ends at 1970-01-01T00:01:00.000000Z")
