@@ -154,7 +154,8 @@ class Ending:
         """Hand over the last records. A journal that is shut keeps them, within its bound, and writes them later."""
         try:
             with contextlib.suppress(JournalError):  # The next line says it, if it is still so.
-                self.recorder.after(self.relay.tracker.close(time.monotonic_ns(), self.relay.copied))
+                ends = self.relay.tracker.close(time.monotonic_ns(), self.relay.copied)
+                self.recorder.after([*ends, *self.relay.withdrawn])
             self.recorder.end(end)
         except JournalError as error:
             self.log.critical("the session's end could not be recorded", error=str(error), outcome=end.outcome)

@@ -7,6 +7,8 @@ cdef class Relay:
     cdef object _client, _upstream, _to_client, _to_upstream, _frontend, _backend, _shortcut, _gate
     cdef Recorder _recorder
     cdef list _injected, _held
+    cdef readonly list withdrawn
+    cdef long long _gone_on
     cdef object _on_disk
     cdef bint _closing, _settled
     cdef Tracker _tracker

@@ -10,6 +10,7 @@ It decides nothing about the end: it reports the first cause there is to `ended`
 
 import asyncio
 import contextlib
+import sys
 import time
 from collections.abc import Callable
 from typing import Literal
@@ -23,7 +24,7 @@ from proxy.leg import CROWDED, Leg
 from proxy.recorder import Recorder
 from proxy.wire.framing import IMPLEMENTATION, BackendFramer, FrontendFramer
 from proxy.wire.gate import Gate
-from proxy.wire.steps import Noted, wants_copy_data
+from proxy.wire.steps import Noted, Step, wants_copy_data, withdraw
 from proxy.wire.tracker import Tracker
 
 Cause = SessionError | Literal["client", "upstream", "finished"]
@@ -47,6 +48,11 @@ if IMPLEMENTATION == "cython":
         make_shortcut = Shortcut
 
 
+def _first_statement(records: list[Noted]) -> int:
+    """The number of the first statement that these records begin."""
+    return min((one.statement for one in records if isinstance(one, Step)), default=sys.maxsize)
+
+
 class Relay:
     """The two directions of one session."""
 
@@ -56,6 +62,7 @@ class Relay:
         "_closing",
         "_frontend",
         "_gate",
+        "_gone_on",
         "_held",
         "_injected",
         "_on_disk",
@@ -69,6 +76,7 @@ class Relay:
         "bytes_in",
         "ended",
         "upstream_ended",
+        "withdrawn",
     )
 
     def __init__(
@@ -89,6 +97,10 @@ class Relay:
         self._to_upstream = self._hold if durable else upstream.transport.write
         self._held: list[bytes] = []
         self._on_disk = -1
+        self._gone_on = 0
+        """The statements that PostgreSQL has, where records go to the disk first."""
+        self.withdrawn: list[Step] = []
+        """Statements that are on record and that PostgreSQL never gets, because the session ended first."""
         self._recorder = recorder
         self._frontend = FrontendFramer(limit)
         self._backend = BackendFramer()
@@ -147,6 +159,7 @@ class Relay:
         if messages:
             records = self._tracker.requests(messages, _now())
             if records and not self._record_before(records):
+                self._withdraw(_first_statement(records))
                 return
         if forward:
             self._to_upstream(forward)
@@ -162,6 +175,7 @@ class Relay:
         except JournalError as error:
             self.bytes_in += len(data)
             self._end(JournalFailed(str(error)))
+            self._withdraw(self.tracker.statements)
             return True
         if plain:
             self.bytes_in += len(data)
@@ -190,15 +204,16 @@ class Relay:
             self._sync()
 
     def _sync(self) -> None:
-        count, recorded = len(self._held), self._recorder.recorded
-        self._recorder.sync(lambda wrong: self._synced(wrong, count, recorded))
+        covered = len(self._held), self._recorder.recorded, self.tracker.statements
+        self._recorder.sync(lambda wrong: self._synced(wrong, *covered))
 
-    def _synced(self, wrong: Exception | None, count: int, recorded: int) -> None:
+    def _synced(self, wrong: Exception | None, count: int, recorded: int, statements: int) -> None:
         if wrong is not None:
             self._end(JournalFailed(str(wrong)))
         if self._closing or self.ended.done():
-            self._held.clear()
+            self._drop_held()
             return
+        self._gone_on = statements
         going, self._held = self._held[:count], self._held[count:]
         self._on_disk = recorded
         self._upstream.transport.write(b"".join(going))
@@ -206,6 +221,15 @@ class Relay:
             self._sync()
         elif not self._upstream.blocked:
             self._client.resume()
+
+    def _drop_held(self) -> None:
+        if self._held:
+            self._held.clear()
+            self._withdraw(self._gone_on + 1)
+
+    def _withdraw(self, first: int) -> None:
+        """Statement `first` and all behind it never go on: nothing is open, or runs, because of them."""
+        self.withdrawn += withdraw(self.tracker.owed, first)
 
     def _client_end(self) -> None:
         if self.tracker.terminated:
@@ -318,7 +342,7 @@ class Relay:
         self._closing = True
         self._settled = self._backend.boundary == self._backend.position
         self._injected.clear()
-        self._held.clear()
+        self._drop_held()
         self._client.discard()
         self._upstream.source = None
         self._client.source = None

@@ -72,7 +72,8 @@ def outcome(tracker: Tracker, scene: Scene, *, fate: Fate) -> Outcome:
     """What became of what was open at the decision. To be asked when the backend is gone and its last words read."""
     if tracker.lost:
         return "unknown"
-    if not scene.open and not tracker.open:
+    asked = [step for step in scene.open if not step.skipped]  # The others PostgreSQL has passed over, or never got.
+    if not asked and not tracker.open:
         return "nothing open" if scene.state == "I" else "rolled back"
     seen = _Seen(in_transaction=scene.state != "I")
     answered = [step for step in scene.open if step.state is not None]

@@ -219,6 +219,17 @@ def crowded(queue: "deque[Step | Name]") -> bool:
     return len(queue) > MOST_OPEN and not wants_copy_data(queue)
 
 
+def withdraw(queue: "deque[Step | Name]", first: int) -> list[Step]:
+    """Take statement `first` and all behind it off the queue: they never went on. Returns them, for their ends."""
+    withdrawn: list[Step] = []
+    while queue and any(one.statement >= first for one in queue):
+        one = queue.pop()
+        if isinstance(one, Step) and one.statement:
+            one.skipped = True
+            withdrawn.append(one)
+    return withdrawn[::-1]
+
+
 def drop_swallowed_syncs(queue: "deque[Step | Name]") -> tuple[int, bool]:
     """Drop the Syncs behind the COPY in front that PostgreSQL read, and ignored, while it took data; returns how many.
 

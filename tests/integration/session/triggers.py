@@ -153,8 +153,6 @@ TRIGGERS = (
         reason="journal",
         says="the statement was not executed: its record could not be written",
         sqlstate="58030",
-        # It takes a statement to find out, which PostgreSQL never gets, and the tracker counts it as open.
-        outcomes=frozenset({"rolled back", "unknown"}),
         pull=_fill_the_disk,
         undo=_make_room,
     ),
