@@ -21,7 +21,12 @@ class Metrics:
     tokens: Counter
     revocations: Counter
     locks: Counter
+    reapings: Counter
     streams: Gauge
+    log_size: Gauge
+    log_broken: Gauge
+    log_published: Gauge
+    log_publish_failures: Counter
 
     def exposition(self) -> bytes:
         """The text that a Prometheus scrapes."""
@@ -51,5 +56,18 @@ def create() -> Metrics:
         tokens=Counter(f"{name}_tokens", "Tokens issued", registry=registry),
         revocations=Counter(f"{name}_revocations", "Grants revoked", registry=registry),
         locks=Counter(f"{name}_locks", "Locks made", registry=registry),
+        reapings=Counter(
+            f"{name}_reapings", "Sessions of silent proxies that others were told to end, each time", registry=registry
+        ),
         streams=Gauge(f"{name}_directive_streams", "Proxies that follow the directives now", registry=registry),
+        log_size=Gauge(f"{name}_log_size", "Records in the newest signed head of the log", registry=registry),
+        log_broken=Gauge(
+            f"{name}_log_broken", "1 where the store no longer has the log that was signed", registry=registry
+        ),
+        log_published=Gauge(
+            f"{name}_log_published_size", "Records in the newest head that was published", ["target"], registry=registry
+        ),
+        log_publish_failures=Counter(
+            f"{name}_log_publish_failures", "Heads that could not be published", ["target"], registry=registry
+        ),
     )

@@ -30,6 +30,7 @@ STATUS: Mapping[Reason, HTTPStatus] = {
     Reason.CONFLICT: HTTPStatus.CONFLICT,
     Reason.NOT_ACTIVE: HTTPStatus.CONFLICT,
     Reason.LOCKED: HTTPStatus.LOCKED,
+    Reason.LOG_DAMAGED: HTTPStatus.INTERNAL_SERVER_ERROR,
 }
 
 

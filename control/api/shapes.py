@@ -338,6 +338,8 @@ class SessionOut(_Out):
     bytes_in: int
     bytes_out: int
     records: int
+    reaped_by: str | None = Field(description="The proxy that has ended its backend, where its own was gone.")
+    reaped_in: str | None = Field(description="The id under which that is on record.")
     stop_s: Annotated[float | None, Field(validation_alias="stop_ns"), BeforeValidator(_seconds)]
     faults: int
 
@@ -378,6 +380,16 @@ class ProxyOut(_Out):
     joined_at: Time
     last_seen_at: Time
     connected: bool
+    silent_since: Time | None = Field(description="When it was last heard, where that is longer ago than its lease.")
+    open_sessions: int
+    reaping: int = Field(description="Its sessions that other proxies are told to end, until they have.")
+
+
+class ReapOut(_Out):
+    """A proxy that others are told to end the sessions of."""
+
+    proxy: str
+    sessions: int
 
 
 class JoinTokenOut(_Out):

@@ -20,6 +20,7 @@ class Reason(enum.StrEnum):
     LOCKED = "locked"
     OWN_LOCK = "own-lock"
     TOKEN_TOO_LONG = "token-too-long"  # noqa: S105 a word of the API, not a secret
+    LOG_DAMAGED = "log-damaged"
     BAD_JOIN_TOKEN = "bad-join-token"  # noqa: S105 a word of the API, not a secret
 
 

@@ -190,7 +190,22 @@ sessions = sa.Table(
     sa.Column("records", Whole, nullable=False),
     sa.Column("head", sa.Text, nullable=False),
     sa.Column("faults", Whole, nullable=False),
+    sa.Column("reaped_by", sa.Text),
+    sa.Column("reaped_in", sa.Text),
+    sa.Index("ix_sessions_proxy_state", "proxy", "state"),
     sqlite_autoincrement=True,
+)
+
+reapings = sa.Table(
+    "reapings",
+    metadata,
+    sa.Column("session", sa.ForeignKey("sessions.id"), primary_key=True),
+    sa.Column("proxy", sa.Text, nullable=False, index=True),
+    sa.Column("why", sa.Text, nullable=False),
+    sa.Column("by", sa.Text),
+    sa.Column("decided_at", Whole, nullable=False),
+    sa.Column("tries", Whole, nullable=False),
+    sa.Column("next_at", Whole, nullable=False),
 )
 
 places = sa.Table(
@@ -206,12 +221,43 @@ places = sa.Table(
     sqlite_autoincrement=True,
 )
 
+journals = sa.Table(
+    "journals",
+    metadata,
+    sa.Column("proxy", sa.ForeignKey("proxies.name"), primary_key=True),
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("number", Whole, nullable=False),
+    sa.Column("prev", sa.Text, nullable=False),
+)
+"""Where the chain of each journal's sessions goes on (`control.evidence.journals`)."""
+
 records = sa.Table(
     "records",
     metadata,
     sa.Column("session", sa.ForeignKey("sessions.number"), primary_key=True),
     sa.Column("seq", Whole, primary_key=True),
     sa.Column("line", sa.LargeBinary, nullable=False),
+    # Its place in the log. Every record has one: SQLite cannot add a column that says so.
+    sa.Column("leaf", Whole),
+    sa.Index("ix_records_leaf", "leaf", unique=True),
+)
+
+tiles = sa.Table(
+    "tiles",
+    metadata,
+    sa.Column("level", sa.Integer, primary_key=True),
+    sa.Column("number", Whole, primary_key=True),
+    sa.Column("hashes", sa.LargeBinary, nullable=False),
+)
+
+heads = sa.Table(
+    "heads",
+    metadata,
+    sa.Column("origin", sa.Text, primary_key=True),
+    sa.Column("size", Whole, primary_key=True),
+    sa.Column("root", sa.LargeBinary, nullable=False),
+    sa.Column("note", sa.Text, nullable=False),
+    sa.Column("signed_at", Whole, nullable=False),
 )
 
 faults = sa.Table(

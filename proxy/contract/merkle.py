@@ -58,21 +58,6 @@ def root(size: int, nodes: Nodes) -> bytes:
     return fold([nodes(level, index) for level, index in peaks(size)])
 
 
-def grow(size: int, right: list[bytes], leaf: bytes) -> list[tuple[int, int, bytes]]:
-    """Add the leaf with this hash to a tree of `size` leaves, whose peaks' hashes are in `right` (changed in place).
-
-    Returns the complete subtrees that came to be, as (level, index, hash), the leaf first.
-    """
-    made = [(0, size, leaf)]
-    level = 0
-    while size >> level & 1:
-        leaf = node_hash(right.pop(), leaf)
-        level += 1
-        made.append((level, size >> level, leaf))
-    right.append(leaf)
-    return made
-
-
 def inclusion(index: int, size: int, nodes: Nodes) -> list[bytes]:
     """The proof that leaf `index` is in the tree of `size` leaves (RFC 9162, 2.1.3.1). Raises ValueError."""
     if not 0 <= index < size:
@@ -83,10 +68,10 @@ def inclusion(index: int, size: int, nodes: Nodes) -> list[bytes]:
 def _path(index: int, begin: int, size: int, nodes: Nodes) -> list[bytes]:
     if size == 1:
         return []
-    half = _split(size)
+    half = split(size)
     if index < half:
-        return [*_path(index, begin, half, nodes), _range(begin + half, size - half, nodes)]
-    return [*_path(index - half, begin + half, size - half, nodes), _range(begin, half, nodes)]
+        return [*_path(index, begin, half, nodes), span(begin + half, size - half, nodes)]
+    return [*_path(index - half, begin + half, size - half, nodes), span(begin, half, nodes)]
 
 
 def consistency(old: int, new: int, nodes: Nodes) -> list[bytes]:
@@ -98,19 +83,19 @@ def consistency(old: int, new: int, nodes: Nodes) -> list[bytes]:
 
 def _subproof(old: int, begin: int, size: int, nodes: Nodes, *, whole: bool) -> list[bytes]:
     if old == size:
-        return [] if whole else [_range(begin, size, nodes)]
-    half = _split(size)
+        return [] if whole else [span(begin, size, nodes)]
+    half = split(size)
     if old <= half:
-        return [*_subproof(old, begin, half, nodes, whole=whole), _range(begin + half, size - half, nodes)]
-    return [*_subproof(old - half, begin + half, size - half, nodes, whole=False), _range(begin, half, nodes)]
+        return [*_subproof(old, begin, half, nodes, whole=whole), span(begin + half, size - half, nodes)]
+    return [*_subproof(old - half, begin + half, size - half, nodes, whole=False), span(begin, half, nodes)]
 
 
-def _range(begin: int, size: int, nodes: Nodes) -> bytes:
+def span(begin: int, size: int, nodes: Nodes) -> bytes:
     """The hash over `size` leaves from `begin` on, which is a multiple of a power of two that is not less than size."""
     return fold([nodes(level, index + (begin >> level)) for level, index in peaks(size)])
 
 
-def _split(size: int) -> int:
+def split(size: int) -> int:
     """The largest power of two that is less than `size`."""
     half: int = 1 << (size - 1).bit_length() - 1
     return half

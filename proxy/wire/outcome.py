@@ -6,10 +6,11 @@ transaction id just before it was terminated, and asked PostgreSQL afterwards wh
 """
 
 import re
-from typing import Literal
+from dataclasses import dataclass
+from typing import Literal, Self
 
-from proxy.contract.record import Outcome
-from proxy.wire.steps import one_round
+from proxy.contract.record import Outcome, TransactionState
+from proxy.wire.steps import Step, one_round
 from proxy.wire.tracker import Tracker
 
 Fate = Literal["committed", "aborted", "none"] | None
@@ -35,6 +36,24 @@ _MISLEADING = re.compile(r"\\|--|/\*|\d\$")
 """With these in a text, what looks like a string may be none, and the other way round."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scene:
+    """What was going on in a session when its end was decided."""
+
+    state: TransactionState
+    """What the last ReadyForQuery had said."""
+    open: tuple[Step, ...]
+    """The statements of rounds that no ReadyForQuery had closed. They go on noting what becomes of them."""
+    running: int | None
+    """The first one that was not answered in full."""
+
+    @classmethod
+    def of(cls, tracker: Tracker) -> Self:
+        """What is going on now."""
+        running = tracker.running
+        return cls(state=tracker.state, open=tracker.open, running=running[0].statement if running else None)
+
+
 def may_commit_inside(sql: str) -> bool:
     """Whether the text may commit something before all of it is done. In doubt, yes; no text is in doubt."""
     if not sql:
@@ -47,19 +66,16 @@ def may_commit_inside(sql: str) -> bool:
     return _DO.search(outside) is not None and _DO_COMMITS.search(sql) is not None
 
 
-def outcome(tracker: Tracker, *, open_at_decision: int, state_at_decision: str, fate: Fate) -> Outcome:
-    """What became of what was open at the decision. To be asked when the backend is gone and its last words read.
-
-    `open_at_decision`: how many statements `tracker.open` held then.
-    """
+def outcome(tracker: Tracker, scene: Scene, *, fate: Fate) -> Outcome:
+    """What became of what was open at the decision. To be asked when the backend is gone and its last words read."""
     if tracker.lost:
         return "unknown"
     if tracker.open:
         return _cut_short(tracker, fate)
-    if open_at_decision:
+    if scene.open:
         # Everything was answered between the decision and the death.
         return "committed before" if tracker.state == "I" and not tracker.failed else "rolled back"
-    if state_at_decision == "I":
+    if scene.state == "I":
         return "nothing open"
     return "rolled back"
 

@@ -272,10 +272,13 @@ class Tracker:
         self._spare = 0  # It would have come before.
         return step
 
-    def _reach(self, step: Step) -> None:
-        """Take the markers in front of `step` off the queue: they were done."""
+    def _reach(self, step: Step) -> bool:
+        """Take the markers in front of `step` off the queue: they were done. Whether PostgreSQL has answered any."""
+        answered = False
         while self._steps[0] is not step:
+            answered = answered or self._steps[0].kind == EXTENDED
             self._drop_marker()
+        return answered
 
     def _drop_marker(self) -> None:
         """Take the oldest step, a marker, off the queue: it was done."""
@@ -418,12 +421,11 @@ class Tracker:
             self.lost = self.lost or ends is None
             if ends:
                 self._skip()
-        ambiguous = self._spare > 0 and bool(self._steps) and self._steps[0].kind == EXTENDED
         step = self._foremost()
         if step is steps.SYNC:
-            self._reach(step)
+            if self._reach(step) and self._spare:  # Or this is a spare one, and nothing of them is done.
+                self.lost = True
             self._steps.popleft()
-            self.lost = self.lost or ambiguous
         elif step is not None and step.kind & _ROUND and (step.tags or step.answered or step.sqlstate is not None):
             self._complete(step)
         elif self._spare:  # What is in front would have been answered before its own ReadyForQuery.

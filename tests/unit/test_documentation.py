@@ -9,7 +9,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from control import metrics as control_metrics
-from control.config import ControlSettings
+from control.config import ControlSettings, LogSettings
 from proxy.config import Control, Journal, OAuth, ProxyProtocol, ProxySettings, UnixSocket
 from proxy.contract.settings import AccessProfile, Account, Keeper, Target, Targets, load
 from proxy.metrics import Metrics
@@ -25,6 +25,7 @@ SECTIONS: dict[str, type[msgspec.Struct]] = {
     "proxy.journal": Journal,
     "proxy.control": Control,
     "control": ControlSettings,
+    "control.log": LogSettings,
     "targets.orders": Target,
     "targets.orders.keeper": Keeper,
     "targets.orders.access.readonly": AccessProfile,
@@ -36,6 +37,7 @@ TABLES = {
     "proxy.oauth",
     "proxy.journal",
     "proxy.control",
+    "control.log",
     "targets.orders.keeper",
     "targets.orders.access",
     "targets.orders.access.readonly.account",

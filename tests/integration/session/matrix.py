@@ -123,17 +123,17 @@ async def stand(cluster: Cluster, ca: Authority, folder: Path, database: str, *,
         proxy = Proxy(cluster=cluster, ca=ca, folder=folder / "proxy", options=options, database=database)
         control.jwks = proxy.signer.jwks
         if disk:
-            stack.callback(_small_disk(proxy.state))
+            stack.callback(small_disk(proxy.state, DISK_BYTES))
         stack.push_async_callback(asyncio.to_thread, proxy.close)
         made = Stand(proxy=proxy, control=control, watcher=watcher, database=database)
         await made.start()
         yield made
 
 
-def _small_disk(place: Path) -> "functools.partial[Any]":
+def small_disk(place: Path, size_bytes: int) -> "functools.partial[Any]":
     """Mount one; what takes it away again."""
     place.mkdir(parents=True, mode=0o700)
-    size = f"size={DISK_BYTES},mode=0700"
+    size = f"size={size_bytes},mode=0700"
     subprocess.run(["mount", "-t", "tmpfs", "-o", size, "tmpfs", str(place)], check=True)
     return functools.partial(subprocess.run, ["umount", "--lazy", str(place)], check=True)
 

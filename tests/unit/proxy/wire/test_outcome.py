@@ -2,7 +2,7 @@
 
 import pytest
 
-from proxy.wire.outcome import Fate, may_commit_inside, outcome
+from proxy.wire.outcome import Fate, Scene, may_commit_inside, outcome
 from tests.unit.proxy.wire.playbook import (
     BOUND,
     COPY_IN,
@@ -33,10 +33,9 @@ def ended(before: tuple[Turn, ...], after: tuple[Turn, ...] = (), fate: Fate = N
     """The outcome of a session that was decided to end between these turns."""
     book = Playbook()
     book.take(*before)
-    tracker = book.tracker
-    decided = {"open_at_decision": len(tracker.open), "state_at_decision": tracker.state}
+    scene = Scene.of(book.tracker)
     book.take(*after)
-    return outcome(tracker, **decided, fate=fate)  # type: ignore[arg-type]
+    return outcome(book.tracker, scene, fate=fate)
 
 
 @pytest.mark.parametrize(

@@ -1,15 +1,19 @@
-"""Sessions at once on a grant, over two proxies of one control: never more than it allows, whatever dies."""
+"""Two proxies of one control: never more sessions on a grant than it allows, and what one leaves the other ends."""
 
 import asyncio
+import time
 from collections.abc import Iterator
 from contextlib import AsyncExitStack
+from typing import Any
 
 import pytest
 
+from control.domain.reaping import SILENCE_S
+from proxy.contract.directive import HEARTBEAT_S
 from tests.conftest import Watcher
 from tests.harness.roles import APP
 from tests.harness.waiting import eventually
-from tests.harness.wire import TERMINATE, Refused, Wire
+from tests.harness.wire import TERMINATE, Refused, Wire, query
 from tests.integration.whole.peer import Peer
 from tests.integration.whole.stand import Pass, Whole
 
@@ -22,8 +26,8 @@ NEXT_S = 2.0
 
 @pytest.fixture(scope="module")
 def peer(whole: Whole, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Peer]:
-    """The second proxy."""
-    with Peer(whole, tmp_path_factory.mktemp("peer")) as running:
+    """The second proxy, of two workers."""
+    with Peer(whole, tmp_path_factory.mktemp("peer"), workers=2) as running:
         yield running
 
 
@@ -141,3 +145,102 @@ async def test_a_drained_proxy_gives_its_places_back(whole: Whole, peer: Peer) -
     await stopping
     assert await gets_in(whole, one)
     await peer.start()
+
+
+GRANT_S = 23
+"""Longer than it takes until a proxy counts as silent."""
+REAPED_S = SILENCE_S + 5.0
+LATE_S = 5.0
+"""How long a backend may outlive its grant where its proxy is gone (DESIGN.md, promise 3)."""
+
+
+async def in_mid_update(behind: Watcher, wire: Wire, number: int) -> int:
+    """Have the session change a row, and go on for minutes before it is done; its backend's pid."""
+    table = f"left_{number}"
+    await behind.execute(f"CREATE TABLE {table} AS SELECT id, 0 AS n FROM generate_series(1, 2) id")
+    await behind.execute(f"ALTER TABLE {table} OWNER TO {APP.user}")
+    pid = int(await wire.value("SELECT pg_backend_pid()") or 0)
+    wire.send(query(f"UPDATE {table} SET n = CASE id WHEN 1 THEN 1 ELSE length(pg_sleep(300)::text) END"))
+
+    async def writing() -> bool:
+        found = "SELECT 1 FROM pg_stat_activity WHERE pid = $1 AND backend_xid IS NOT NULL AND wait_event = 'PgSleep'"
+        return await behind.fetchval(found, pid) is not None
+
+    await eventually(writing)
+    return pid
+
+
+async def gone(behind: Watcher, pid: int, within: float) -> float:
+    """When the backend has gone, by the wall clock."""
+
+    async def is_gone() -> bool:
+        return await behind.fetchval("SELECT 1 FROM pg_stat_activity WHERE pid = $1", pid) is None
+
+    await eventually(is_gone, within=within, what=f"the end of backend {pid}")
+    return time.time()
+
+
+async def session_on(whole: Whole, one: Pass) -> dict[str, Any]:
+    """The one session on this grant, as control knows it."""
+    found: list[dict[str, Any]] = (await whole.api("eve", "GET", f"/sessions?grant={one.grant}"))["items"]
+    assert len(found) <= 1
+    return found[0] if found else {"running": None}
+
+
+@pytest.mark.slow
+async def test_a_proxy_that_is_gone_is_reaped_by_another(whole: Whole, peer: Peer, behind: Watcher) -> None:
+    """Killed in mid-UPDATE: at once where the lease counts, else when the grant is over; and nothing commits."""
+    vault, orders = await whole.grant("vault"), await whole.grant("orders", duration_s=GRANT_S)
+    ends_at = time.time() + GRANT_S
+    async with AsyncExitStack() as stack:
+        wires = [await stack.enter_async_context(await whole.log_in(one, peer.port)) for one in (vault, orders)]
+        known = [await in_mid_update(behind, wire, number) for number, wire in enumerate(wires)]
+        for one in (vault, orders):
+            await runs(whole, one)
+        killed = time.time()
+        await peer.kill()
+    assert await gone(behind, known[0], REAPED_S) - killed > SILENCE_S - HEARTBEAT_S - 1
+    assert await behind.fetchval("SELECT 1 FROM pg_stat_activity WHERE pid = $1", known[1]) == 1
+    (shown,) = [one for one in (await whole.api("root", "GET", "/proxies"))["items"] if one["name"] == peer.name]
+    assert shown["silent_since"] is not None
+    assert await gone(behind, known[1], GRANT_S) < ends_at + LATE_S
+    for number in range(2):
+        assert await behind.fetchval(f"SELECT sum(n) FROM left_{number}") == 0
+    for one in (vault, orders):
+        await is_on_record(whole, one)
+    await peer.start()
+    for one in (vault, orders):
+        await is_carried_on(whole, peer, one)
+
+
+async def runs(whole: Whole, one: Pass) -> None:
+    """Control knows what the session is doing."""
+
+    async def running() -> bool:
+        return bool((await session_on(whole, one))["running"] == 2)
+
+    await eventually(running)
+
+
+async def is_on_record(whole: Whole, one: Pass) -> None:
+    """Control says who has ended it, when, and what became of the transaction."""
+    ended = await whole.ended(one)
+    assert (ended["end_reason"], ended["reaped_by"], ended["proxy"]) == ("reaped", "edge", "other")
+    assert 0 <= ended["stop_s"] < LATE_S
+    items = (await whole.api("eve", "GET", f"/sessions/{ended['id']}/timeline"))["items"]
+    assert [item["kind"] for item in items] == ["start", "statement", "statement", "reaped"]
+    assert (items[-1]["left_by"], items[-1]["found"], items[-1]["transaction"]) == ("other", 1, "aborted")
+    assert "chain whole, signed by its proxy" in await whole.verify(ended["reaped_in"])
+
+
+async def is_carried_on(whole: Whole, peer: Peer, one: Pass) -> None:
+    """The proxy that comes back ends the chain, which verifies from beginning to end."""
+
+    async def crashed() -> dict[str, Any] | None:
+        known = await session_on(whole, one)
+        return known if known["end_reason"] == "crashed" else None
+
+    known = await eventually(crashed, within=BACK_S)
+    assert known is not None
+    assert (known["faults"], known["reaped_by"], known["state"]) == (0, "edge", "ended")
+    assert "signed by proxy other" in await whole.verify(known["id"], peer.public_key)
