@@ -19,7 +19,7 @@ import structlog
 from proxy.contract.record import Record
 from proxy.errors import JournalFailed, ProtocolViolation, SessionError
 from proxy.journal import JournalError
-from proxy.leg import Leg
+from proxy.leg import CROWDED, Leg
 from proxy.recorder import Recorder
 from proxy.wire.framing import IMPLEMENTATION, BackendFramer, FrontendFramer
 from proxy.wire.gate import Gate
@@ -151,6 +151,8 @@ class Relay:
         if forward:
             self._to_upstream(forward)
             self._recorder.settle()
+        if messages and self._tracker.crowded:
+            self._client.pause(CROWDED)
         if self._frontend.error is not None:
             self._end(ProtocolViolation(self._frontend.error, detail=self._frontend.error))
 
@@ -257,6 +259,8 @@ class Relay:
         records = self._tracker.responses(messages, _now(), self._frontend.copy_bytes + self._backend.copy_bytes)
         if records:
             self._record_after(records)
+        if not self._tracker.crowded:
+            self._client.resume(CROWDED)
         if self._tracker.lost:
             text = "a statement was sent while a COPY before it took data, and that failed"
             self._end(ProtocolViolation(text, detail="Send CopyDone or CopyFail before the next statement."))

@@ -83,13 +83,11 @@ class Tracker:
         self._steps: deque[Step | Name] = deque()
         self._finished: list[Step] = []
         """Statements whose results have come, waiting for their round's ReadyForQuery."""
-        self._skipping = False
-        self._in_round = False
-        """A statement was sent since the last Sync."""
-        self._now = self._position = self._bytes_out = 0
+        self._skipping = self._in_round = False
+        """After an error; and a statement was sent since the last Sync."""
+        self._now = self._position = self._bytes_out = self._copy_seen = self._copy_counted = 0
         self._spare = 0
         """How many ReadyForQuery may come for Syncs that were taken for swallowed by COPY."""
-        self._copy_seen = self._copy_counted = 0
         self.state: TransactionState = "I"
         """What the last ReadyForQuery said."""
         self.statements = 0
@@ -107,6 +105,11 @@ class Tracker:
     def busy(self) -> bool:
         """Whether something was asked that has not been answered."""
         return bool(self._steps)
+
+    @property
+    def crowded(self) -> bool:
+        """Whether so much is open that the client should be heard later. Not while PostgreSQL skips up to a Sync."""
+        return not self._skipping and steps.crowded(self._steps)
 
     @property
     def running(self) -> tuple[Step, ...]:
@@ -298,8 +301,7 @@ class Tracker:
         if step is None:
             return
         tag, rows = parse_tag(body)
-        step.tags.append(tag)
-        step.rows += rows
+        step.complete(tag, rows)
         if step.copying is not None:
             records.append(self._copy_ends(step, failed=False))
         if step.kind == Kind.EXECUTE:
@@ -336,10 +338,9 @@ class Tracker:
     def _described(self, body: bytes) -> None:
         """PostgreSQL says which types the parameters have that Parse left open."""
         step = self._front(Kind.DESCRIBE)
-        if step is not None:
+        if step is not None and step.described is not None:
             self._steps.popleft()
-            if step.described is not None:
-                self._prepared.type(step.described, read_types(body))
+            self._prepared.type(step.described, read_types(body))
 
     # COPY.
 

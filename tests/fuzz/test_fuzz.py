@@ -90,10 +90,11 @@ def any_signature(patch: pytest.MonkeyPatch) -> None:
 
 def test_the_shortcut_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
     """Among compiled modules, where it is used; it would be found out if it kept to itself what it has begun."""
-    if shortcut.TAKEN.__name__ != "Shortcut":
+    taken: Any = shortcut.TAKEN
+    if taken.__name__ != "Shortcut":
         pytest.skip("it is not built here")
     assert [environment(name)["CURFEW_FRAMER"] for name in UNGUIDED] == [""]
-    monkeypatch.setattr(shortcut, "TAKEN", type("Closed", (shortcut.TAKEN,), {"leave": lambda _self: None}))
+    monkeypatch.setattr(shortcut, "TAKEN", type("Closed", (taken,), {"leave": lambda _self: None}))
     with pytest.raises(AssertionError):
         _check_all(shortcut)
 

@@ -12,6 +12,8 @@ from proxy.contract.record import Notice, StatementEnd, StatementStart
 from proxy.contract.settings import Parameters
 from proxy.errors import JournalFailed, ProtocolViolation
 from proxy.wire import messages
+from proxy.wire.steps import MOST_OPEN
+from tests.harness.waiting import eventually
 from tests.unit.proxy.journals import stored
 from tests.unit.proxy.stand import LIMIT, Stand
 from tests.unit.proxy.wire.playbook import (
@@ -407,6 +409,17 @@ async def test_a_session_that_answers_flow(stand: Stand) -> None:
     assert (stand.client_side.reading, stand.server_side.reading) == (False, True)
     stand.server.resume_writing()
     assert (stand.client_side.reading, stand.server_side.reading) == (True, True)
+
+
+async def test_a_client_that_is_far_ahead(stand: Stand) -> None:
+    """It is not heard on before PostgreSQL has answered: what is open takes memory, and everybody's time."""
+    stand.client.data_received(query("a") + SYNC * MOST_OPEN)
+    await eventually(lambda: len(stand.upstream) == len(query("a") + SYNC * MOST_OPEN))
+    assert not stand.client_side.reading
+    stand.server.data_received(complete("A"))
+    assert not stand.client_side.reading
+    stand.server.data_received(READY)
+    assert stand.client_side.reading
 
 
 async def test_what_came_early_is_relayed(stands: MakeStand) -> None:
