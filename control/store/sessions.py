@@ -16,8 +16,11 @@ def topic(session_id: str) -> str:
     return f"session:{session_id}"
 
 
-LISTED = (State.OPEN, State.ENDED)
-"""What is listed where no state is wanted: sessions, and no records that are none."""
+UNLISTED = (State.REFUSED, State.REAPED)
+"""What is not listed where no state is wanted: records that are no sessions.
+
+Said by what is left out: by what is listed SQLite would look it up by state, and sort all that there ever was.
+"""
 MOST_OPEN = 10_000
 """Open sessions of silent proxies that are looked at in one go."""
 
@@ -85,7 +88,7 @@ async def page(
     for column, value in wanted.narrowed().items():
         query = query.where(sessions.c[column] == value)
     state = sessions.c.state
-    query = query.where(state.in_(LISTED) if wanted.state is None else state == wanted.state)
+    query = query.where(state.not_in(UNLISTED) if wanted.state is None else state == wanted.state)
     if after is not None:
         query = query.where(sessions.c.number < after)
     rows = (await tx.connection.execute(query)).all()
