@@ -4,7 +4,7 @@ from proxy.recorder cimport Recorder
 from proxy.wire.tracker cimport Tracker
 
 cdef class Relay:
-    cdef object _client, _upstream, _to_client, _to_upstream, _frontend, _backend, _shortcut
+    cdef object _client, _upstream, _to_client, _to_upstream, _frontend, _backend, _shortcut, _gate
     cdef Recorder _recorder
     cdef list _injected, _held
     cdef object _on_disk

@@ -19,14 +19,15 @@ import structlog
 from proxy.contract.record import Record
 from proxy.errors import JournalFailed, ProtocolViolation, SessionError
 from proxy.journal import JournalError
-from proxy.leg import Leg
+from proxy.leg import CROWDED, Leg
 from proxy.recorder import Recorder
 from proxy.wire.framing import IMPLEMENTATION, BackendFramer, FrontendFramer
+from proxy.wire.gate import Gate
 from proxy.wire.steps import Noted, wants_copy_data
 from proxy.wire.tracker import Tracker
 
-Cause = SessionError | Literal["client", "upstream"]
-"""Why the relay ended: a fault, or which of the two sides stopped talking."""
+Cause = SessionError | Literal["client", "upstream", "finished"]
+"""Why the relay ended: a fault, which of the two sides stopped talking, or that `finish` has come to its end."""
 
 ERROR = ord("E")
 _now = time.monotonic_ns
@@ -54,6 +55,7 @@ class Relay:
         "_client",
         "_closing",
         "_frontend",
+        "_gate",
         "_held",
         "_injected",
         "_on_disk",
@@ -93,6 +95,8 @@ class Relay:
         self._injected: list[bytes] = []
         self._closing = False
         self._settled = False
+        self._gate: Gate | None = None
+        """Where nothing more may begin."""
         self._tracker = tracker
         self._shortcut = make_shortcut(tracker, recorder, self._frontend, self._backend)
         self.bytes_in = 0
@@ -137,6 +141,9 @@ class Relay:
         self.bytes_in += len(data)
         if self.ended.done():
             return
+        if self._gate is not None:
+            size, count = self._gate.passes(forward)
+            messages, forward = messages[:count], forward[:size]
         if messages:
             records = self._tracker.requests(messages, _now())
             if records and not self._record_before(records):
@@ -144,6 +151,8 @@ class Relay:
         if forward:
             self._to_upstream(forward)
             self._recorder.settle()
+        if messages and self._tracker.crowded:
+            self._client.pause(CROWDED)
         if self._frontend.error is not None:
             self._end(ProtocolViolation(self._frontend.error, detail=self._frontend.error))
 
@@ -215,6 +224,8 @@ class Relay:
     def _from_upstream(self, data: bytes) -> None:
         if (shortcut := self._shortcut) is None or not self._answers_plainly(data, shortcut):
             self._relay_answers(data)
+        if self._gate is not None and not self._tracker.busy:
+            self._end("finished")
         if self._client.ended and not self._works_on() and not self.tracker.terminated:
             self._end("client")
 
@@ -248,6 +259,8 @@ class Relay:
         records = self._tracker.responses(messages, _now(), self._frontend.copy_bytes + self._backend.copy_bytes)
         if records:
             self._record_after(records)
+        if not self._tracker.crowded:
+            self._client.resume(CROWDED)
         if self._tracker.lost:
             text = "a statement was sent while a COPY before it took data, and that failed"
             self._end(ProtocolViolation(text, detail="Send CopyDone or CopyFail before the next statement."))
@@ -285,6 +298,18 @@ class Relay:
             return
         self._client.write(b"".join([data[:cut], *self._injected, data[cut:]]))
         self._injected.clear()
+
+    def finish(self) -> None:
+        """Let what PostgreSQL was asked come to its end, and nothing more begin; then `ended` says "finished"."""
+        if self._shortcut is not None:
+            self._shortcut.leave()
+            self._shortcut = None
+        self._gate = Gate(self._frontend.copy_left)
+
+    @property
+    def turned_away(self) -> bool:
+        """Whether the client has asked for something since `finish`."""
+        return self._gate is not None and self._gate.shut
 
     def close_in(self) -> None:
         """Forward nothing more to PostgreSQL, and to the client only up to the next end of a message."""

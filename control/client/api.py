@@ -6,7 +6,7 @@ follows a redirect (the key would follow too).
 
 import os
 import ssl
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, Self
 from urllib.parse import quote, urlsplit
@@ -62,6 +62,14 @@ class Api:
         """POST a JSON object, decoded answer."""
         return self._call("POST", path, body={} if body is None else body)
 
+    def text(self, path: str) -> str:
+        """GET a short plain text; more than PROBLEM_BYTES of it are not read."""
+        with _in_words(self.url), self._client.stream("GET", path, headers={"Accept": "text/plain"}) as response:
+            body = _beginning(response)
+            if response.status_code not in SUCCESS:
+                raise from_problem(response.status_code, body)
+        return body.decode(errors="replace")
+
     def page(self, path: str, *, limit: int = PAGE, **query: str | None) -> Page:
         """A list's first `limit` items, however many requests that takes; its `next` says whether there is more."""
         items: list[Any] = []
@@ -74,7 +82,7 @@ class Api:
                 return Page(items=items[:limit], next=part.next)
             after = part.next
 
-    def lines(self, path: str, **query: str | float | None) -> Iterator[bytes]:
+    def lines(self, path: str, **query: str | float | None) -> Generator[bytes]:
         r"""An NDJSON answer line by line, byte for byte. Only `\n` ends a line: JSON may hold U+2028 and its kin."""
         with (
             _in_words(self.url),

@@ -4,6 +4,7 @@ Reads lines, from the service or a file, and says what holds. Works offline: a f
 """
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
@@ -14,6 +15,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
 from control.client.errors import ClientError
 from proxy.contract import proof
+from proxy.contract.merkle import leaf_hash
 from proxy.contract.record import (
     AuthRefused,
     ChainError,
@@ -38,16 +40,28 @@ class Checked(msgspec.Struct, frozen=True, kw_only=True):
     refused: bool
     """A connection that was not admitted: its one record is all that there is."""
     signature: Literal["good", "not checked"]
+    log: Literal["proven", "not checked"] = "not checked"
+    """Whether every record is proven to be the one in the log, and all that the log has of this session are there."""
     fault: str | None = None
     seq: int | None = None
     """The first bad record."""
+
+
+class Examined(msgspec.Struct, frozen=True, kw_only=True):
+    """What the records say by themselves, and what the log is held against."""
+
+    checked: Checked
+    leaves: list[bytes]
+    """The hash of each line that was read, as a leaf of the log."""
+    complete: bool
+    """Whether all were read: behind a fault nothing is."""
 
 
 class _Counted:
     """Passes lines on and keeps what a report needs from them, so that one pass over them is enough."""
 
     def __init__(self, lines: Iterable[bytes], session: str | None) -> None:
-        self._lines = lines
+        self._lines = iter(lines)
         self.session = session or "unknown"
         self._wanted = session
         self.statements = 0
@@ -55,14 +69,19 @@ class _Counted:
         self.records = 0
         self.refused = False
         self.last = b""
+        self.leaves: list[bytes] = []
+        self.complete = False
 
     def __iter__(self) -> Iterator[bytes]:
         for line in self._lines:
+            self.leaves.append(leaf_hash(line))
             record = decode(line)
             if self._wanted is None:
                 self._wanted = self.session = record.session
             if record.session != self._wanted:
                 raise ChainError(f"a record of session {record.session}", seq=self.records)
+            if record.seq != self.records:
+                raise ChainError(self._misplaced(record.seq), seq=self.records)
             self.statements += isinstance(record, StatementStart)
             if isinstance(record, SessionStart):
                 self.proxy = record.proxy
@@ -70,6 +89,17 @@ class _Counted:
             self.last = line
             yield line
             self.records += 1
+        self.complete = True
+
+    def _misplaced(self, seq: int) -> str:
+        """What happened where record `seq` stands in the place of another one."""
+        if seq < self.records:
+            return f"record {seq} stands here again"
+        following = next(self._lines, None)
+        with suppress(RecordError):
+            if following is not None and decode(following).seq == self.records:
+                return f"record {seq} stands in its place, and it comes behind: they were swapped"
+        return f"it is missing: record {seq} stands in its place"
 
 
 def check(lines: Iterable[bytes], keys: Sequence[Ed25519PublicKey], *, session: str | None = None) -> Checked:
@@ -77,6 +107,11 @@ def check(lines: Iterable[bytes], keys: Sequence[Ed25519PublicKey], *, session: 
 
     With `session`, another session's records are a fault, however whole they are.
     """
+    return examine(lines, keys, session=session).checked
+
+
+def examine(lines: Iterable[bytes], keys: Sequence[Ed25519PublicKey], *, session: str | None = None) -> Examined:
+    """As `check`, with what `against_log` needs."""
     counted = _Counted(lines, session)
     fault: str | None = None
     seq: int | None = None
@@ -88,7 +123,7 @@ def check(lines: Iterable[bytes], keys: Sequence[Ed25519PublicKey], *, session: 
         fault, seq = str(error), error.seq
     except RecordError as error:
         fault, seq = str(error), counted.records
-    return Checked(
+    checked = Checked(
         session=counted.session,
         records=counted.records,
         statements=counted.statements,
@@ -98,6 +133,32 @@ def check(lines: Iterable[bytes], keys: Sequence[Ed25519PublicKey], *, session: 
         fault=fault,
         seq=seq,
     )
+    return Examined(checked=checked, leaves=counted.leaves, complete=counted.complete)
+
+
+def against_log(examined: Examined, proven: Sequence[bytes]) -> Checked:
+    """Hold the lines against the hashes that the log is proven to have for this session, one for each of its records.
+
+    The chain tells that a record was changed by the next one, and nothing where all that follow were made anew. The log
+    tells of each record by itself, so it names the first bad one.
+    """
+    checked, leaves = examined.checked, examined.leaves
+    pairs = zip(leaves, proven, strict=False)
+    bad = next((seq for seq, (own, logged) in enumerate(pairs) if own != logged), None)
+    if bad is not None:
+        if checked.seq is not None and checked.seq <= bad:
+            return checked
+        return _faulty(checked, bad, "it is not the record that the log has: it was changed")
+    if len(leaves) > len(proven):
+        return _faulty(checked, len(proven), "it is not in the log")
+    if examined.complete and len(leaves) < len(proven):
+        more = len(proven) - len(leaves)
+        return _faulty(checked, len(leaves), f"the tail was cut: the log has {more} more of this session")
+    return checked if checked.fault else msgspec.structs.replace(checked, log="proven")
+
+
+def _faulty(checked: Checked, seq: int, fault: str) -> Checked:
+    return msgspec.structs.replace(checked, fault=fault, seq=seq, signature="not checked")
 
 
 def _signed(line: bytes, key: Ed25519PublicKey) -> bool:

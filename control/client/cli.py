@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from control.client import account, asking, connect, granted, locking, screen, watching
+from control.client import account, asking, connect, exporting, granted, locking, screen, verifying, watching
 from control.client.errors import ClientError
 
 FAILED = 1
@@ -47,7 +47,8 @@ def build() -> typer.Typer:
     _add(app, granted.grants, granted.extend, granted.revoke, granted.token)
     app.command(cls=_PsqlCommand)(connect.connect)
     _add(app, locking.lock, locking.locks, locking.unlock)
-    _add(app, watching.sessions, watching.kill, watching.replay, watching.verify)
+    _add(app, watching.sessions, watching.kill, watching.replay)
+    _add(app, exporting.export, verifying.verify)
     return app
 
 

@@ -1,28 +1,21 @@
-"""The commands about sessions: `sessions`, `kill`, `replay`, `verify`."""
+"""The commands about sessions: `sessions`, `kill`, `replay`."""
 
 import sys
-from collections.abc import Iterator
 from datetime import datetime
 from enum import StrEnum
-from http import HTTPStatus
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from control.client import checking, ends, naming, playback, screen
+from control.client import ends, naming, playback, screen
 from control.client.account import Json
-from control.client.answers import Proxy, Session, read
-from control.client.api import PAGE, Api, from_environment, segment
+from control.client.answers import Session, read
+from control.client.api import PAGE, from_environment, segment
 from control.client.asking import INTERRUPTED, Limit
 from control.client.ends import WITHIN, Wait, Within
-from control.client.errors import AnsweredError, ClientError
 from control.client.playback import Timeline
 from control.client.times import local_now, parse_time, show_duration, show_time
 
-FAILED = 1
-PROXIES = 10_000
-GIVE_KEY = "ask an administrator for the proxy's key, and give it with --public-key"
 SessionId = Annotated[str, typer.Argument(metavar="SESSION", help="The session, or the beginning of its id.")]
 
 
@@ -124,84 +117,6 @@ def replay(
         raise typer.Exit(INTERRUPTED) from None
     if not timeline.session.ended_at:
         screen.note("the session is still open: this is what there is so far")
-
-
-def verify(
-    *,
-    session: Annotated[
-        str, typer.Argument(metavar="SESSION|FILE", help="A session, or a file of its records (NDJSON).")
-    ],
-    public_key: Annotated[
-        str | None,
-        typer.Option(metavar="KEY", help="The proxy's public key, or a file with it; default: from the service."),
-    ] = None,
-) -> None:
-    """Check that a session's records are what the proxy wrote: all of them, in order, unchanged, signed."""
-    path = Path(session)
-    checked = _verify_file(path, public_key) if path.is_file() else [_verify_session(session, public_key)]
-    for one in checked:
-        _report(one)
-    if any(one.fault for one in checked):
-        raise typer.Exit(FAILED)
-
-
-def _verify_file(path: Path, public_key: str | None) -> list[checking.Checked]:
-    keys = [checking.public_key(public_key)] if public_key else []
-    try:
-        with path.open("rb") as file:
-            found = checking.by_session(file)
-    except OSError as error:
-        raise ClientError(f"cannot read {path}: {error.strerror}") from error
-    if not found:
-        raise ClientError(f"{path} holds no records")
-    return [checking.check(lines, keys, session=name) for name, lines in found.items()]
-
-
-def _verify_session(text: str, public_key: str | None) -> checking.Checked:
-    with from_environment() as api:
-        found = read(Session, naming.find(api, "sessions", text))
-        keys = [public_key] if public_key else _proxy_keys(api, found)
-        checked = checking.check(_records(api, found.id), [checking.public_key(key) for key in keys], session=found.id)
-    if found.faults:
-        screen.note(f"the service has noted {_count(found.faults, 'fault')} in what was sent to it for this session")
-    if not public_key:
-        screen.note("whose key it is, is the service's word; --public-key KEY makes the check independent of it")
-    return checked
-
-
-def _proxy_keys(api: Api, session: Session) -> list[str]:
-    try:
-        known = read(list[Proxy], api.page("/v1/proxies", limit=PROXIES).items)
-    except AnsweredError as error:
-        if error.status != HTTPStatus.FORBIDDEN:
-            raise
-        raise ClientError("the service does not show you its proxies' public keys", hint=GIVE_KEY) from error
-    keys = [key for one in known if one.name == session.proxy for key in one.public_keys or [one.public_key]]
-    if not keys:
-        raise ClientError(f"the service has no key of proxy {session.proxy}", hint=GIVE_KEY)
-    return keys
-
-
-def _records(api: Api, session: str) -> Iterator[bytes]:
-    yield from api.lines(f"/v1/sessions/{segment(session)}/records")
-
-
-def _report(one: checking.Checked) -> None:
-    counts = f"{_count(one.records, 'record')}, {_count(one.statements, 'statement')}"
-    if one.fault is not None:
-        where = f"record {one.seq}" if one.seq is not None else "its records"
-        screen.say(f"BAD: session {one.session}, {where}: {one.fault} (before it: {counts})")
-        return
-    whole = "a refused connection" if one.refused else f"{counts}, chain whole"
-    signed = {
-        "good": f"signed by {f'proxy {one.proxy}' if one.proxy else 'its proxy'}",
-        "not checked": "signature NOT checked (give --public-key)",
-    }
-    screen.say(f"ok: session {one.session}: {whole}, {signed[one.signature]}")
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def _head(one: Session) -> None:

@@ -171,7 +171,7 @@ sessions = sa.Table(
     sa.Column("profile", sa.Text),
     sa.Column("address", sa.Text),
     sa.Column("application_name", sa.Text),
-    sa.Column("state", sa.Text, nullable=False),
+    sa.Column("state", sa.Text, nullable=False, index=True),
     sa.Column("started_at", Whole, nullable=False),
     sa.Column("expires_at", Whole),
     sa.Column("ended_at", Whole),

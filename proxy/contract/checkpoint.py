@@ -72,6 +72,18 @@ def verifier_key(origin: str, key: Ed25519PublicKey) -> str:
     return f"{origin}+{_key_id(origin, key).hex()}+{_base64(_ED25519 + key.public_bytes_raw())}"
 
 
+def read_verifier_key(text: str) -> tuple[str, Ed25519PublicKey]:
+    """The log's name and its key out of what `verifier_key` writes. Raises ValueError."""
+    origin, _, rest = text.partition("+")
+    decoded = _decode(rest.partition("+")[2])
+    if decoded[:1] != _ED25519:
+        raise ValueError("not an Ed25519 key of a log")
+    key = Ed25519PublicKey.from_public_bytes(decoded[1:])
+    if verifier_key(check_origin(origin), key) != text:
+        raise ValueError("the key's id is another one")
+    return origin, key
+
+
 def _parts(note: str) -> tuple[str, list[str]]:
     head, mark, tail = note.rpartition("\n\n")
     if len(note.encode()) > MOST_BYTES or not mark or not tail.endswith("\n"):

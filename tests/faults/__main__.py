@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 
-from tests.faults import blackhole, kill, matrix, network, soak, stop
+from tests.faults import blackhole, identities, kill, matrix, network, soak, stop
 from tests.faults.result import DEFAULT, Plan, Result
 
 CAMPAIGNS: Mapping[str, Callable[[Plan, Path], Result]] = {
@@ -18,6 +18,7 @@ CAMPAIGNS: Mapping[str, Callable[[Plan, Path], Result]] = {
     "soak": soak.campaign,
     "matrix": matrix.campaign,
     "stop": stop.campaign,
+    "identities": identities.campaign,
 }
 ROUNDS: Mapping[str, int] = {"stop": 50, "matrix": 10}
 """Where it is another number than usually: of each kind, there."""

@@ -38,6 +38,7 @@ _numbers = itertools.count(1)
 SCRIPT = f"""
 CREATE ROLE {OWNER};
 CREATE ROLE staff;
+CREATE ROLE team;
 CREATE ROLE colleague LOGIN;
 """
 IN_DATABASE = """
@@ -59,7 +60,7 @@ def install(cluster: Cluster) -> None:
     inherit = "WITH INHERIT TRUE, SET FALSE" if newer else ""
     cluster.psql(SCRIPT)
     if newer:  # as deploy/keeper-accounts.sql has it
-        cluster.psql(f"GRANT {OWNER} TO {roles.KEEPER.user} {admin}")
+        cluster.psql(f"GRANT {OWNER}, team TO {roles.KEEPER.user} {admin}")
     cluster.psql(f"CREATE ROLE curfew_giver; GRANT curfew_giver TO {roles.KEEPER.user} {inherit}")
     for name in DATABASES:
         cluster.psql(f"CREATE DATABASE {name} OWNER {OWNER}")
@@ -96,11 +97,13 @@ class Stand:
         self.links = {"orders": self.link}
         self._tasks: list[asyncio.Task[None]] = []
         self._sessions = itertools.count(1)
+        self._working: list[Working] = []
 
     async def __aenter__(self) -> Self:
+        self.ledger = Ledger.open(self.folder)
         self.accounts = Accounts(
             lambda: self.links,
-            ledger=Ledger.open(self.folder),
+            ledger=self.ledger,
             passwords=Passwords(self.key),
             metrics=self.metrics,
             sweeps=self.sweeps,
@@ -109,6 +112,8 @@ class Stand:
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        for working in self._working:
+            working.raw.close()
         await self.accounts.close()
         for task in self._tasks:
             task.cancel()
@@ -124,7 +129,8 @@ class Stand:
         except BaseException:
             self.accounts.released(name, None)
             raise
-        return Working(stand=self, name=name, plan=plan, raw=Raw(connected))
+        self._working.append(Working(stand=self, name=name, plan=plan, raw=Raw(connected)))
+        return self._working[-1]
 
     async def gone(self, made: Grant | Plan, within: float = 10.0) -> None:
         """Wait until the account is gone, from the server and from the ledger."""
@@ -173,6 +179,16 @@ class Working:
 async def roles_like(cluster: Cluster, name: str) -> list[str]:
     """The roles of this name, with whoever is a member."""
     rows = await cluster.sql("SELECT rolname FROM pg_roles WHERE rolname = $1", name)
+    return [row["rolname"] for row in rows]
+
+
+async def person_is_in(cluster: Cluster, person: str) -> list[str]:
+    """The roles that a person's own role is a member of, in the order of joining."""
+    rows = await cluster.sql(
+        "SELECT rolname FROM pg_auth_members JOIN pg_roles ON pg_roles.oid = roleid"
+        " WHERE member = (SELECT oid FROM pg_roles WHERE rolname = $1) ORDER BY roleid",
+        person,
+    )
     return [row["rolname"] for row in rows]
 
 

@@ -1,10 +1,11 @@
 """Ephemeral accounts: made for the first session of a grant, gone after the last."""
 
 import asyncio
+import hashlib
 
 import pytest
 
-from proxy.account_names import account_name, literal, read_mark
+from proxy.account_names import account_name, read_mark
 from proxy.dial import UpstreamError
 from tests.harness.postgres import Cluster
 from tests.integration.accounts.conftest import MakeStand
@@ -49,8 +50,8 @@ HOSTILE = [
 async def test_names_of_any_kind(cluster: Cluster, make_stand: MakeStand, person: str) -> None:
     """Whatever a person is called, the account is theirs, the statements are ours, and its own name is harmless."""
     note = "COMMENT ON ROLE colleague IS 'x'; DO $$ BEGIN PERFORM {person}, {grant}, '{1,2}'::int[]; END $$"
-    guard = "DO $$ BEGIN ASSERT {person} = " + literal(person) + "; END $$"
-    async with make_stand(ephemeral(setup_sql=["GRANT staff TO {account}", note.partition("; ")[2], guard])) as stand:
+    guard = f"DO $$ BEGIN ASSERT md5({{person}}) = '{hashlib.md5(person.encode()).hexdigest()}'; END $$"
+    async with make_stand(ephemeral(setup_sql=["GRANT team TO {account}", note.partition("; ")[2], guard])) as stand:
         made = new_grant(person=person)
         working = await stand.connect(made)
         name = account_name(made)

@@ -186,7 +186,8 @@ def test_parameters_are_told_with_their_nulls() -> None:
     assert item["mode"] == "execute"
 
 
-def test_an_extension_says_who_where_that_is_known() -> None:
+@pytest.mark.parametrize(("by", "said"), [("carol", ", extended by carol"), (None, "")])
+def test_an_extension_says_who_where_that_is_known(by: str | None, said: str) -> None:
     """Records of before it was said have nobody."""
-    text = tell(start(), GrantExtended(grant="grt_1", expires_at=60 * SECOND))[1]["text"]
-    assert text.startswith("the grant now ends at 1970-01-01T00:01:00.000000Z")
+    text = tell(start(), GrantExtended(grant="grt_1", expires_at=60 * SECOND, by=by))[1]["text"]
+    assert text == f"the grant now ends at 1970-01-01T00:01:00.000000Z{said}"

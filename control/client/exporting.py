@@ -1,0 +1,115 @@
+"""The command `export`: sessions with all that it takes to verify them elsewhere, in one file."""
+
+import os
+import tempfile
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+import typer
+
+from control.client import heads, naming, reporting, screen, transparency
+from control.client.answers import Session, read
+from control.client.api import Api, from_environment, segment
+from control.client.bundle import (
+    MANIFEST,
+    VERSION,
+    Claim,
+    Earlier,
+    Log,
+    Manifest,
+    Writer,
+    proof_name,
+    records_name,
+)
+from control.client.errors import ClientError
+from control.client.heads import verified
+from control.client.reporting import Report, count
+from control.client.transparency import Consistency, LogFaultError, Seen
+from control.client.verifying import HeadOption, LogKeyOption, proxy_keys
+from proxy.contract.merkle import ProofError
+
+EVERYTHING = 100_000_000
+
+
+def export(
+    *,
+    sessions: Annotated[
+        list[str] | None, typer.Argument(metavar="SESSION...", help="The sessions, or the beginnings of their ids.")
+    ] = None,
+    bundle: Annotated[Path, typer.Option("--bundle", metavar="FILE", help="The file to write; it must not exist.")],
+    everything: Annotated[bool, typer.Option("--all", help="All sessions, refused connections too.")] = False,
+    log_key: LogKeyOption = None,
+    head: HeadOption = None,
+) -> None:
+    """Write sessions and their proofs to one file that `curfew verify` checks anywhere, without this service."""
+    if bool(sessions) == everything:
+        raise typer.BadParameter("name sessions, or give --all")
+    key = heads.given_key(log_key) if log_key else None
+    with from_environment() as api:
+        seen = transparency.look(api, key=key, older=head or [], environment=os.environ)
+        if not isinstance(seen, Seen):
+            reporting.show(Report(log=seen, sessions=[]), json=False)
+            raise ClientError("nothing was exported: there is no log to prove it with", hint="`curfew verify` too")
+        wanted = (
+            _all(api) if everything else [read(Session, naming.find(api, "sessions", one)) for one in sessions or []]
+        )
+        proxies = proxy_keys(api)
+        earlier = [_earlier(api, seen, heads.given_head(path)) for path in head or []]
+        with Writer(bundle) as writer:
+            claims = [_add(api, writer, one, seen, bundle.parent) for one in wanted]
+            manifest = Manifest(
+                version=VERSION,
+                full=everything,
+                made_at=datetime.now(UTC).isoformat(timespec="seconds"),
+                log=Log(key=seen.key.text, head=seen.note),
+                earlier=earlier,
+                proxies=proxies,
+                sessions=[claim for claim in claims if claim is not None],
+            )
+            writer.add(MANIFEST, msgspec.json.format(msgspec.json.encode(manifest)))
+    records = sum(claim.records for claim in manifest.sessions)
+    screen.say(f"exported {count(len(manifest.sessions), 'session')}, {count(records, 'record')} to {bundle}")
+    screen.note(f"log {seen.head.origin} of {count(seen.head.size, 'record')}; who checks it needs the log's and the")
+    screen.note("proxies' public keys from somebody else than you: --log-key, --proxy-key")
+
+
+def _all(api: Api) -> list[Session]:
+    """Every session, refused connections too."""
+    pages = [api.page("/v1/sessions", limit=EVERYTHING), api.page("/v1/sessions", limit=EVERYTHING, state="refused")]
+    return [one for page in pages for one in read(list[Session], page.items)]
+
+
+def _earlier(api: Api, seen: Seen, old: str) -> Earlier:
+    """An older head with its proof; `look` has found both good."""
+    try:
+        size = verified(old, seen.key).size
+    except ProofError as error:
+        raise ClientError(f"the older head is not one of this log: {error}") from error
+    answer = api.get("/v1/log/consistency", old=size, new=seen.head.size)
+    return Earlier(head=old, hashes=read(Consistency, answer).hashes)
+
+
+def _add(api: Api, writer: Writer, one: Session, seen: Seen, folder: Path) -> Claim | None:
+    """One session, as far as the log's head has it. None where it began behind it."""
+    try:
+        answer = transparency.session_proof(api, one.id, seen.head)
+        leaves, _ = transparency.prove_session(answer, seen.head)
+    except LogFaultError as error:
+        raise ClientError(f"session {one.id}: {error}", hint="`curfew verify` says more") from error
+    if not leaves:
+        return None
+    size = 0
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            for number, line in enumerate(api.lines(f"/v1/sessions/{segment(one.id)}/records")):
+                if number == len(leaves):
+                    break
+                size += file.write(line + b"\n")
+            file.seek(0)
+            writer.add_file(records_name(one.id), file, size)
+    except OSError as error:
+        raise ClientError(f"cannot write to {folder}: {error.strerror}") from error
+    writer.add(proof_name(one.id), msgspec.json.encode(answer))
+    return Claim(id=one.id, proxy=one.proxy, records=len(leaves))
