@@ -1,11 +1,13 @@
 """What the operations work with, put together once at start."""
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from control.config import Configuration, ControlSettings, log_origin
+from control.domain.reaping import Vigil
 from control.keys import KeyRing, Signer
 from control.log_key import LogKey
 from control.metrics import Metrics, create
@@ -109,8 +111,9 @@ class Services:
     """Held while a head of the log is signed."""
     proving: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Held while a whole session's proof is made: that of a long one takes seconds."""
-    started_at: int = 0
-    """When this service began to listen."""
+    watch: Callable[[], float] = time.monotonic
+    """Seconds, by a clock that nobody sets."""
+    vigil: Vigil = field(default_factory=Vigil)
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when the service is to stop: what has no end of its own ends then."""
 
@@ -120,7 +123,9 @@ class Services:
         self.store.signals.wake_everybody()
 
 
-def assemble(configuration: Configuration, clock: Callable[[], int]) -> Services:
+def assemble(
+    configuration: Configuration, clock: Callable[[], int], watch: Callable[[], float] = time.monotonic
+) -> Services:
     """The services for a configuration. The database exists and is up to date (see `store.migrate`)."""
     settings = configuration.control
     ring = KeyRing(settings.keys)
@@ -132,5 +137,5 @@ def assemble(configuration: Configuration, clock: Callable[[], int]) -> Services
         signer=Signer(ring, issuer=settings.issuer, audience=settings.audience),
         log_key=LogKey(settings.keys, log_origin(settings)),
         clock=clock,
-        started_at=clock(),
+        watch=watch,
     )

@@ -20,10 +20,45 @@ from proxy.contract.settings import Target
 MARGIN_S = 5.0
 """What a proxy needs to end its sessions once its lease is lost, a heartbeat's time included."""
 SILENCE_S = LEASE_S + MARGIN_S
+GAP_S = 5.0
+"""Who has not looked for longer than that was away itself, and begins to listen anew."""
 FIRST_WAIT_S = 2.0
 LAST_WAIT_S = 300.0
 TRIED_FOR_S = 86_400
 """After a day nobody is told any more: whoever still could, has not."""
+
+
+class Vigil:
+    """Who is silent, as one service hears it: by its own watch, which no step of a wall clock reaches.
+
+    It is told again and again when each proxy was last heard by anybody, and notices whether that has changed. So a
+    service that was just started, stopped for a while or hung takes nobody for silent before it has listened long
+    enough itself.
+    """
+
+    def __init__(self) -> None:
+        self._looked = float("-inf")
+        self._known: dict[str, tuple[int, float, bool]] = {}
+        """When it was last heard, since when that has been so, and whether it was heard during this vigil."""
+
+    def look(self, last_seen: Mapping[str, int], now: float) -> None:
+        """Take notice; `now` is the watch's."""
+        before = self._known if now - self._looked <= GAP_S else {}
+        self._looked, self._known = now, {}
+        for name, at in last_seen.items():
+            known = before.get(name)
+            if known is None:
+                self._known[name] = (at, now, False)
+            else:
+                self._known[name] = known if known[0] == at else (at, now, True)
+
+    def silent(self) -> frozenset[str]:
+        """Those that have been silent for SILENCE_S."""
+        return frozenset(name for name, (_, since, _) in self._known.items() if self._looked - since > SILENCE_S)
+
+    def heard(self) -> frozenset[str]:
+        """Those that were heard. Of the others nothing is known yet."""
+        return frozenset(name for name, (_, _, heard) in self._known.items() if heard) - self.silent()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -56,22 +56,17 @@ async def watch(services: Services) -> None:
 
 
 async def look(services: Services) -> None:
-    """Write down who was heard, decide what is to be ended, and tell the proxies what is due.
-
-    Nobody is silent before this service has been there itself for as long: it would not have heard them.
-    """
+    """Write down who was heard, decide what is to be ended, and tell the proxies what is due."""
     now = services.clock()
     if heard := services.presence.heard_lately():
         async with services.store.write() as tx:
             await proxies.heard(tx, heard)
-    since = now - int(SILENCE_S * SECOND)
-    if services.started_at > since:
-        return
     async with services.store.read() as tx:
-        if not await proxies.silent(tx, since) and not await reapings.any_at_all(tx):
+        services.vigil.look(await proxies.last_seen(tx), services.watch())
+        if not await sessions.open_of(tx, services.vigil.silent()) and not await reapings.any_at_all(tx):
             return
     async with services.store.write() as tx:
-        silent = dict(await sessions.open_of(tx, await proxies.silent(tx, since)))
+        silent = dict(await sessions.open_of(tx, services.vigil.silent()))
         pending = await _decide(tx, services, list(silent.values()), now)
         due = [one for one in pending if one.due(now)]
         if due:
@@ -84,7 +79,8 @@ async def _decide(tx: Transaction, services: Services, silent: Sequence[Session]
     """What is to be ended: what was before and has not ended since, and what has come to it."""
     before = await reapings.everything(tx)
     still = {session.id for session in silent}
-    await reapings.drop(tx, [one.session for one in before if one.session not in still])
+    known_of = services.vigil.silent() | services.vigil.heard()
+    await reapings.drop(tx, [one.session for one in before if one.session not in still and one.proxy in known_of])
     known = {one.session for one in before}
     fresh = [session for session in silent if session.id not in known]
     of = await grants.find_all(tx, {session.grant for session in fresh if session.grant is not None})

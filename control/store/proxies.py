@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from control.store.engine import Transaction
-from control.store.tables import join_tokens, proxies, proxy_keys, sessions
+from control.store.tables import join_tokens, proxies, proxy_keys
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,18 +78,17 @@ async def seen(tx: Transaction, name: str, now: int) -> None:
 
 
 async def heard(tx: Transaction, seen: Mapping[str, int]) -> None:
-    """When these proxies were heard last; an older time than is known changes nothing."""
-    later = (proxies.c.name == sa.bindparam("key")) & (proxies.c.last_seen_at < sa.bindparam("at"))
+    """When these proxies were heard last. An older time than is known counts too: the clock was set back."""
     if seen:
         rows = [{"key": name, "at": at} for name, at in seen.items()]
-        await tx.connection.execute(sa.update(proxies).where(later).values(last_seen_at=sa.bindparam("at")), rows)
+        those = sa.update(proxies).where(proxies.c.name == sa.bindparam("key"))
+        await tx.connection.execute(those.values(last_seen_at=sa.bindparam("at")), rows)
 
 
-async def silent(tx: Transaction, since: int) -> Sequence[str]:
-    """The proxies that have open sessions and were not heard since then."""
-    open_there = (sessions.c.proxy == proxies.c.name) & (sessions.c.state == "open")
-    query = sa.select(proxies.c.name).where(proxies.c.last_seen_at < since, sa.exists().where(open_there))
-    return (await tx.connection.execute(query)).scalars().all()
+async def last_seen(tx: Transaction) -> Mapping[str, int]:
+    """When each proxy was heard last, by name."""
+    rows = await tx.connection.execute(sa.select(proxies.c.name, proxies.c.last_seen_at))
+    return {row.name: row.last_seen_at for row in rows}
 
 
 async def add_join_token(tx: Transaction, token: JoinToken) -> None:

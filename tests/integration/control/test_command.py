@@ -36,7 +36,13 @@ def test_setting_up_after_a_failed_try(fresh: Service) -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [("serve",), ("person", "add", "ada", "--role", "requester"), ("join-token",), ("rotate-keys",)],
+    [
+        ("serve",),
+        ("person", "add", "ada", "--role", "requester"),
+        ("join-token",),
+        ("rotate-keys",),
+        ("reap", "edge", "--reason", "x"),
+    ],
     ids=lambda arguments: arguments[0],
 )
 def test_before_it_is_set_up(fresh: Service, arguments: tuple[str, ...]) -> None:
@@ -45,6 +51,13 @@ def test_before_it_is_set_up(fresh: Service, arguments: tuple[str, ...]) -> None
     assert (code, out) == (1, "")
     assert "run `curfew-control init` first" in words
     assert not fresh.state.exists()
+
+
+def test_reaping_nobody(ready: Service) -> None:
+    """A name that no proxy has."""
+    code, out, words = ready.command("reap", "edge", "--reason", "the machine burned", check=False)
+    assert (code, out) == (1, "")
+    assert "there is no such proxy" in words
 
 
 def test_somebody_twice(ready: Service) -> None:

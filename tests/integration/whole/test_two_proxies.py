@@ -211,6 +211,7 @@ async def test_a_proxy_that_is_gone_is_reaped_by_another(whole: Whole, peer: Pee
     await peer.start()
     for one in (vault, orders):
         await is_carried_on(whole, peer, one)
+    assert (await whole.api("eve", "GET", "/faults"))["items"] == []
 
 
 async def runs(whole: Whole, one: Pass) -> None:
