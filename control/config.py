@@ -9,14 +9,26 @@ from collections.abc import Mapping
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 import msgspec
 
+from proxy.contract.checkpoint import check_origin
 from proxy.contract.settings import Port, SettingsError, Targets, load
 
 DATABASE = "control.sqlite3"
 KEYS = "keys"
 DEFAULT_PATHS = ("config.toml", "/etc/curfew/config.toml")
+
+
+class LogSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[control.log]`: the transparency log over all records."""
+
+    origin: str = ""
+    """Its name, which stands in every head; "" for the issuer's host."""
+    publish: list[str] = []
+    """Folders and https URLs that get its signed heads."""
+    publish_s: float = 60.0
 
 
 class ControlSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -41,6 +53,7 @@ class ControlSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     """How long a request waits for a decision."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["json", "console"] = "json"
+    log: LogSettings = LogSettings()
 
     @property
     def database(self) -> Path:
@@ -89,6 +102,19 @@ def listen_address(settings: ControlSettings) -> tuple[str, int]:
     return host.removeprefix("[").removesuffix("]"), int(port)
 
 
+def log_origin(settings: ControlSettings) -> str:
+    """The log's name."""
+    try:
+        return settings.log.origin or urlsplit(settings.issuer).hostname or settings.issuer
+    except ValueError:  # an issuer may be any text
+        return settings.issuer
+
+
+def is_url(target: str) -> bool:
+    """Whether heads go there over HTTP; else it is a folder."""
+    return "://" in target
+
+
 def effective(configuration: Configuration) -> dict[str, Any]:
     """The configuration as plain data, defaults filled in.
 
@@ -103,7 +129,13 @@ def effective(configuration: Configuration) -> dict[str, Any]:
 
 
 def _faults(settings: ControlSettings) -> list[str]:
-    return [*_listen_faults(settings), *_tls_faults(settings), *_state_faults(settings), *_value_faults(settings)]
+    return [
+        *_listen_faults(settings),
+        *_tls_faults(settings),
+        *_state_faults(settings),
+        *_value_faults(settings),
+        *_log_faults(settings),
+    ]
 
 
 def _listen_faults(settings: ControlSettings) -> list[str]:
@@ -155,3 +187,34 @@ def _value_faults(settings: ControlSettings) -> list[str]:
         faults.append("control.default_duration_s: must not be more than max_duration_s")
     texts = ("issuer", "audience", "connect_host")
     return faults + [f"control.{name}: must not be empty" for name in texts if not getattr(settings, name)]
+
+
+def _log_faults(settings: ControlSettings) -> list[str]:
+    faults = []
+    try:
+        if settings.log.origin or settings.issuer:  # else it is told what `issuer` must be
+            check_origin(log_origin(settings))
+    except ValueError as error:
+        faults.append(f"control.log.origin: {error}")
+    if not 1 <= settings.log.publish_s <= 86_400:  # noqa: PLR2004 a day
+        faults.append("control.log.publish_s: must be 1 to 86400")
+    for number, target in enumerate(settings.log.publish):
+        if is_url(target):
+            faulty = not _safe(target)
+            what = "must be an https URL without a login in it (http on a loopback address alone)"
+        else:
+            faulty, what = not Path(target).is_absolute(), "must be a folder's absolute path, or an https URL"
+        if faulty:
+            faults.append(f"control.log.publish[{number}]: {what}")
+    if len(set(settings.log.publish)) != len(settings.log.publish):
+        faults.append("control.log.publish: names one target twice")
+    return faults
+
+
+def _safe(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        known = bool(parts.hostname) and parts.port != 0 and parts.username is None
+    except ValueError:
+        return False
+    return known and (parts.scheme == "https" or (parts.scheme == "http" and _loopback(parts.hostname or "")))

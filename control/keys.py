@@ -66,7 +66,7 @@ class KeyRing:
         pem = private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
         try:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            _write_durably(self._path(kid), pem)
+            write_durably(self._path(kid), pem)
         except OSError as error:
             raise KeyRingError(f"{self._folder}: cannot keep a signing key: {error.strerror}") from error
         self._loaded[kid] = private
@@ -145,7 +145,7 @@ class Signer:
         )
 
 
-def _write_durably(path: Path, content: bytes) -> None:
+def write_durably(path: Path, content: bytes) -> None:
     """Write a new file whole or not at all, for the owner alone, and have it on disk on return."""
     temporary = path.with_suffix(".new")
     with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:

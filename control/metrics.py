@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
+STOP_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+
 
 @dataclass(frozen=True, slots=True)
 class Metrics:
@@ -14,10 +16,17 @@ class Metrics:
     durations: Histogram
     authentication_failures: Counter
     records: Counter
+    stops: Histogram
     faults: Counter
     tokens: Counter
     revocations: Counter
+    locks: Counter
+    reapings: Counter
     streams: Gauge
+    log_size: Gauge
+    log_broken: Gauge
+    log_published: Gauge
+    log_publish_failures: Counter
 
     def exposition(self) -> bytes:
         """The text that a Prometheus scrapes."""
@@ -36,8 +45,29 @@ def create() -> Metrics:
             f"{name}_authentication_failures", "Requests that were not authenticated", registry=registry
         ),
         records=Counter(f"{name}_records", "Records taken in", registry=registry),
+        stops=Histogram(
+            f"{name}_stop_seconds",
+            "From the decision to end a session to its backend being gone",
+            ["reason"],
+            buckets=STOP_BUCKETS,
+            registry=registry,
+        ),
         faults=Counter(f"{name}_record_faults", "Records that were not what they should be", registry=registry),
         tokens=Counter(f"{name}_tokens", "Tokens issued", registry=registry),
         revocations=Counter(f"{name}_revocations", "Grants revoked", registry=registry),
+        locks=Counter(f"{name}_locks", "Locks made", registry=registry),
+        reapings=Counter(
+            f"{name}_reapings", "Sessions of silent proxies that others were told to end, each time", registry=registry
+        ),
         streams=Gauge(f"{name}_directive_streams", "Proxies that follow the directives now", registry=registry),
+        log_size=Gauge(f"{name}_log_size", "Records in the newest signed head of the log", registry=registry),
+        log_broken=Gauge(
+            f"{name}_log_broken", "1 where the store no longer has the log that was signed", registry=registry
+        ),
+        log_published=Gauge(
+            f"{name}_log_published_size", "Records in the newest head that was published", ["target"], registry=registry
+        ),
+        log_publish_failures=Counter(
+            f"{name}_log_publish_failures", "Heads that could not be published", ["target"], registry=registry
+        ),
     )

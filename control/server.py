@@ -20,7 +20,9 @@ import uvicorn
 from control.app import create_app
 from control.config import Configuration, ControlSettings, listen_address
 from control.connections import Connection, Reaper, hang_up
+from control.operations import publishing, reaping
 from control.operations.keys import current_key
+from control.operations.log import follow, ready
 from control.services import Services, assemble
 from control.tasks import spawn
 from proxy.contract.settings import SettingsError
@@ -47,6 +49,7 @@ async def serve(configuration: Configuration, reread: Callable[[], Configuration
     try:
         async with services.store.read() as tx:
             services.ring.load(await current_key(tx, services.clock()))
+        await ready(services)
         server = _server(services)
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -55,9 +58,15 @@ async def serve(configuration: Configuration, reread: Callable[[], Configuration
         await _start(server, listener)  # Whoever is answered may send a signal.
         _announce(settings, listener)
         state = server.server_state
-        reaping = spawn("reap", Reaper(cast("set[Connection]", state.connections)).run())
+        background = [
+            spawn("hang up", Reaper(cast("set[Connection]", state.connections)).run()),
+            spawn("silent proxies", reaping.watch(services)),
+            spawn("log", follow(services)),
+            *publishing.start(services),
+        ]
         await server.main_loop()
-        reaping.cancel()
+        for task in background:
+            task.cancel()
         _notify("STOPPING=1")
         hanging_up = spawn("hang up", hang_up(cast("set[Connection]", state.connections), state.tasks))
         await server.shutdown(sockets=[listener])

@@ -5,8 +5,9 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from control.config import Configuration, ControlSettings
+from control.config import Configuration, ControlSettings, log_origin
 from control.keys import KeyRing, Signer
+from control.log_key import LogKey
 from control.metrics import Metrics, create
 from control.store.engine import Store, open_store
 from proxy.contract.proof import PROOF_S
@@ -42,14 +43,34 @@ class Presence:
     def __init__(self) -> None:
         self._streams: dict[str, int] = {}
         self._seen: dict[str, int] = {}
+        self._lately: dict[str, int] = {}
+        self._telling: set[str] = set()
 
     def seen(self, proxy: str, now: int) -> None:
         """The proxy was heard of."""
-        self._seen[proxy] = now
+        self._seen[proxy] = self._lately[proxy] = now
+
+    def heard_lately(self) -> dict[str, int]:
+        """Who was heard since this was last asked, and when: for the books, which others read."""
+        lately, self._lately = self._lately, {}
+        return lately
+
+    def tells(self, proxy: str) -> None:
+        """The proxy says by itself that it is there, so from here on an open stream is no sign of it any more.
+
+        The stream of a machine that is gone stays open until TCP gives up, a quarter of an hour later.
+        """
+        self._telling.add(proxy)
+
+    def told(self, proxy: str, now: int) -> None:
+        """Something was sent down an open stream: all that is heard of a proxy older than `tells`."""
+        if proxy not in self._telling:
+            self.seen(proxy, now)
 
     def opened(self, proxy: str) -> None:
         """A stream was opened."""
         self._streams[proxy] = self._streams.get(proxy, 0) + 1
+        self._telling.discard(proxy)  # it may have been replaced by an older one
 
     def closed(self, proxy: str) -> None:
         """A stream has ended."""
@@ -74,6 +95,7 @@ class Services:
     store: Store
     ring: KeyRing
     signer: Signer
+    log_key: LogKey
     clock: Callable[[], int]
     """Nanoseconds since the epoch."""
     metrics: Metrics = field(default_factory=create)
@@ -83,6 +105,12 @@ class Services:
     """Held while a body that takes much memory is in it."""
     taking: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Held while records are taken in: one batch at a time queues for the books, so that a revocation waits for one."""
+    signing: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Held while a head of the log is signed."""
+    proving: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Held while a whole session's proof is made: that of a long one takes seconds."""
+    started_at: int = 0
+    """When this service began to listen."""
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when the service is to stop: what has no end of its own ends then."""
 
@@ -102,5 +130,7 @@ def assemble(configuration: Configuration, clock: Callable[[], int]) -> Services
         store=open_store(settings.database),
         ring=ring,
         signer=Signer(ring, issuer=settings.issuer, audience=settings.audience),
+        log_key=LogKey(settings.keys, log_origin(settings)),
         clock=clock,
+        started_at=clock(),
     )

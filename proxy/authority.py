@@ -4,17 +4,32 @@ Owns the key set in force and turns directives into what the registry does. It n
 (see `proxy.control_link`).
 """
 
+import asyncio
+import contextlib
 import functools
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import structlog
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from proxy import config, membership
 from proxy.config import ProxySettings
-from proxy.contract.directive import AnyDirective, Keys, Kill, Revoke, Snapshot
+from proxy.contract.directive import (
+    AnyDirective,
+    Extend,
+    Extension,
+    Keys,
+    Kill,
+    Lock,
+    Reap,
+    Revocation,
+    Revoke,
+    Snapshot,
+    Unlock,
+)
 from proxy.contract.proof import public_text
 from proxy.contract.settings import SettingsError
 from proxy.contract.token import KeySet, KeySetError
@@ -22,9 +37,16 @@ from proxy.control_link import ControlLink, ControlLinkError
 from proxy.journal import Journal
 from proxy.membership import MembershipError
 from proxy.places import Place, of_single, of_workers_ever
+from proxy.quota import Quota
 from proxy.registry import Registry
 from proxy.shared import Authority
 from proxy.shipping import Shipper
+from proxy.tasks import spawn
+
+LEASE_LOOK_S = 0.25
+"""How late it is noticed at most that the lease is lost."""
+
+log = structlog.get_logger(__name__)
 
 
 class ControlSide:
@@ -39,13 +61,23 @@ class ControlSide:
         registry: Registry,
         environment: Mapping[str, str] = os.environ,
         place: Place | None = None,
+        on_reap: Callable[[Reap], object] = lambda _: None,
+        on_revoked: Callable[[str], object] = lambda _: None,
+        on_extended: Callable[[Extension], object] = lambda _: None,
     ) -> None:
-        """Raises SettingsError where the key set's file cannot be used."""
+        """`on_reap` ends what another proxy has left; `on_revoked` and `on_extended` hear of grants, sessions or not.
+
+        Raises SettingsError where the key set's file cannot be used.
+        """
+        self._on_reap = on_reap
+        self._on_revoked = on_revoked
+        self._on_extended = on_extended
         self._registry = registry
         self._settings = settings
         self._place = place or of_single(Path(settings.state_dir))
         self._authority: Authority | None = None
         self._link: ControlLink | None = None
+        self._had_lease = False
         if settings.control is None:
             self._read_file(settings)
         else:
@@ -84,10 +116,37 @@ class ControlSide:
         """Whether control can be heard; always, where there is none."""
         return self._link is None or self._link.has_lease
 
+    @property
+    def quota(self) -> Quota | None:
+        """Control's count of sessions; None where there is no control."""
+        return None if self._link is None else self._link.quota
+
     async def run(self) -> None:
         """Follow control for as long as the process runs."""
-        if self._link is not None:
+        if self._link is None:
+            return
+        watching = spawn("lease", self._watch_lease())
+        try:
             await self._link.run()
+        finally:
+            watching.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await watching
+
+    async def _watch_lease(self) -> None:
+        while True:
+            self._look_at_lease()
+            await asyncio.sleep(LEASE_LOOK_S)
+
+    def _look_at_lease(self) -> None:
+        """While there is no lease, end the sessions whose targets want it so."""
+        if self.has_lease():
+            self._had_lease = True
+            return
+        if self._had_lease:
+            log.error("the lease is lost: control cannot be heard", sessions=len(self._registry))
+        self._had_lease = False
+        self._registry.end_without_lease(decided_at=time.time_ns())
 
     def ships(self, journal: Journal) -> Shipper | None:
         """What ships another journal to control; None where there is no control."""
@@ -112,21 +171,42 @@ class ControlSide:
         self._registry.withdraw_all_but(authority.keys, decided_at=decided_at)
 
     def _obey(self, directive: AnyDirective) -> None:
+        self._look_at_lease()  # What comes now brings it back, but not what was lost with it (a machine that slept).
         match directive:
             case Snapshot():
-                for one in directive.revoked:  # First: they count, whatever is wrong with the keys.
-                    self._registry.revoke(one.grant, expires_at=one.expires_at, by=one.by, decided_at=one.decided_at)
-                self._take_keys(directive.jwks, directive.at)
+                self._take_snapshot(directive)
             case Keys():
                 self._take_keys(directive.jwks, directive.at)
-            case Revoke():
-                self._registry.revoke(
-                    directive.grant, expires_at=directive.expires_at, by=directive.by, decided_at=directive.at
-                )
+            case Revoke(grant=grant, expires_at=expires_at, by=by, at=at):
+                self._revoke(Revocation(grant=grant, expires_at=expires_at, by=by, decided_at=at))
             case Kill():
                 self._registry.kill(directive.session, by=directive.by, decided_at=directive.at)
+            case Extend():
+                self._extend(directive.extension)
+            case Lock():
+                self._registry.lock(directive.lock)
+            case Unlock():
+                self._registry.unlock(directive.lock)
+            case Reap() if self._place.first:  # One process of several does it.
+                self._on_reap(directive)
             case _:
                 pass
+
+    def _revoke(self, one: Revocation) -> None:
+        self._registry.revoke(one.grant, expires_at=one.expires_at, by=one.by, decided_at=one.decided_at)
+        self._on_revoked(one.grant)
+
+    def _extend(self, extension: Extension) -> None:
+        self._registry.extend(extension)
+        self._on_extended(extension)
+
+    def _take_snapshot(self, snapshot: Snapshot) -> None:
+        for one in snapshot.revoked:  # First: they count, whatever is wrong with the keys.
+            self._revoke(one)
+        self._registry.replace_locks(snapshot.locks)
+        for extension in snapshot.extended:
+            self._extend(extension)
+        self._take_keys(snapshot.jwks, snapshot.at)
 
     def _take_keys(self, jwks: str, decided_at: int) -> None:
         """Raises KeySetError: a key set that cannot be read leaves the one before in force."""

@@ -1,7 +1,7 @@
 """HTTP to control: one signed exchange, and the stream of directives. The only part of the proxy that speaks HTTP out.
 
 Owns the connection, its TLS and its bounds in time and size. Never retries and decides nothing: see
-`proxy.control_link` (joining, directives) and `proxy.shipping` (records).
+`proxy.control_link` (joining, directives), `proxy.shipping` (records) and `proxy.quota` (places).
 """
 
 import asyncio
@@ -10,6 +10,7 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from typing import TypeVar
+from urllib.parse import quote
 
 import httpx2
 import msgspec
@@ -17,12 +18,15 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from proxy.contract import proof
 from proxy.contract.directive import Acknowledged, Joined, Joining
+from proxy.contract.places import Counted, Heard, Present, Wanted
 
 CONNECT_S = 5.0
 EXCHANGE_S = 60.0
 SLOWEST_BYTES_PER_S = 1_048_576
 """A body gets this much more time: one record can be as long as a statement, and its JSON longer."""
 ANSWER_BYTES = 1_048_576
+CONNECTIONS = 8
+"""One for the directives, one for the journal, the others for logins that wait to be counted."""
 LINE_BYTES = 16_777_216
 """The longest directive: a snapshot takes some 150 bytes for each grant that is revoked and not yet expired."""
 SHOWN_CHARACTERS = 500
@@ -31,6 +35,8 @@ SUCCESS = range(200, 300)
 Answer = TypeVar("Answer")
 
 _acknowledged: msgspec.json.Decoder[Acknowledged] = msgspec.json.Decoder(Acknowledged)
+_counted: msgspec.json.Decoder[Counted] = msgspec.json.Decoder(Counted)
+_heard: msgspec.json.Decoder[Heard] = msgspec.json.Decoder(Heard)
 _joined: msgspec.json.Decoder[Joined] = msgspec.json.Decoder(Joined)
 
 
@@ -54,7 +60,7 @@ class ControlClient:
             base_url=url,
             verify=ssl.create_default_context(cafile=ca_file),
             timeout=httpx2.Timeout(EXCHANGE_S, connect=CONNECT_S),
-            limits=httpx2.Limits(max_connections=4),
+            limits=httpx2.Limits(max_connections=CONNECTIONS),
             trust_env=False,  # a proxy variable of some shell must not lead the evidence elsewhere
             headers={"Accept-Encoding": "identity", "User-Agent": "curfew-proxy"},
         )
@@ -71,6 +77,17 @@ class ControlClient:
         """Send lines of the journal. Raises ControlError."""
         request = await self._signed("POST", "/v1/records", body, "application/x-ndjson")
         return _decoded(_acknowledged, await self._exchange(request))
+
+    async def take_place(self, grant: str, wanted: Wanted) -> Counted:
+        """Have a session of `grant` counted in. Raises ControlError."""
+        path = f"/v1/grants/{quote(grant, safe='')}/places"
+        request = await self._signed("POST", path, msgspec.json.encode(wanted), "application/json")
+        return _decoded(_counted, await self._exchange(request))
+
+    async def tell_presence(self, present: Present) -> Heard:
+        """Say that this process is there, and what it has. Raises ControlError."""
+        request = await self._signed("POST", "/v1/presence", msgspec.json.encode(present), "application/json")
+        return _decoded(_heard, await self._exchange(request))
 
     @asynccontextmanager
     async def directives(self, after: int) -> AsyncIterator[AsyncIterator[bytes]]:

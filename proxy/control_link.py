@@ -21,6 +21,7 @@ from proxy.contract.token import KeySet, KeySetError
 from proxy.control_client import ControlClient, ControlError
 from proxy.journal import Journal
 from proxy.membership import Membership, MembershipError
+from proxy.quota import Quota
 from proxy.shipping import Shipper
 from proxy.tasks import spawn
 
@@ -35,6 +36,11 @@ log = structlog.get_logger(__name__)
 
 class ControlLinkError(Exception):
     """The link cannot be set up. The text names the option or the file, and what to do."""
+
+
+def now_s() -> float:
+    """A clock that nobody sets, and that goes on while the machine is suspended: a lease is not longer for that."""
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 
 class ControlLink:
@@ -83,13 +89,14 @@ class ControlLink:
                 "proxy.control.join_token: needed for the first start; make one with `curfew-control join-token`"
             )
         self.shipper = self.ships(journal)
+        self.quota = Quota(self._client, holder="proxy" if self._home == state_dir else state_dir.name)
         self.connected = False
         """Whether the stream of directives is open."""
 
     @property
     def has_lease(self) -> bool:
         """Whether control was heard less than LEASE_S ago."""
-        return time.monotonic() - self._heard < self._lease_s
+        return now_s() - self._heard < self._lease_s
 
     @property
     def known(self) -> Membership | None:
@@ -116,6 +123,7 @@ class ControlLink:
                 spawn("directives", self._follow_for_ever()),
                 spawn("membership", self._save_for_ever()),
                 spawn("shipping", self.shipper.run()),
+                spawn("presence", self.quota.run()),
             ]
             try:
                 await asyncio.gather(*tasks)
@@ -124,6 +132,7 @@ class ControlLink:
                     task.cancel()
                 await asyncio.gather(*tasks, return_exceptions=True)
         finally:
+            await self.quota.close()
             await self._client.close()
             self._save_last()
 
@@ -222,7 +231,7 @@ class ControlLink:
         if known is not self._known:
             self._known = known
             self._changed.set()
-        self._heard = time.monotonic()
+        self._heard = now_s()
 
     async def _save_for_ever(self) -> None:
         """Keep what is known, apart from the following: a slow disk must not hold up a revocation."""

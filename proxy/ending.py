@@ -44,6 +44,8 @@ _WHAT: dict[EndReason, str] = {
 }
 _HINTS: dict[EndReason, str] = {
     "drained": "Connect again: your grant is still valid.",
+    "idle": "Connect again: your grant is still valid.",
+    "lease_lost": "Your grant is not at fault. Connect again once the proxy hears the control service again.",
     "withdrawn": 'Get a fresh token with "curfew token", and connect again.',
 }
 

@@ -112,6 +112,14 @@ class TooManySessions(SessionError):  # noqa: N818 says what it is
     hint = "Close a session, or try again in a while."
 
 
+class NotCounted(SessionError):  # noqa: N818 says what happened
+    """Control counts the sessions of this grant, and did not. libpq goes on to its next host on this SQLSTATE."""
+
+    sqlstate = "57P03"
+    message = "the sessions of this grant cannot be counted now"
+    hint = "Try again in a while; if it lasts, tell the operators of the proxy. Your token is not at fault."
+
+
 class UpstreamFailed(SessionError):  # noqa: N818 says what happened
     """PostgreSQL cannot be reached, refused the proxy's own login, or went away."""
 
@@ -156,6 +164,8 @@ class GrantEnded(SessionError):  # noqa: N818 says what happened
         self.message = message
         self.hint = hint
         self.reason = reason
+        if reason == "idle":
+            self.sqlstate = "57P05"  # idle_session_timeout, PostgreSQL's own
 
 
 class ClientGone(Exception):  # noqa: N818 says what happened

@@ -13,7 +13,8 @@ the journal. A refused statement.start may so appear later, followed by its sess
 Where the cause cannot pass (an I/O error, KEPT_BYTES exceeded) the journal stays shut until it is opened anew.
 
 Durability: a line is the kernel's when `append` returns, so a dead process loses nothing; segments are synced as they
-are closed. What a power cut takes from the newest segment is the one gap.
+are closed. What a power cut takes from the newest segment is the one gap, and `sync` closes it for whoever waits for it
+(`durability = "disk"` of a target): sessions that ask at the same time share one fdatasync.
 """
 
 import asyncio
@@ -21,6 +22,7 @@ import errno
 import fcntl
 import os
 import time
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import NoReturn
@@ -30,6 +32,8 @@ import structlog
 
 from proxy import files, segments
 from proxy.contract.chain import Chain
+from proxy.contract.record import Entry
+from proxy.group_commit import GroupCommit
 from proxy.segments import OpenSession, Position
 
 LAZY_BYTES = 262_144
@@ -63,6 +67,8 @@ class Journal:
         """The sessions found open by `open`. Each wants its `session.end`, by `append_end`."""
         self.acknowledged = Position(0, 0)
         """How far control has everything."""
+        self.next_entry: Entry
+        """The place of the next session: what its first record is to have as `entry`."""
         self.fault: str | None = None
         """Why the journal takes nothing at the moment."""
         self._lock = lock
@@ -83,6 +89,7 @@ class Journal:
         """The segment that the checkpoint on disk is for; it and all behind it are needed to start again."""
         self._syncer = ThreadPoolExecutor(1, thread_name_prefix="journal-sync")
         self._retiring: tuple[int, Future[bool]] | None = None
+        self._commits = GroupCommit(lambda: self._syncer.submit(os.fdatasync, self._file), self._judge_sync)
 
     @classmethod
     def open(cls, directory: Path, *, segment_bytes: int, limit_bytes: int, retry_s: float = RETRY_S) -> "Journal":
@@ -118,6 +125,11 @@ class Journal:
     def total_bytes(self) -> int:
         """How long all segments are together."""
         return sum(self._sizes.values()) + self._size
+
+    @property
+    def syncs(self) -> int:
+        """How many syncs were asked for by `sync`."""
+        return self._commits.syncs
 
     def append(self, line: bytes) -> None:
         """Write `line` (without newline) and everything buffered before it: it is written when this returns.
@@ -161,6 +173,12 @@ class Journal:
             del self._open[chain.session]
             del self._buffer[-len(line) - 1 :]  # it is the newest, if anything is kept at all
             raise
+        self.next_entry = segments.behind(self.next_entry, line)
+
+    def append_only(self, line: bytes) -> None:
+        """As `append`, for the only record of a chain. Where this raises it keeps its place all the same."""
+        self.next_entry = segments.behind(self.next_entry, line)
+        self.append(line)
 
     def append_end(self, chain: Chain, line: bytes) -> None:
         """As `append`, for the chain's `session.end`."""
@@ -173,6 +191,10 @@ class Journal:
             self._retry()
         elif self._buffer or self._retiring is not None or self.fault is not None:
             self._write_slowly()
+
+    def sync(self, done: Callable[[Exception | None], None]) -> None:
+        """Call `done` in the event loop once all that was appended until now is on disk, or with the JournalError."""
+        self._commits.ask(done)
 
     async def acknowledge(self, position: Position) -> None:
         """Control has everything before `position`. Raises OSError when that cannot be saved; it counts even so."""
@@ -295,7 +317,7 @@ class Journal:
             # The line is written: this append has done its work. The next one tries to rotate again.
             log.warning("the journal cannot begin a new segment", directory=str(self.directory), error=str(error))
             return
-        checkpoint = segments.encode_checkpoint(number, list(self._open.values()))
+        checkpoint = segments.encode_checkpoint(number, list(self._open.values()), self.next_entry)
         retired = self._syncer.submit(segments.retire, self._file, self.directory, checkpoint)
         self._retiring = (number, retired)
         self._sizes[self._number] = self._size
@@ -310,6 +332,16 @@ class Journal:
         except OSError as error:
             # fsync(2): after a failed sync nobody knows which lines are on disk, and asking again proves nothing.
             self._break(f"{self.directory}: {error.strerror}; see to its disk, then restart the proxy", passing=False)
+
+    def _judge_sync(self, synced: Future[None]) -> JournalError | None:
+        """What became of a sync. The segments before went through the same thread, so their syncs are over too."""
+        try:
+            self._reap()
+            if (error := synced.exception()) is not None:
+                self._break(f"{self.directory}: {error}; see to its disk, then restart the proxy", passing=False)
+        except JournalError as failure:
+            return failure
+        return None
 
     def _await_retired(self) -> None:
         if self._retiring is not None:
@@ -335,7 +367,9 @@ class Journal:
         self._sizes = sizes
         checkpoint = segments.load_checkpoint(self.directory)
         self._checkpointed = checkpoint.segment if checkpoint is not None else 0
-        self.unfinished = segments.find_open_sessions(self.directory, checkpoint)
+        found = segments.survey(self.directory, checkpoint)
+        self.unfinished = found.open
+        self.next_entry = found.next_entry or Entry(journal=segments.new_id(), number=0, prev="")
         self._open = dict(self.unfinished)
         self.acknowledged = self._load_acknowledged()
         self._measure()

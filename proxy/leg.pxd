@@ -2,7 +2,7 @@
 
 cdef class Leg:
     cdef public object transport, source, closed
-    cdef public bint ended
+    cdef public bint ended, blocked
     cdef public bytearray _inbox
     cdef public bytes _chunk
     cdef object _reader, _sink, _on_end, _on_fault

@@ -48,6 +48,7 @@ class Leg:
         "_sink",
         "_slice",
         "_wanted",
+        "blocked",
         "closed",
         "ended",
         "source",
@@ -77,6 +78,8 @@ class Leg:
         self.transport: asyncio.Transport = cast("asyncio.Transport", None)
         self.source: Leg | None = None
         """The leg that feeds this one: it is told to stop reading while this one cannot send."""
+        self.blocked = False
+        """What is to be sent does not go out."""
         self.ended = False
         """The peer will send nothing more (end of file, or the connection is lost)."""
         self.closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -138,11 +141,13 @@ class Leg:
 
     def pause_writing(self) -> None:
         """Make the source stop reading (asyncio.Protocol)."""
+        self.blocked = True
         if self.source is not None:
             self.source.pause()
 
     def resume_writing(self) -> None:
         """Let the source read again (asyncio.Protocol)."""
+        self.blocked = False
         if self.source is not None:
             self.source.resume()
 

@@ -39,12 +39,16 @@ class Metrics(Collector):
             buckets=STOP_BUCKETS_S,
             registry=self.registry,
         )
-        self._gauges: dict[str, tuple[str, Callable[[], float]]] = {}
+        self._read: dict[str, tuple[type[CounterMetricFamily | GaugeMetricFamily], str, Callable[[], float]]] = {}
         self.registry.register(self)
 
     def gauge(self, name: str, help_text: str, read: Callable[[], float]) -> None:
         """Show what `read` returns whenever somebody asks."""
-        self._gauges[name] = (help_text, read)
+        self._read[name] = (GaugeMetricFamily, help_text, read)
+
+    def counter(self, name: str, help_text: str, read: Callable[[], float]) -> None:
+        """As `gauge`, for what only grows and somebody else counts."""
+        self._read[name] = (CounterMetricFamily, help_text, read)
 
     def collect(self) -> Iterator[Metric]:
         """Yield the counts (prometheus_client's Collector)."""
@@ -69,5 +73,5 @@ class Metrics(Collector):
             for of, count in sorted(counts.items()):
                 family.add_metric([str(of)], count)
             yield family
-        for name, (help_text, read) in self._gauges.items():
-            yield GaugeMetricFamily(name, help_text, read())
+        for name, (family_type, help_text, read) in self._read.items():
+            yield family_type(name, help_text, read())

@@ -6,6 +6,7 @@ to the client yet (see `proxy.session`).
 
 from dataclasses import dataclass
 
+import msgspec
 from structlog.typing import FilteringBoundLogger
 
 from proxy.account_making import Plan
@@ -53,6 +54,8 @@ class Opening:
     accounts: Accounts
     session: str
     """Its id."""
+    ends_at: float
+    """The grant's end as it stands, which may be later than the token says."""
     proxy: str
     """This proxy's name."""
     log: FilteringBoundLogger
@@ -73,7 +76,8 @@ class Opening:
         try:
             if self.way.profile.identity == "vaulted":
                 return await link.dialler.connect(self.way.profile, parameters)
-            plan = Plan(grant=self.grant, profile=self.way.profile, target=link.name, database=self.way.database)
+            grant = msgspec.structs.replace(self.grant, expires_at=self.ends_at)
+            plan = Plan(grant=grant, profile=self.way.profile, target=link.name, database=self.way.database)
             return await self.accounts.connect(self.session, plan, link, parameters)
         except UpstreamError as error:
             self.log.error("upstream failed", target=link.name, error=str(error))  # noqa: TRY400 expected

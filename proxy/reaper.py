@@ -8,8 +8,11 @@ import time
 
 import structlog
 
-from proxy.contract.record import SessionEnd
+from proxy import orphans
+from proxy.contract.directive import Orphan
+from proxy.contract.record import RecordError, SessionEnd
 from proxy.journal import Journal, JournalError
+from proxy.orphans import NobodyToAskError
 from proxy.recorder import Recorder
 from proxy.segments import OpenSession
 from proxy.shared import Shared
@@ -46,20 +49,35 @@ async def _reap_one(shared: Shared, journal: Journal, session: OpenSession) -> N
         log.critical("a crashed session's end could not be recorded", error=str(error), session=session.chain.session)
     else:
         shared.metrics.ended["crashed"] += 1
+        shared.metrics.unverified_stops += gone is None
         log.info("ended a session of an earlier run", session=session.chain.session, verified=gone is not None)
 
 
 async def _stop(shared: Shared, session: OpenSession) -> Gone | None:
-    """Stop the backend, trying until the target can be reached; None where it is no longer configured.
-
-    Where the record does not say on which of several servers it is, all of them are asked: pid and start are its own.
-    """
-    start = session.record
-    while (link := shared.targets.get(start.target)) is not None:
+    """Stop the backend, trying until its server can be reached; None where there is no way to it any more."""
+    try:
+        orphan = orphans.of(session.chain.session, session.record)
+    except RecordError as error:
+        log.critical("a crashed session's start cannot be read", session=session.chain.session, error=str(error))
+        return None
+    while True:
         try:
-            stops = (one.stop(start.backend_pid, start.backend_start) for one in link.keepers_of(start.server))
-            return max(await asyncio.gather(*stops), key=lambda gone: gone.gone_at)
+            return await orphans.stop(orphan, shared)
+        except NobodyToAskError as error:
+            _say_left_alone(orphan, error)
+            return None
         except KeeperError as error:
-            log.warning("a crashed session's backend is not ended yet", target=start.target, error=str(error))
+            log.warning("a crashed session's backend is not ended yet", target=orphan.target, error=str(error))
             await asyncio.sleep(RETRY_S)
-    return None
+
+
+def _say_left_alone(orphan: Orphan, error: NobodyToAskError) -> None:
+    """Loudly: what an operator has taken out of the configuration, only an operator can end."""
+    log.critical(
+        "A CRASHED SESSION'S BACKEND IS LEFT ALONE: end it by hand, if it is still there",
+        error=str(error),
+        session=orphan.session,
+        server=orphan.server,
+        pid=orphan.pid,
+        backend_start=orphan.started,
+    )

@@ -5,10 +5,12 @@ It decides when a record must be on its way before anything else happens (`befor
 It never looks into a statement (see `proxy.wire.tracker`).
 """
 
+from collections.abc import Callable
+
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from proxy.contract.chain import Chain
-from proxy.contract.record import AuthRefused, SessionEnd, SessionStart
+from proxy.contract.record import AuthRefused, SessionEnd, SessionReaped, SessionStart
 from proxy.journal import Journal
 from proxy.wire.steps import Noted, Step
 
@@ -25,6 +27,7 @@ class Recorder:
 
     def start(self, record: SessionStart) -> None:
         """Write the first record: from now on the session owes an end. Raises JournalError."""
+        record.entry = self._journal.next_entry
         self._journal.append_start(self._chain, self._chain.seal(record))
 
     def before(self, records: list[Noted]) -> None:
@@ -41,6 +44,15 @@ class Recorder:
         if isinstance(record, Step):
             return self._chain.seal_fields("statement.start", record.start)
         return self._chain.seal(record)
+
+    @property
+    def recorded(self) -> int:
+        """How many records the session has."""
+        return self._chain.next_seq
+
+    def sync(self, done: Callable[[Exception | None], None]) -> None:
+        """Call `done` once all that was written is on disk, or with what keeps it from there."""
+        self._journal.sync(done)
 
     def settle(self) -> None:
         """Do what was put off so that nobody had to wait for it."""
@@ -62,8 +74,15 @@ class Recorder:
 
     def refuse(self, record: AuthRefused) -> None:
         """Write the only record of a connection that was not admitted, signed. Raises JournalError."""
-        self._journal.append(self._chain.seal_signed(record, self._key))
+        record.entry = self._journal.next_entry
+        self._journal.append_only(self._chain.seal_signed(record, self._key))
+
+    def reap(self, record: SessionReaped) -> None:
+        """Write the only record of a backend that another proxy left, signed. Raises JournalError."""
+        record.entry = self._journal.next_entry
+        self._journal.append_only(self._chain.seal_signed(record, self._key))
 
     def end(self, record: SessionEnd) -> None:
         """Write the last record, signed. Raises JournalError."""
+        record.next_entry = self._journal.next_entry
         self._journal.append_end(self._chain, self._chain.seal_signed(record, self._key))

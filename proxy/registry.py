@@ -1,4 +1,4 @@
-"""What is in force right now: live sessions, their cancel keys, revoked grants, and the limits on all of them.
+"""What is in force right now: live sessions, their cancel keys, revoked grants, locks, and the limits on all of them.
 
 Admission reads it, directives change it. It ends sessions by telling them to, and never touches a socket itself.
 """
@@ -7,14 +7,20 @@ import hmac
 import secrets
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Protocol
 
+import msgspec
+
+from proxy.contract.directive import Extension, Locked
 from proxy.contract.grant import Grant, Refusal
 from proxy.contract.record import EndReason
 from proxy.contract.token import KeySet, VerifyingKey
 from proxy.errors import NotAdmitted, TooManySessions
 from proxy.slots import Slots
+
+LATEST_S = 9_000_000_000.0
+"""No grant ends later: nanoseconds since the epoch fit 64 bits until some time after this, which is in 2255."""
 
 
 class LiveSession(Protocol):
@@ -28,6 +34,13 @@ class LiveSession(Protocol):
     def stop(self, reason: EndReason, *, by: str | None, decided_at: int) -> None:
         """End it; `decided_at` in ns since the epoch."""
 
+    @property
+    def needs_lease(self) -> bool:
+        """Whether it ends when control cannot be heard."""
+
+    def extend(self, extension: Extension) -> None:
+        """Its grant's end has moved."""
+
     async def cancel_running(self, address: str | None) -> None:
         """Cancel what it runs."""
 
@@ -36,16 +49,20 @@ class LiveSession(Protocol):
 
 
 class Registry:
-    """Live sessions and revocations of one proxy process. With `slots`, its limits hold over all workers."""
+    """Live sessions, revocations and locks of one proxy process. With `slots`, its limits hold over all workers."""
 
-    def __init__(self, *, max_sessions: int, slots: Slots | None = None) -> None:
+    def __init__(self, *, max_sessions: int, slots: Slots | None = None, proxy: str = "") -> None:
+        """`proxy` is this proxy's name, as locks have it."""
         self.max_sessions = max_sessions
+        self._proxy = proxy
         self._slots = slots
         self._slots_of: dict[str, list[int]] = {}
         self._sessions: dict[str, LiveSession] = {}
         self._by_grant: defaultdict[str, set[str]] = defaultdict(set)
         self._cancel_keys: defaultdict[int, list[tuple[bytes, LiveSession]]] = defaultdict(list)
         self._revoked: dict[str, float] = {}
+        self._locks: dict[str, Locked] = {}
+        self._extended: dict[str, Extension] = {}
 
     def __len__(self) -> int:
         return len(self._sessions)
@@ -60,10 +77,12 @@ class Registry:
         grant = session.grant
         if grant.id in self._revoked:
             raise NotAdmitted(Refusal.REVOKED, grant=grant.id)
+        if (lock := self._lock_on(grant)) is not None:
+            raise NotAdmitted(Refusal.LOCKED, f"lock {lock.id}", grant=grant.id)
         if len(self._sessions) >= self.max_sessions:
             raise self._full()
         if grant.max_sessions is not None and len(self._by_grant[grant.id]) >= grant.max_sessions:
-            raise _used_up(grant)
+            raise used_up(grant)
         self._take_slots(session)
         self._sessions[session.id] = session
         self._by_grant[grant.id].add(session.id)
@@ -76,7 +95,7 @@ class Registry:
         taken = self._slots_of.setdefault(session.id, [])
         for group, limit, refusal in (
             ("proxy", self.max_sessions, self._full()),
-            (f"grant {grant.id}", grant.max_sessions, _used_up(grant)),
+            (f"grant {grant.id}", grant.max_sessions, used_up(grant)),
         ):
             if limit is None:
                 continue
@@ -137,6 +156,61 @@ class Registry:
         for session_id in list(self._by_grant.get(grant, ())):
             self._sessions[session_id].stop("revoked", by=by, decided_at=decided_at)
 
+    # Extension.
+
+    def extend(self, extension: Extension) -> None:
+        """Let the sessions of the grant go on until its new end, those that begin on an older token too."""
+        now = time.time()
+        self._extended = {grant: one for grant, one in self._extended.items() if one.expires_at > now}
+        extension = msgspec.structs.replace(extension, expires_at=min(extension.expires_at, LATEST_S))
+        known = self._extended.get(extension.grant)
+        if extension.expires_at <= (now if known is None else known.expires_at):
+            return  # The end only ever comes later.
+        self._extended[extension.grant] = extension
+        for session_id in list(self._by_grant.get(extension.grant, ())):
+            self._sessions[session_id].extend(extension)
+
+    def extension_of(self, grant: Grant) -> Extension | None:
+        """What moved the grant's end past the one that its token says, if anything has."""
+        extension = self._extended.get(grant.id)
+        return extension if extension is not None and extension.expires_at > grant.expires_at else None
+
+    # Locks.
+
+    def lock(self, lock: Locked) -> None:
+        """End all sessions that `lock` covers, and let no other one start until it is lifted or over."""
+        self._locks[lock.id] = lock
+        for session in self:
+            if self._holds(lock, session.grant):
+                session.stop("locked", by=lock.by, decided_at=lock.decided_at)
+
+    def unlock(self, lock_id: str) -> None:
+        """Lift a lock, if it is known. What it has ended stays ended."""
+        self._locks.pop(lock_id, None)
+
+    def replace_locks(self, locks: Iterable[Locked]) -> None:
+        """These are in force, and no other ones: what is missing was lifted, and sessions are held against the rest."""
+        self._locks.clear()
+        for one in locks:
+            self.lock(one)
+
+    def _lock_on(self, grant: Grant) -> Locked | None:
+        return next((lock for lock in self._locks.values() if self._holds(lock, grant)), None)
+
+    def _holds(self, lock: Locked, grant: Grant) -> bool:
+        """Whether it covers the grant, and is not over."""
+        if lock.until is not None and lock.until <= time.time():
+            return False
+        named = (
+            (lock.person, grant.person),
+            (lock.target, grant.target),
+            (lock.profile, grant.profile),
+            (lock.proxy, self._proxy),
+        )
+        return all(name is None or name == actual for name, actual in named)
+
+    # Keys, kills, and the end of all.
+
     def withdraw_all_but(self, keys: KeySet, *, decided_at: int) -> None:
         """End all sessions whose grants were proven by another key than these.
 
@@ -146,6 +220,12 @@ class Registry:
         for session in self:
             if not keys.holds(session.signed_by):
                 session.stop("withdrawn", by=None, decided_at=decided_at)
+
+    def end_without_lease(self, *, decided_at: int) -> None:
+        """End all sessions of targets that want it so when the lease is lost."""
+        for session in self:
+            if session.needs_lease:
+                session.stop("lease_lost", by=None, decided_at=decided_at)
 
     def kill(self, session_id: str, *, by: str | None, decided_at: int) -> None:
         """End one session, if it is here."""
@@ -160,7 +240,8 @@ class Registry:
             session.stop(reason, by=None, decided_at=decided_at)
 
 
-def _used_up(grant: Grant) -> TooManySessions:
+def used_up(grant: Grant) -> TooManySessions:
+    """What a session is refused with whose grant has all that it allows."""
     return TooManySessions(
         f"grant {grant.id} has its {grant.max_sessions} sessions",
         detail=f"Grant {grant.id} allows {grant.max_sessions} at once.",

@@ -6,7 +6,8 @@ from proxy.wire.tracker cimport Tracker
 cdef class Relay:
     cdef object _client, _upstream, _to_client, _to_upstream, _frontend, _backend, _shortcut
     cdef Recorder _recorder
-    cdef list _injected
+    cdef list _injected, _held
+    cdef object _on_disk
     cdef bint _closing, _settled
     cdef Tracker _tracker
     cdef readonly long long bytes_in

@@ -54,7 +54,9 @@ class Relay:
         "_client",
         "_closing",
         "_frontend",
+        "_held",
         "_injected",
+        "_on_disk",
         "_recorder",
         "_settled",
         "_shortcut",
@@ -67,12 +69,24 @@ class Relay:
         "upstream_ended",
     )
 
-    def __init__(self, client: Leg, upstream: Leg, tracker: Tracker, recorder: Recorder, *, limit: int) -> None:
+    def __init__(
+        self,
+        client: Leg,
+        upstream: Leg,
+        tracker: Tracker,
+        recorder: Recorder,
+        *,
+        limit: int,
+        durable: bool = False,
+    ) -> None:
+        """`limit`: bytes of a message. `durable`: records are on disk, not only written, before anything goes on."""
         self._client = client
         self._upstream = upstream
         # A transport that is closing throws away what it is given.
         self._to_client = client.transport.write
-        self._to_upstream = upstream.transport.write
+        self._to_upstream = self._hold if durable else upstream.transport.write
+        self._held: list[bytes] = []
+        self._on_disk = -1
         self._recorder = recorder
         self._frontend = FrontendFramer(limit)
         self._backend = BackendFramer()
@@ -153,6 +167,36 @@ class Relay:
             self._end(JournalFailed(str(error)))
             return False
         return True
+
+    # Durability `disk`.
+
+    def _hold(self, data: bytes) -> None:
+        """Send to PostgreSQL when the records that `data` needs are on disk. Until then the client is not read."""
+        if not self._held and self._recorder.recorded == self._on_disk:
+            self._upstream.transport.write(data)
+            return
+        self._held.append(data)
+        self._client.pause()
+        if len(self._held) == 1:
+            self._sync()
+
+    def _sync(self) -> None:
+        count, recorded = len(self._held), self._recorder.recorded
+        self._recorder.sync(lambda wrong: self._synced(wrong, count, recorded))
+
+    def _synced(self, wrong: Exception | None, count: int, recorded: int) -> None:
+        if wrong is not None:
+            self._end(JournalFailed(str(wrong)))
+        if self._closing or self.ended.done():
+            self._held.clear()
+            return
+        going, self._held = self._held[:count], self._held[count:]
+        self._on_disk = recorded
+        self._upstream.transport.write(b"".join(going))
+        if self._held:
+            self._sync()
+        elif not self._upstream.blocked:
+            self._client.resume()
 
     def _client_end(self) -> None:
         if self.tracker.terminated:
@@ -249,6 +293,7 @@ class Relay:
         self._closing = True
         self._settled = self._backend.boundary == self._backend.position
         self._injected.clear()
+        self._held.clear()
         self._client.discard()
         self._upstream.source = None
         self._client.source = None

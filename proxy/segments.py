@@ -12,7 +12,7 @@ import msgspec
 import structlog
 
 from proxy import files
-from proxy.contract.record import Chain, RecordError, SessionStart, decode
+from proxy.contract.record import Chain, Entry, RecordError, SessionStart, decode, line_hash
 
 SUFFIX = ".ndjson"
 DIGITS = 20
@@ -68,6 +68,7 @@ class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
 
     segment: int
     sessions: list[_SavedSession]
+    next_entry: Entry | None = None
 
 
 class _Heading(msgspec.Struct, frozen=True):
@@ -76,6 +77,17 @@ class _Heading(msgspec.Struct, frozen=True):
     type: str
     session: str
     seq: int
+    entry: Entry | None = None
+
+
+@dataclass(slots=True, kw_only=True)
+class Survey:
+    """What a journal's segments tell whoever goes on with it."""
+
+    open: dict[str, OpenSession]
+    """The sessions with a start and no end, in the order in which they began."""
+    next_entry: Entry | None
+    """The place of the next session; None where there was none yet."""
 
 
 _heading: msgspec.json.Decoder[_Heading] = msgspec.json.Decoder(_Heading)
@@ -179,7 +191,17 @@ def _read_lines(path: Path, start: Position, limit: int, *, max_bytes: int, max_
     return Batch(body=body[:whole], lines=len(pieces) - 1, after=Position(start.segment, start.offset + whole))
 
 
-def encode_checkpoint(segment: int, sessions: list[OpenSession]) -> bytes:
+def new_id() -> str:
+    """The id of a new journal."""
+    return os.urandom(16).hex()
+
+
+def behind(entry: Entry, line: bytes) -> Entry:
+    """The place behind the session that begins with `line` and has `entry`."""
+    return Entry(journal=entry.journal, number=entry.number + 1, prev=line_hash(line))
+
+
+def encode_checkpoint(segment: int, sessions: list[OpenSession], next_entry: Entry) -> bytes:
     """The checkpoint for the beginning of `segment`."""
     saved = [
         _SavedSession(
@@ -190,7 +212,7 @@ def encode_checkpoint(segment: int, sessions: list[OpenSession]) -> bytes:
         )
         for one in sessions
     ]
-    return msgspec.json.encode(Checkpoint(segment=segment, sessions=saved))
+    return msgspec.json.encode(Checkpoint(segment=segment, sessions=saved, next_entry=next_entry))
 
 
 def load_checkpoint(directory: Path) -> Checkpoint | None:
@@ -220,12 +242,12 @@ def load_position(directory: Path) -> Position | None:
         return None
 
 
-def find_open_sessions(directory: Path, checkpoint: Checkpoint | None) -> dict[str, OpenSession]:
-    """The sessions with a start and no end, in the order in which they began. Reads from the checkpoint on."""
-    found: dict[str, OpenSession] = {}
+def survey(directory: Path, checkpoint: Checkpoint | None) -> Survey:
+    """Read the segments, from the checkpoint on. Raises OSError."""
+    found = Survey(open={}, next_entry=None if checkpoint is None else checkpoint.next_entry)
     for one in checkpoint.sessions if checkpoint is not None else ():
         chain = Chain(one.session, next_seq=one.next_seq, head=one.head)
-        found[one.session] = OpenSession(chain=chain, start=one.start.encode())
+        found.open[one.session] = OpenSession(chain=chain, start=one.start.encode())
     for number in numbers(directory):
         if checkpoint is None or number >= checkpoint.segment:
             path = path_of(directory, number)
@@ -234,18 +256,20 @@ def find_open_sessions(directory: Path, checkpoint: Checkpoint | None) -> dict[s
     return found
 
 
-def _follow(found: dict[str, OpenSession], line: bytes, path: Path, offset: int) -> None:
+def _follow(found: Survey, line: bytes, path: Path, offset: int) -> None:
     try:
         heading = _heading.decode(line)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         # It is evidence, of damage if of nothing else: it stays, and its session's chain will show the gap.
         log.error("a line of the journal is no record", path=str(path), offset=offset, error=str(error))  # noqa: TRY400 the traceback would be of this loop
         return
+    if heading.entry is not None:
+        found.next_entry = behind(heading.entry, line)
     if heading.type == "session.start":
-        found[heading.session] = OpenSession(chain=Chain(heading.session), start=line)
+        found.open[heading.session] = OpenSession(chain=Chain(heading.session), start=line)
     if heading.type == "session.end":
-        found.pop(heading.session, None)
-    elif (session := found.get(heading.session)) is not None and heading.seq >= session.chain.next_seq:
+        found.open.pop(heading.session, None)
+    elif (session := found.open.get(heading.session)) is not None and heading.seq >= session.chain.next_seq:
         session.chain.follow(heading.seq, line)
 
 

@@ -129,9 +129,17 @@ class Server:
         journal = Journal.open(
             place.own / places.JOURNAL, segment_bytes=proxy.journal.segment_bytes, limit_bytes=proxy.journal.limit_bytes
         )
-        registry = Registry(max_sessions=proxy.max_sessions, slots=self._slots)
+        registry = Registry(max_sessions=proxy.max_sessions, slots=self._slots, proxy=proxy.name)
         self._control = ControlSide(
-            proxy, key=key, journal=journal, registry=registry, environment=self._environment, place=place
+            proxy,
+            key=key,
+            journal=journal,
+            registry=registry,
+            environment=self._environment,
+            place=place,
+            on_reap=lambda directive: spawn("reap", orphans.reap(directive, self._shared)),
+            on_revoked=lambda grant: self._shared.accounts.revoked(grant),  # noqa: PLW0108 there is no `_shared` yet
+            on_extended=lambda one: spawn("extend", self._shared.accounts.extend(one.grant, one.expires_at)),
         )
         self._shared = Shared(
             settings=proxy,
@@ -144,11 +152,12 @@ class Server:
             key=key,
             deadlines=Deadlines(),
             metrics=self._metrics,
+            quota=self._control.quota,
             accounts=self._make_accounts(place, key),
         )
         self._show_gauges()
         await links.start(self._shared.targets)
-        self._reaping = spawn("reaper", reap(self._shared, journal))
+        self._reaping = spawn("reaper", self._reap(journal))
         self._background = [
             spawn("deadlines", self._shared.deadlines.run()),
             spawn("flush", self._flush()),
@@ -163,6 +172,11 @@ class Server:
             self._listen(proxy)
         else:
             self._serve_as(self._worker)
+
+    async def _reap(self, journal: Journal) -> None:
+        await reap(self._shared, journal)
+        if self._control.quota is not None:
+            self._control.quota.be_alone()
 
     def _make_accounts(self, place: places.Place, key: Ed25519PrivateKey) -> Accounts:
         return Accounts(
@@ -256,6 +270,7 @@ class Server:
             "What control does not have yet.",
             lambda: shared.journal.unacknowledged_bytes,
         )
+        metrics.counter("curfew_journal_syncs", "Syncs that statements have waited for.", lambda: shared.journal.syncs)
         metrics.gauge("curfew_lease", "1 while control can be heard.", shared.has_lease)
         metrics.gauge("curfew_tasks", "Tasks that run.", tasks.running)
 

@@ -5,21 +5,21 @@
 """
 
 import asyncio
-import functools
 import os
 import socket
 import ssl
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 
 import structlog
 
 from proxy import pace
 from proxy.admission import Admission, Way
 from proxy.bearer import Asking
-from proxy.clock import Deadline
+from proxy.contract.directive import Extension
 from proxy.contract.grant import Grant
-from proxy.contract.record import Cancel, Chain, EndReason, Notice
+from proxy.contract.record import Cancel, Chain, EndReason, GrantExtended, Notice
 from proxy.contract.token import VerifyingKey
 from proxy.ending import Ending, Stop
 from proxy.errors import (
@@ -30,6 +30,7 @@ from proxy.errors import (
     SessionError,
     UserBarred,
 )
+from proxy.idle import IdleWatch
 from proxy.leg import Leg
 from proxy.negotiate import CancelAsked, Negotiation, Refused, Started
 from proxy.opening import Opening
@@ -37,6 +38,7 @@ from proxy.peer import Peer, read_header
 from proxy.recorder import Recorder
 from proxy.relay import Cause, Relay
 from proxy.shared import Shared
+from proxy.term import Term
 from proxy.tls import thumbprint
 from proxy.upstream import Connected, UpstreamError
 from proxy.wire import messages
@@ -91,6 +93,7 @@ class Session:
         self._way: Way | None = None
         self._relay: Relay | None = None
         self._connected: Connected | None = None
+        self._term: Term | None = None
         self._recorder = Recorder(shared.journal, shared.key, Chain(self.id))
 
     async def run(self) -> None:
@@ -111,6 +114,7 @@ class Session:
                 await self._authenticate(admission)
                 self._on_authenticated()
                 way = self._admit(admission)
+                await self._take_place()
             await self._serve(started.startup, way)
         except Refused as refused:
             self._client = refused.leg
@@ -192,7 +196,9 @@ class Session:
 
     def _admit(self, admission: Admission) -> Way:
         """Hold the connection against the grant and against what is in force, and count it in."""
-        way = admission.judge(self.grant, certificate=None if self._client is None else thumbprint(self._client))
+        way = self._way = admission.judge(
+            self.grant, certificate=None if self._client is None else thumbprint(self._client)
+        )
         if self._shared.journal.fault is not None:
             # Its own attempt to record would say so too, but what it seals meanwhile would fill the journal's memory.
             raise JournalFailed(self._shared.journal.fault)
@@ -202,33 +208,47 @@ class Session:
             raise admission.refused(error) from error
         return way
 
+    async def _take_place(self) -> None:
+        """Have control count the session too, where its grant is limited (DESIGN.md 4.5)."""
+        if (quota := self._shared.quota) is not None:
+            try:
+                await quota.take(self.grant, self.id)
+            except BaseException:
+                self._shared.registry.leave(self)
+                raise
+
     # dial, announce, relay, end
 
     async def _serve(self, startup: StartupMessage, way: Way) -> None:
         """From the admitted connection to the end of its session."""
-        deadline = self._shared.deadlines.at(self.grant.expires_at, self._expire)
+        extension = self._shared.registry.extension_of(self.grant)
+        term = self._term = Term(
+            self._shared.deadlines,
+            ends_at=self.grant.expires_at if extension is None else extension.expires_at,
+            warn_before_s=self._shared.settings.warn_before_s,
+            on_end=self._expire,
+            on_warning=self._warn,
+        )
         try:
-            connected, ending = await self._open(startup, way)
-            warnings = self._schedule_warnings()
+            connected, ending = await self._open(startup, way, term.ends_at)
             try:
                 cause = await self._run_relay()
             finally:
-                for warning in warnings:
-                    warning.cancel()
                 self._shared.registry.drop_cancel_key(self, connected.pid)
             await ending.run(cause)
         finally:
-            deadline.cancel()
+            term.close()
             self._shared.registry.leave(self)
+            if self._shared.quota is not None:
+                self._shared.quota.give_back(self.id)
             if self._connected is not None:
                 self._connected.leg.transport.abort()
             self._shared.accounts.released(self.id, self._stop.result().reason if self._stop.done() else None)
 
-    async def _open(self, startup: StartupMessage, way: Way) -> tuple[Connected, Ending]:
+    async def _open(self, startup: StartupMessage, way: Way, ends_at: float) -> tuple[Connected, Ending]:
         """Get a backend, record the session's start, then tell the client that it is in."""
         if (client := self._client) is None:
             raise ClientGone
-        self._way = way
         opening = Opening(
             grant=self.grant,
             way=way,
@@ -238,6 +258,7 @@ class Session:
             recorder=self._recorder,
             accounts=self._shared.accounts,
             session=self.id,
+            ends_at=ends_at,
             proxy=self._shared.settings.name,
             log=self._log,
         )
@@ -246,8 +267,11 @@ class Session:
         opening.record(connected, backend)
         tracker = Tracker(way.profile.parameters)
         limit = self._shared.settings.max_message_bytes
-        self._relay = relay = Relay(client, connected.leg, tracker, self._recorder, limit=limit)
+        durable = way.link.settings.durability == "disk"
+        self._relay = relay = Relay(client, connected.leg, tracker, self._recorder, limit=limit, durable=durable)
         self._announce(client, connected, startup)
+        if (extension := self._shared.registry.extension_of(self.grant)) is not None:
+            self._record_extension(extension)
         return connected, Ending(
             shared=self._shared,
             backend=backend,
@@ -271,11 +295,17 @@ class Session:
 
     async def _run_relay(self) -> Cause | Stop:
         """Relay until one side, a fault or a decision from outside ends it."""
-        if (relay := self._relay) is None:
+        if (relay := self._relay) is None or self._way is None:
             raise ClientGone
         if not self._stop.done():
             relay.start()
-        await asyncio.wait((relay.ended, self._stop), return_when=asyncio.FIRST_COMPLETED)
+        timeout_s = self._way.profile.idle_timeout_s
+        idle = None if timeout_s is None else IdleWatch(relay, timeout_s, self._be_idle)
+        try:
+            await asyncio.wait((relay.ended, self._stop), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            if idle is not None:
+                idle.close()
         return self._stop.result() if self._stop.done() else relay.ended.result()
 
     # From outside.
@@ -287,12 +317,35 @@ class Session:
             if self._relay is not None:
                 self._relay.close_in()  # From this moment on, whenever `run` gets its turn.
 
+    def extend(self, extension: Extension) -> None:
+        """Go on until the grant's new end, unless the end was decided before; the person is told."""
+        if self._stop.done() or self._term is None or not self._term.extend(extension.expires_at):
+            return
+        if self._relay is not None:
+            self._record_extension(extension)
+            end = datetime.fromtimestamp(extension.expires_at, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+            text = f"access to {self.grant.target} now ends at {end}"
+            self._tell("NOTICE", "00000", f"{text} (grant {self.grant.id}, extended by {extension.by})")
+
+    def _record_extension(self, extension: Extension) -> None:
+        if self._relay is not None:
+            expires_at = int(extension.expires_at * 1e9)
+            self._relay.record(GrantExtended(grant=self.grant.id, expires_at=expires_at, by=extension.by))
+
+    @property
+    def needs_lease(self) -> bool:
+        """Whether it ends when control cannot be heard."""
+        return self._way is not None and self._way.link.settings.lost_lease == "end-sessions"
+
     def uses(self, link: object) -> bool:
         """Whether it goes by this way to its target."""
         return self._way is not None and self._way.link is link
 
     def _expire(self) -> None:
         self.stop("expired", by=None, decided_at=time.time_ns())
+
+    def _be_idle(self) -> None:
+        self.stop("idle", by=None, decided_at=time.time_ns())
 
     async def cancel_running(self, address: str | None) -> None:
         """Forward a cancel request, if anything runs: a late one must not hit the next statement."""
@@ -308,23 +361,16 @@ class Session:
             except UpstreamError as error:
                 self._log.warning("cancel request not delivered", error=str(error))
 
-    def _schedule_warnings(self) -> list[Deadline]:
-        """The warnings whose time is still to come."""
-        times = ((seconds, self.grant.expires_at - seconds) for seconds in self._shared.settings.warn_before_s)
-        return [
-            self._shared.deadlines.at(at, functools.partial(self._warn, seconds))
-            for seconds, at in times
-            if at > time.time()
-        ]
-
     def _warn(self, seconds: float) -> None:
         left = f"{seconds / 60:.0f} min" if seconds >= 60 else f"{seconds:.0f} s"  # noqa: PLR2004 seconds to a minute
         text = f"access to {self.grant.target} ends in {left} (grant {self.grant.id})"
+        self._tell("WARNING", "01000", text, hint="Finish what you do, or ask for more time.")
+
+    def _tell(self, severity: str, sqlstate: str, text: str, *, hint: str | None = None) -> None:
+        """Tell the person, on record, as soon as PostgreSQL's stream is between two messages."""
         if self._relay is not None and not self._stop.done():
-            self._relay.record(Notice(severity="WARNING", sqlstate="01000", message=text))
-            self._relay.tell(
-                messages.notice_response("WARNING", "01000", text, hint="Finish what you do, or ask for more time.")
-            )
+            self._relay.record(Notice(severity=severity, sqlstate=sqlstate, message=text))
+            self._relay.tell(messages.notice_response(severity, sqlstate, text, hint=hint))
 
     # Refusals.
 

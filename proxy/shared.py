@@ -13,6 +13,7 @@ from proxy.contract.settings import Host, Target
 from proxy.contract.token import KeySet
 from proxy.journal import Journal
 from proxy.metrics import Metrics
+from proxy.quota import Quota
 from proxy.registry import Registry
 from proxy.stop import Keeper
 from proxy.tls import ServerTls
@@ -38,6 +39,10 @@ class TargetLink:
         """The keeper of the server that a record names; all of them where it names none of ours."""
         named = [keeper for host, keeper in self.keepers.items() if str(host) == server]
         return named or list(self.keepers.values())
+
+    def has_server(self, server: str | None) -> bool:
+        """Whether the server that a record names is one of ours; a record that names none is of a target with one."""
+        return server is None or any(str(host) == server for host in self.keepers)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +74,8 @@ class Shared:
     key: Ed25519PrivateKey
     deadlines: Deadlines
     metrics: Metrics
+    quota: Quota | None = None
+    """Control's count of the sessions of grants that are limited; None where there is no control."""
     accounts: "Accounts"
     cancel_elsewhere: Callable[[int, bytes, str], Awaitable[bool]] = nowhere
     """Cancels in another worker, by pid, secret and address; whether the key was known there."""

@@ -59,6 +59,8 @@ class Gone:
 
     gone_at: int
     """When it was seen to be gone, in nanoseconds since the epoch."""
+    seen: bool
+    """It was seen alive before that; else it was gone at the first look."""
     transaction: Literal["committed", "aborted", "none"] | None
     """The fate of the last transaction id that the backend was seen to hold; None where nothing is known.
 
@@ -310,7 +312,7 @@ class Keeper:
         for stop in gone:
             if not stop.answer.done():
                 fate = fates.get(stop.xid) if stop.xid is not None else ("none" if stop.seen else None)
-                stop.answer.set_result(Gone(gone_at=stop.gone_at, transaction=fate))
+                stop.answer.set_result(Gone(gone_at=stop.gone_at, seen=stop.seen, transaction=fate))
 
 
 def _future() -> asyncio.Future[Any]:

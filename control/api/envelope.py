@@ -28,6 +28,9 @@ HEADERS = {
     "x-content-type-options": "nosniff",
 }
 
+CONSTANT = frozenset({"/v1/presence"})
+"""What every proxy says every two seconds: nothing for the log, as long as it goes well."""
+
 log = structlog.get_logger(__name__)
 
 
@@ -66,7 +69,8 @@ class Envelope:
         known = method if method in {"GET", "POST", "PATCH", "DELETE", "HEAD", "PUT", "OPTIONS"} else "other"
         self._metrics.requests.labels(known, route, status).inc()
         self._metrics.durations.labels(route).observe(seconds)
-        log.info("request", method=known, route=route, status=status, seconds=round(seconds, 4))
+        note = log.debug if route in CONSTANT and status < HTTPStatus.BAD_REQUEST else log.info
+        note("request", method=known, route=route, status=status, seconds=round(seconds, 4))
 
 
 class _Receiver:

@@ -24,10 +24,13 @@ STATUS: Mapping[Reason, HTTPStatus] = {
     Reason.NOT_FOUND: HTTPStatus.NOT_FOUND,
     Reason.FORBIDDEN: HTTPStatus.FORBIDDEN,
     Reason.OWN_REQUEST: HTTPStatus.FORBIDDEN,
+    Reason.OWN_LOCK: HTTPStatus.FORBIDDEN,
     Reason.BAD_JOIN_TOKEN: HTTPStatus.FORBIDDEN,
     Reason.WRONG_STATE: HTTPStatus.CONFLICT,
     Reason.CONFLICT: HTTPStatus.CONFLICT,
     Reason.NOT_ACTIVE: HTTPStatus.CONFLICT,
+    Reason.LOCKED: HTTPStatus.LOCKED,
+    Reason.LOG_DAMAGED: HTTPStatus.INTERNAL_SERVER_ERROR,
 }
 
 

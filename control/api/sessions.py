@@ -6,7 +6,7 @@ from typing import Annotated
 import msgspec
 from fastapi import APIRouter, Query, Response
 
-from control.api.access import After
+from control.api.access import After, WaitS
 from control.api.callers import Auditor, Caller, Office
 from control.api.people import Limit
 from control.api.problems import unwrap
@@ -28,22 +28,24 @@ async def list_sessions(
     *,
     person: str | None = None,
     target: str | None = None,
+    profile: str | None = None,
+    proxy: str | None = None,
     grant: str | None = None,
     state: State | None = None,
     after: After = None,
     limit: Limit = 100,
 ) -> Page[SessionOut]:
     """The sessions that you may see, newest first. Refused connections are listed with `state=refused` only."""
-    wanted = Filter(person=person, target=target, grant=grant, state=state)
+    wanted = Filter(person=person, target=target, profile=profile, proxy=proxy, grant=grant, state=state)
     found, following = await sessions.page(services, wanted, asker=caller, after=after, limit=limit)
     items = [SessionOut.model_validate(session) for session in found]
     return Page(items=items, next=None if following is None else str(following))
 
 
 @router.get("/sessions/{session_id}")
-async def get_session(services: Office, caller: Caller, session_id: str) -> SessionOut:
-    """One session."""
-    return SessionOut.model_validate(unwrap(await sessions.get(services, session_id, asker=caller)))
+async def get_session(services: Office, caller: Caller, session_id: str, wait_s: WaitS = 0) -> SessionOut:
+    """One session; with `wait_s`, once its end is known, or as it stands after that time."""
+    return SessionOut.model_validate(unwrap(await sessions.get(services, session_id, asker=caller, wait_s=wait_s)))
 
 
 @router.get("/sessions/{session_id}/records", response_class=Response)

@@ -1,13 +1,18 @@
 """The JSON of the API: what goes in (an unknown key is an error) and what comes out."""
 
+import re
+from collections.abc import Iterable
 from dataclasses import asdict
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Generic, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, StrictInt
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, StrictInt
 
-from control.domain import grants, keyring, requests, sessions
+from control.domain import grants, keyring, locks, requests, sessions
 from control.domain.people import Role
+from control.operations.grants import Told
 from control.times import SECOND, rfc3339
+from proxy.contract.grant import EndMode
 
 
 def _seconds(nanoseconds: int | None) -> float | None:
@@ -18,9 +23,20 @@ def _is_set(value: object) -> bool:
     return value is not None
 
 
+def _date_time(value: object) -> object:
+    if not isinstance(value, str) or DATE_TIME.match(value) is None:
+        raise ValueError("must be a date and time with its offset, as 2026-11-22T12:00:00Z")
+    return value
+
+
+DATE_TIME = re.compile(r"\d{4}-\d{2}-\d{2}[Tt ]\d{2}:")
+MICROSECOND = timedelta(microseconds=1)
+EPOCH = datetime.fromtimestamp(0, UTC)
 Shown = TypeVar("Shown")
 Time = Annotated[str, BeforeValidator(rfc3339), Field(json_schema_extra={"format": "date-time"})]
 """Nanoseconds since the epoch in, RFC 3339 out."""
+When = Annotated[AwareDatetime, BeforeValidator(_date_time)]
+"""RFC 3339 in. Pydantic by itself would take a number too, and read it as it likes."""
 Whole = Annotated[StrictInt, Field(ge=1, le=2**31 - 1)]
 Names = Annotated[tuple[str, ...], Field(max_length=64)]
 
@@ -72,6 +88,16 @@ class NewRequest(_In):
     certificate: str | None = Field(
         default=None, description="SHA-256 thumbprint (base64url) of the client certificate that the person shows."
     )
+    end: EndMode = Field(
+        default=EndMode.HARD, description="How the sessions are to end. The approver sees it, and picks."
+    )
+
+
+class NewExtension(_In):
+    """How much longer a grant is to last."""
+
+    duration_s: Whole
+    reason: str
 
 
 class Approval(_In):
@@ -79,6 +105,11 @@ class Approval(_In):
 
     comment: str | None = None
     duration_s: Whole | None = None
+    end: EndMode | None = Field(
+        default=None,
+        description="How the grant's sessions end, whatever was asked for: `hard` (the default) ends the running "
+        "statement too, `finish` lets it end within the target's limit, and no other one starts. Not for an extension.",
+    )
 
 
 class Comment(_In):
@@ -91,6 +122,38 @@ class Why(_In):
     """The reason for ending something."""
 
     reason: str
+
+
+class MaybeWhy(_In):
+    """The reason, where there is one to give."""
+
+    reason: str | None = None
+
+
+class NewLock(_In):
+    """What is to be locked: what fits each name that is given. Without any, `everything` has to say so.
+
+    For `duration_s` seconds, or `until` a time, or until it is lifted.
+    """
+
+    person: str | None = None
+    target: str | None = None
+    profile: str | None = None
+    proxy: str | None = None
+    everything: StrictBool = False
+    reason: str = Field(description="Why. Whoever is kept out is told.")
+    duration_s: Whole | None = None
+    until: When | None = None
+
+    def draft(self) -> locks.Draft:
+        """As the rules want it."""
+        return locks.Draft(
+            scope=locks.Scope(person=self.person, target=self.target, profile=self.profile, proxy=self.proxy),
+            everything=self.everything,
+            reason=self.reason,
+            duration_s=self.duration_s,
+            until=None if self.until is None else (self.until - EPOCH) // MICROSECOND * 1_000,
+        )
 
 
 class NewJoinToken(_In):
@@ -129,7 +192,7 @@ class ApiKeyOut(_Out):
 
 
 class RequestOut(_Out):
-    """A request as it stands."""
+    """A request as it stands. With `extends` it is for more time on that grant, and not for another one."""
 
     id: str
     person: str
@@ -141,6 +204,8 @@ class RequestOut(_Out):
     max_sessions: int | None
     addresses: list[str]
     certificate: str | None
+    end: EndMode = Field(description="What the person asked for; the grant says what the approver picked.")
+    extends: str | None
     state: requests.State
     created_at: Time
     decided_at: Time | None
@@ -149,8 +214,19 @@ class RequestOut(_Out):
     grant: str | None
 
 
+class ExtensionOut(_Out):
+    """An approved extension of a grant: by whom, when, why, and the end from then on."""
+
+    request: str
+    by: str
+    at: Time
+    duration_s: int
+    reason: str
+    expires_at: Time
+
+
 class GrantOut(_Out):
-    """A grant as it stands."""
+    """A grant as it stands. `expires_at` is the end that its extensions have led to."""
 
     id: str
     request: str
@@ -166,14 +242,55 @@ class GrantOut(_Out):
     max_sessions: int | None
     addresses: list[str]
     certificate: str | None
+    end: EndMode
+    extensions: list[ExtensionOut]
     revoked_at: Time | None
     revoked_by: str | None
     revoke_reason: str | None
 
     @classmethod
-    def of(cls, grant: grants.Grant, now: int) -> "GrantOut":
+    def of(cls, told: Told, now: int) -> "GrantOut":
         """The grant as it stands at `now`."""
-        return cls.model_validate(asdict(grant) | {"state": grant.state(now)})
+        return cls.model_validate(asdict(told.grant) | {"state": told.grant.state(now), "extensions": told.extensions})
+
+
+class LockOut(_Out):
+    """A lock as it stands. With none of the four names it covers everything."""
+
+    id: str
+    person: str | None
+    target: str | None
+    profile: str | None
+    proxy: str | None
+    state: locks.State
+    reason: str
+    created_at: Time
+    created_by: str
+    until: Time | None
+    lifted_at: Time | None
+    lifted_by: str | None
+    lift_reason: str | None
+
+    @classmethod
+    def of(cls, lock: locks.Lock, now: int) -> "LockOut":
+        """The lock as it stands at `now`."""
+        return cls.model_validate(_lock_members(lock, now))
+
+
+class LockMade(LockOut):
+    """A new lock, the open sessions that it ends as far as is known, and which of its names nobody has."""
+
+    sessions: int
+    warnings: list[str]
+
+    @classmethod
+    def made(cls, lock: locks.Lock, now: int, *, sessions: int, warnings: Iterable[str]) -> "LockMade":
+        """The lock as it stands at `now`."""
+        return cls.model_validate(_lock_members(lock, now) | {"sessions": sessions, "warnings": list(warnings)})
+
+
+def _lock_members(lock: locks.Lock, now: int) -> dict[str, object]:
+    return asdict(lock) | asdict(lock.scope) | {"state": lock.state(now)}
 
 
 class TokenOut(_Out):
@@ -189,7 +306,12 @@ class TokenOut(_Out):
 
 
 class SessionOut(_Out):
-    """A session's summary. `stop_s` is from the decision to end it to its backend being gone."""
+    """A session's summary.
+
+    `stop_s` is from the decision to end it (`decided_at`) to its backend being gone (`gone_at`), 0 at least. `gone_at`
+    is by the proxy's clock and so is `decided_at`, but where control decided (revoked, killed, locked) that is by
+    control's: what the clocks differ is in `stop_s` then.
+    """
 
     id: str
     person: str | None
@@ -202,13 +324,22 @@ class SessionOut(_Out):
     application_name: str | None
     state: sessions.State
     started_at: Time
+    expires_at: Time | None = Field(description="When its access ends, as the proxy knows.")
     ended_at: Time | None
     end_reason: str | None
+    ended_by: str | None
+    decided_at: Time | None
+    gone_at: Time | None
     outcome: str | None
+    running: int | None = Field(description="The number of the statement that runs.")
+    running_since: Time | None
+    running_command: str | None = Field(description="Its first word, where that is one of SQL's commands.")
     statements: int
     bytes_in: int
     bytes_out: int
     records: int
+    reaped_by: str | None = Field(description="The proxy that has ended its backend, where its own was gone.")
+    reaped_in: str | None = Field(description="The id under which that is on record.")
     stop_s: Annotated[float | None, Field(validation_alias="stop_ns"), BeforeValidator(_seconds)]
     faults: int
 
@@ -249,6 +380,16 @@ class ProxyOut(_Out):
     joined_at: Time
     last_seen_at: Time
     connected: bool
+    silent_since: Time | None = Field(description="When it was last heard, where that is longer ago than its lease.")
+    open_sessions: int
+    reaping: int = Field(description="Its sessions that other proxies are told to end, until they have.")
+
+
+class ReapOut(_Out):
+    """A proxy that others are told to end the sessions of."""
+
+    proxy: str
+    sessions: int
 
 
 class JoinTokenOut(_Out):

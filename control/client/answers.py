@@ -54,6 +54,16 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     comment: str | None = None
     grant: str | None = None
     certificate: str | None = None
+    end: str | None = None
+    extends: str | None = None
+    """The grant that it is to prolong, where it is for that."""
+
+
+class Extension(msgspec.Struct, frozen=True, kw_only=True):
+    """More time that a grant was given."""
+
+    duration_s: float
+    by: str | None = None
 
 
 class Grant(msgspec.Struct, frozen=True, kw_only=True):
@@ -69,6 +79,8 @@ class Grant(msgspec.Struct, frozen=True, kw_only=True):
     expires_at: str | None = None
     approved_by: str | None = None
     reason: str | None = None
+    end: str | None = None
+    extensions: list[Extension] = []
     revoked_by: str | None = None
     revoke_reason: str | None = None
 
@@ -103,13 +115,36 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
     address: str | None = None
     application_name: str | None = None
     started_at: str | None = None
+    expires_at: str | None = None
     ended_at: str | None = None
     end_reason: str | None = None
+    ended_by: str | None = None
+    running_since: str | None = None
+    running_command: str | None = None
     outcome: str | None = None
     statements: int | None = None
     stop_s: float | None = None
     faults: int = 0
     """How often the service was sent something that breaks the session's chain."""
+
+
+class Lock(msgspec.Struct, frozen=True, kw_only=True):
+    """A lock; `sessions` and `warnings` are said of a new one."""
+
+    id: str
+    person: str | None = None
+    target: str | None = None
+    profile: str | None = None
+    proxy: str | None = None
+    state: str | None = None
+    reason: str = ""
+    created_at: str | None = None
+    created_by: str | None = None
+    until: str | None = None
+    lifted_by: str | None = None
+    lift_reason: str | None = None
+    sessions: int | None = None
+    warnings: list[str] = []
 
 
 class Proxy(msgspec.Struct, frozen=True, kw_only=True):

@@ -14,13 +14,15 @@ from control.client.account import Json
 from control.client.answers import Request, Target, read
 from control.client.api import PAGE, Api, from_environment, segment
 from control.client.times import local_now, parse_duration, show_duration, show_time
+from proxy.contract.grant import EndMode
 
 INTERRUPTED = 130
 DEFAULT_DURATION = "1h"
 PEM_BEGIN, PEM_END = "-----BEGIN CERTIFICATE-----", "-----END CERTIFICATE-----"
 
 
-def _duration(text: str) -> int:
+def seconds(text: str) -> int:
+    """A duration as an option takes it."""
     try:
         return parse_duration(text)
     except ValueError as error:
@@ -38,12 +40,18 @@ def _thumbprint(file: str) -> str:
 
 
 Duration = Annotated[
-    int | None, typer.Option("--for", parser=_duration, metavar="DURATION", help="For how long: 90s, 15m, 1h30m.")
+    int | None, typer.Option("--for", parser=seconds, metavar="DURATION", help="For how long: 90s, 15m, 1h30m.")
 ]
 Certificate = Annotated[
     str | None,
     typer.Option(
         parser=_thumbprint, metavar="FILE", help="Bind the grant to this client certificate (PEM), your `sslcert`."
+    ),
+]
+End = Annotated[
+    EndMode,
+    typer.Option(
+        help="How the sessions end: `hard` at once, `finish` lets the running statement end (within a limit)."
     ),
 ]
 Limit = Annotated[int, typer.Option(min=1, max=100_000, help="How many at most.")]
@@ -84,6 +92,7 @@ def request(
     duration: Duration = DEFAULT_DURATION,  # type: ignore[assignment] # Typer parses a default as it does input
     database: Annotated[list[str] | None, typer.Option(help="A database of the target; may be repeated.")] = None,
     certificate: Certificate = None,
+    end: End = EndMode.HARD,
     wait: Annotated[bool, typer.Option("--wait", help="Wait until it is decided.")] = False,
     json: Json = False,
 ) -> None:
@@ -97,6 +106,7 @@ def request(
             duration_s=duration,
             databases=database,
             certificate=certificate,
+            end=end,
         )
         made = read(Request, answer)
         if wait:
@@ -134,7 +144,7 @@ def requests(
             one.person,
             one.target,
             one.profile,
-            show_duration(one.duration_s or 0),
+            ("+" if one.extends else "") + show_duration(one.duration_s or 0),
             show_time(one.created_at, now=now),
             one.decided_by,
             one.reason,
@@ -146,11 +156,22 @@ def requests(
     screen.more(page)
 
 
-def approve(*, request_id: RequestId, comment: Comment = None, duration: Duration = None) -> None:
-    """Approve a request, for its duration or a shorter one."""
+def approve(
+    *, request_id: RequestId, comment: Comment = None, duration: Duration = None, end: End = EndMode.HARD
+) -> None:
+    """Approve a request, for its duration or a shorter one. How its sessions end is yours to pick."""
+    body = {"comment": comment, "duration_s": duration}
     with from_environment() as api:
-        done = _decide(api, request_id, "approve", {"comment": comment, "duration_s": duration})
+        # Left out where it is the default, so that an older service understands the rest.
+        done = _decide(api, request_id, "approve", body if end is EndMode.HARD else body | {"end": end})
     screen.say(f"approved {done.id}: {summary(done)}")
+    if done.extends:
+        screen.note(f"`curfew grants` shows the new end of {done.extends}; the sessions on it go on")
+        return
+    if done.end == EndMode.FINISH and end is EndMode.HARD:
+        screen.note(
+            "it was asked that what runs may finish; granted is a hard end (--end finish would have allowed it)"
+        )
     if done.grant:
         screen.note(f"grant {done.grant}; `curfew revoke {done.grant} --reason …` ends it early")
 
@@ -178,6 +199,7 @@ def ask(
     duration_s: int | None,
     databases: list[str] | None,
     certificate: str | None = None,
+    end: EndMode = EndMode.HARD,
 ) -> Any:  # noqa: ANN401 JSON
     """Make a request; the API's answer."""
     body: dict[str, Any] = {
@@ -187,7 +209,8 @@ def ask(
         "reason": reason,
     }
     body |= {"databases": databases} if databases else {}
-    return api.post("/v1/requests", body | ({"certificate": certificate} if certificate else {}))
+    body |= {"certificate": certificate} if certificate else {}
+    return api.post("/v1/requests", body if end is EndMode.HARD else body | {"end": end})
 
 
 def wait_for(api: Api, made: Request, afterwards: str) -> Request:
@@ -205,9 +228,13 @@ def wait_for(api: Api, made: Request, afterwards: str) -> Request:
 
 def summary(one: Request) -> str:
     """A request in one line."""
+    if one.extends:
+        more = f"{one.person}: {show_duration(one.duration_s or 0)} more on grant {one.extends}"
+        return f"{more} ({one.target} as {one.profile}): {one.reason or 'no reason given'}"
     databases = f" ({', '.join(one.databases)})" if one.databases and one.databases != ["*"] else ""
     length = f" for {show_duration(one.duration_s)}" if one.duration_s else ""
     bound = ", bound to a client certificate" if one.certificate else ""
+    bound += ", asked to finish what runs at the end" if one.end == EndMode.FINISH else ""
     return f"{one.person} on {one.target}{databases} as {one.profile}{length}{bound}: {one.reason or 'no reason given'}"
 
 

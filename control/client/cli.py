@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from control.client import account, asking, connect, granted, screen, watching
+from control.client import account, asking, connect, granted, locking, screen, watching
 from control.client.errors import ClientError
 
 FAILED = 1
@@ -44,8 +44,9 @@ def build() -> typer.Typer:
     app.callback()(_root)
     _add(app, account.login, account.logout, account.whoami, asking.targets)
     _add(app, asking.request, asking.requests, asking.approve, asking.deny, asking.withdraw)
-    _add(app, granted.grants, granted.revoke, granted.token)
+    _add(app, granted.grants, granted.extend, granted.revoke, granted.token)
     app.command(cls=_PsqlCommand)(connect.connect)
+    _add(app, locking.lock, locking.locks, locking.unlock)
     _add(app, watching.sessions, watching.kill, watching.replay, watching.verify)
     return app
 

@@ -14,6 +14,7 @@ from control.client.asking import Duration, ask, wait_for
 from control.client.errors import ClientError
 from control.client.granted import Database, RootCert
 from control.client.times import local_now, parse_time, show_time
+from proxy.contract.grant import EndMode
 
 PSQL_ARGUMENTS = "curfew.psql"
 MINE = 1_000
@@ -53,7 +54,8 @@ def connect(
     values = credentials.parameters(issued, database=name, sslrootcert=root)
     psql.check_authority(values, os.environ)
     until = show_time(issued.expires_at or chosen.expires_at, now=local_now())
-    screen.note(f"{chosen.target} as {chosen.profile} on grant {chosen.id}, until {until}")
+    finish = "; what runs then may finish" if chosen.end == EndMode.FINISH else ""
+    screen.note(f"{chosen.target} as {chosen.profile} on grant {chosen.id}, until {until}{finish}")
     psql.run(program, context.meta.get(PSQL_ARGUMENTS, []), psql.environment(os.environ, values))
 
 
@@ -129,7 +131,7 @@ def _pending(api: Api, wanted: Wanted) -> Request | None:
         return None
     me = read(Me, api.get("/v1/me")).name
     listed = read(list[Request], api.page("/v1/requests", limit=MINE, state="pending", person=me).items)
-    return next((one for one in listed if _serves(one, wanted, me)), None)
+    return next((one for one in listed if one.extends is None and _serves(one, wanted, me)), None)
 
 
 def _only_profile(api: Api, target: str) -> str:

@@ -12,6 +12,7 @@ NEXT_STEP = {
     403: "`curfew whoami` shows your roles",
     404: "`curfew requests`, `curfew grants` and `curfew sessions` show what you can see",
     409: "look at its present state with `curfew requests`, `curfew grants` or `curfew sessions`",
+    423: "`curfew locks` shows the lock; who may lock may lift it",
     422: "the command's --help shows what it takes",
     429: "wait a moment, then try again",
 }

@@ -6,14 +6,15 @@ from typing import Annotated
 
 import typer
 
-from control.client import credentials, naming, screen
+from control.client import credentials, ends, naming, screen, waiting
 from control.client.account import Json, rootcert
-from control.client.answers import Grant, Target, Token, read
+from control.client.answers import Grant, Request, Target, Token, read
 from control.client.api import PAGE, Api, from_environment, segment
-from control.client.asking import Limit
+from control.client.asking import Limit, seconds, summary, wait_for
 from control.client.config import current
 from control.client.credentials import Format
-from control.client.times import local_now, show_time
+from control.client.ends import WITHIN, Wait, Within
+from control.client.times import local_now, show_duration, show_time
 
 TARGETS = 10_000
 GrantId = Annotated[str, typer.Argument(metavar="GRANT", help="The grant, or the beginning of its id.")]
@@ -54,23 +55,67 @@ def grants(
             one.target,
             one.profile,
             ", ".join(one.databases or ["*"]),
-            show_time(one.expires_at, now=now),
+            show_time(one.expires_at, now=now) + _extensions(one),
+            one.end or "hard",
             one.approved_by,
             f"revoked by {one.revoked_by}: {one.revoke_reason}" if one.revoked_by else one.reason,
         )
         for one in read(list[Grant], page.items)
     ]
-    columns = ("ID", "STATE", "PERSON", "TARGET", "PROFILE", "DATABASES", "ENDS", "APPROVED BY", "REASON")
+    columns = ("ID", "STATE", "PERSON", "TARGET", "PROFILE", "DATABASES", "ENDS", "HOW", "APPROVED BY", "REASON")
     screen.table(columns, rows, empty="no grants")
     screen.more(page)
 
 
-def revoke(*, grant_id: GrantId, reason: Annotated[str, typer.Option(help="Why.")]) -> None:
-    """End a grant now, and every session on it."""
+def extend(
+    *,
+    grant_id: GrantId,
+    duration: Annotated[
+        int, typer.Option("--for", parser=seconds, metavar="DURATION", help="How much longer: 90s, 15m, 1h30m.")
+    ],
+    reason: Annotated[str, typer.Option(help="Why.")],
+    wait: Annotated[bool, typer.Option("--wait", help="Wait until it is decided.")] = False,
+    json: Json = False,
+) -> None:
+    """Ask for more time on a grant of yours. Approved, its sessions go on without reconnecting."""
     with from_environment() as api:
         found = read(Grant, naming.find(api, "grants", grant_id))
+        body = {"duration_s": duration, "reason": reason}
+        answer = api.post(f"/v1/grants/{segment(found.id)}/extensions", body)
+        made = read(Request, answer)
+        if wait:
+            made = wait_for(api, made, "`curfew grants` shows its end")
+            answer = api.get(f"/v1/requests/{segment(made.id)}")
+            found = read(Grant, api.get(f"/v1/grants/{segment(found.id)}"))
+    if json:
+        screen.dump(answer)
+    if wait:
+        waiting.approved(made)
+        if not json:
+            until = show_time(found.expires_at, now=local_now())
+            screen.say(f"{made.id} is approved by {made.decided_by}: grant {found.id} ends {until}")
+            screen.note(f"sessions on it go on; for new ones: curfew connect {found.target} --grant {found.id}")
+    elif not json:
+        screen.say(f"{made.id} is {made.state}: {summary(made)}")
+
+
+def revoke(
+    *,
+    grant_id: GrantId,
+    reason: Annotated[str, typer.Option(help="Why.")],
+    wait: Wait = True,
+    within: Within = WITHIN,  # type: ignore[assignment] # Typer parses a default as it does input
+) -> None:
+    """End a grant now, and every session on it; wait for the proof, and print it."""
+    with from_environment() as api:
+        found = read(Grant, naming.find(api, "grants", grant_id))
+        before = ends.open_sessions(api, grant=found.id) if wait else []
         api.post(f"/v1/grants/{segment(found.id)}/revoke", {"reason": reason})
-    screen.say(f"revoked {found.id}: {found.person} on {found.target} as {found.profile}; its sessions end now")
+        screen.say(f"revoked {found.id}: {found.person} on {found.target} as {found.profile}")
+        if wait:
+            ends.prove(api, before, within, again=lambda: ends.open_sessions(api, grant=found.id))
+    if not wait:
+        screen.note(f"`curfew sessions --grant {found.id}` shows when its sessions are gone")
 
 
 def token(
@@ -112,3 +157,8 @@ def database_name(api: Api, grant: Grant, issued: Token, wanted: str | None) -> 
 def authority(given: str | None) -> str | None:
     """The `sslrootcert` to use: as given, or as stored at login."""
     return rootcert(given) or current(os.environ).sslrootcert
+
+
+def _extensions(one: Grant) -> str:
+    """How the grant's end has moved."""
+    return "".join(f" +{show_duration(more.duration_s)} by {more.by or 'somebody'}" for more in one.extensions)

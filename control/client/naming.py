@@ -10,7 +10,7 @@ SHOWN = 5
 NOT_AN_ID = (404, 422)
 
 
-def find(api: Api, kind: Literal["requests", "grants", "sessions"], text: str) -> Any:  # noqa: ANN401 JSON
+def find(api: Api, kind: Literal["requests", "grants", "sessions", "locks"], text: str) -> Any:  # noqa: ANN401 JSON
     """The JSON of the one with this id, or else of the only one listed whose id begins so (with `req_` or without).
 
     Raises ClientError where there is none, or more than one.

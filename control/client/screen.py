@@ -23,6 +23,7 @@ STATES = {
     "approved": "green",
     "active": "green",
     "open": "green",
+    "lifted": "green",
     "denied": "red",
     "revoked": "red",
 }
@@ -44,6 +45,12 @@ def say(text: str) -> None:
 def note(text: str) -> None:
     """One line about the result, to stderr."""
     console(stderr=True).print(Text(harmless.line(text)), soft_wrap=True)
+
+
+def prompt(text: str) -> None:
+    """The beginning of a line that the person is to go on with, to stderr."""
+    sys.stderr.write(harmless.line(text))
+    sys.stderr.flush()
 
 
 def raw(text: str) -> None:

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Iterator
+from datetime import datetime
 from enum import StrEnum
 from http import HTTPStatus
 from pathlib import Path
@@ -9,14 +10,15 @@ from typing import Annotated
 
 import typer
 
-from control.client import checking, naming, playback, screen
+from control.client import checking, ends, naming, playback, screen
 from control.client.account import Json
 from control.client.answers import Proxy, Session, read
 from control.client.api import PAGE, Api, from_environment, segment
 from control.client.asking import INTERRUPTED, Limit
+from control.client.ends import WITHIN, Wait, Within
 from control.client.errors import AnsweredError, ClientError
 from control.client.playback import Timeline
-from control.client.times import local_now, show_duration, show_time
+from control.client.times import local_now, parse_time, show_duration, show_time
 
 FAILED = 1
 PROXIES = 10_000
@@ -38,13 +40,16 @@ def sessions(
     state: Annotated[SessionState | None, typer.Option(help="Only those in this state.")] = None,
     person: Annotated[str | None, typer.Option(help="Only this person's.")] = None,
     target: Annotated[str | None, typer.Option(help="Only on this target.")] = None,
+    profile: Annotated[str | None, typer.Option(help="Only with this access profile.")] = None,
+    proxy: Annotated[str | None, typer.Option(help="Only through this proxy.")] = None,
     grant: Annotated[str | None, typer.Option(help="Only on this grant.")] = None,
     json: Json = False,
     limit: Limit = PAGE,
 ) -> None:
-    """List sessions: yours, or everybody's if you audit."""
+    """List sessions: yours, or everybody's if you approve or audit. `--state open` shows what runs now."""
+    query = {"state": state, "person": person, "target": target, "profile": profile, "proxy": proxy, "grant": grant}
     with from_environment() as api:
-        page = api.page("/v1/sessions", limit=limit, state=state, person=person, target=target, grant=grant)
+        page = api.page("/v1/sessions", limit=limit, **query)
     if json:
         screen.dump_page(page)
         return
@@ -54,16 +59,17 @@ def sessions(
             one.id,
             one.state or ("ended" if one.ended_at else "open"),
             one.person,
-            _place(one),
+            ends.place(one),
             one.profile,
+            one.address,
             show_time(one.started_at, now=now),
-            show_time(one.ended_at, now=now),
-            _ending(one),
+            show_time(one.ended_at or one.expires_at, now=now),
             "-" if one.statements is None else str(one.statements),
+            ends.ending(one) if one.ended_at else _doing(one, now),
         )
         for one in read(list[Session], page.items)
     ]
-    columns = ("ID", "STATE", "PERSON", "DATABASE", "PROFILE", "STARTED", "ENDED", "WHY", "STATEMENTS")
+    columns = ("ID", "STATE", "PERSON", "DATABASE", "PROFILE", "FROM", "STARTED", "ENDS", "STATEMENTS", "WHAT")
     screen.table(columns, rows, empty="no sessions")
     screen.more(page)
 
@@ -72,13 +78,18 @@ def kill(
     *,
     session_id: SessionId,
     reason: Annotated[str, typer.Option(help="Why.")] = "ended from the command line",
+    wait: Wait = True,
+    within: Within = WITHIN,  # type: ignore[assignment] # Typer parses a default as it does input
 ) -> None:
-    """End a running session now."""
+    """End a running session now, not its grant; wait for the proof, and print it."""
     with from_environment() as api:
         found = read(Session, naming.find(api, "sessions", session_id))
         api.post(f"/v1/sessions/{segment(found.id)}/kill", {"reason": reason})
-    screen.say(f"ordered the end of {found.id}: {found.person} on {_place(found)}")
-    screen.note("`curfew sessions` shows when it is gone")
+        screen.say(f"ordered the end of {found.id}: {found.person} on {ends.place(found)}")
+        if wait:
+            ends.prove(api, [found], within)
+    if not wait:
+        screen.note("`curfew sessions` shows when it is gone")
 
 
 def replay(
@@ -195,20 +206,20 @@ def _count(number: int, noun: str) -> str:
 
 def _head(one: Session) -> None:
     client = f", {one.application_name}" if one.application_name else ""
-    who = f"{one.person} on {_place(one)} as {one.profile}" if one.person else f"a refused connection to {_place(one)}"
+    who = (
+        f"{one.person} on {ends.place(one)} as {one.profile}"
+        if one.person
+        else f"a refused connection to {ends.place(one)}"
+    )
     grant = f"grant {one.grant}" if one.grant else "no grant"
     screen.say(f"session {one.id}: {who}")
     screen.say(f"{grant}, from {one.address or 'a unix socket'}{client}, through proxy {one.proxy}")
     screen.say(f"started {show_time(one.started_at, now=local_now())}")
 
 
-def _place(one: Session) -> str:
-    return "/".join(part for part in (one.target, one.database) if part)
-
-
-def _ending(one: Session) -> str:
-    if not one.ended_at:
-        return ""
-    stop = f", gone in {show_duration(one.stop_s)}" if one.stop_s is not None else ""
-    outcome = f", {one.outcome}" if one.outcome else ""
-    return f"{one.end_reason or 'unknown'}{outcome}{stop}"
+def _doing(one: Session, now: datetime) -> str:
+    """What runs in an open session: the command, never what it says, and for how long."""
+    if not one.running_since:
+        return "idle"
+    long = max(0.0, (now - parse_time(one.running_since)).total_seconds())
+    return f"{one.running_command or 'a statement'} for {show_duration(long)}"

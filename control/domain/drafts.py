@@ -8,6 +8,7 @@ from control.domain.requests import Request
 from control.domain.results import Failure, Reason, Result, Success, first_failure
 from control.domain.texts import networks, postgres_name, prose, thumbprint
 from control.times import SECOND
+from proxy.contract.grant import EndMode
 from proxy.contract.settings import Target
 
 DATABASES = 16
@@ -27,6 +28,7 @@ class Draft:
     max_sessions: int | None = None
     addresses: tuple[str, ...] = ()
     certificate: str | None = None
+    end: EndMode = EndMode.HARD
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,6 +72,7 @@ def submit(
             max_sessions=draft.max_sessions,
             addresses=draft.addresses,
             certificate=draft.certificate,
+            end=draft.end,
             created_at=now,
             pending_until=now + limits.request_ttl_s * SECOND,
         )

@@ -12,8 +12,8 @@ from control.domain.requests import Request
 from control.domain.results import Failure, Reason, Result, Success
 from control.domain.texts import prose
 from control.times import SECOND, whole_second
+from proxy.contract.grant import EndMode, parse_network
 from proxy.contract.grant import Grant as SignedGrant
-from proxy.contract.grant import parse_network
 
 
 class State(enum.StrEnum):
@@ -41,6 +41,10 @@ class Grant:
     max_sessions: int | None = None
     addresses: tuple[str, ...] = ()
     certificate: str | None = None
+    end: EndMode = EndMode.HARD
+    extended_at: int | None = None
+    """When its end was moved last, and by whom. `expires_at` is the end that it has now."""
+    extended_by: str | None = None
     revoked_at: int | None = None
     revoked_by: str | None = None
     revoke_reason: str | None = None
@@ -65,13 +69,18 @@ class Grant:
             max_sessions=self.max_sessions,
             addresses=tuple(parse_network(text) for text in self.addresses),
             certificate=self.certificate,
+            end=self.end,
             approved_by=self.approved_by,
             reason=self.reason,
         )
 
 
-def grant_of(request: Request, *, grant_id: str, approver: str, now: int) -> Grant:
-    """The grant that an approval of `request` at `now` makes. It starts at once."""
+def grant_of(request: Request, *, grant_id: str, approver: str, end: EndMode = EndMode.HARD, now: int) -> Grant:
+    """The grant that an approval of `request` at `now` makes. It starts at once.
+
+    `end` is what the approver picked: a statement that may run on past the end is theirs to allow, and not to be had
+    by asking for it.
+    """
     starts_at = whole_second(now)
     return Grant(
         id=grant_id,
@@ -87,6 +96,7 @@ def grant_of(request: Request, *, grant_id: str, approver: str, now: int) -> Gra
         max_sessions=request.max_sessions,
         addresses=request.addresses,
         certificate=request.certificate,
+        end=end,
     )
 
 

@@ -21,7 +21,7 @@ class Right(enum.StrEnum):
     DECIDE = "decide"
     """Approve and deny, but never one's own request (see `requests`)."""
     END_ACCESS = "end access"
-    """Revoke any grant, kill any session."""
+    """Revoke any grant, kill any session, lock anything up to everything, and lift locks (see `locks`)."""
     SEE_REQUESTS = "see requests"
     """Everybody's requests and grants."""
     SEE_SESSIONS = "see sessions"

@@ -17,7 +17,10 @@ class Reason(enum.StrEnum):
     WRONG_STATE = "wrong-state"
     CONFLICT = "conflict"
     NOT_ACTIVE = "not-active"
+    LOCKED = "locked"
+    OWN_LOCK = "own-lock"
     TOKEN_TOO_LONG = "token-too-long"  # noqa: S105 a word of the API, not a secret
+    LOG_DAMAGED = "log-damaged"
     BAD_JOIN_TOKEN = "bad-join-token"  # noqa: S105 a word of the API, not a secret
 
 

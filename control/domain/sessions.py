@@ -4,6 +4,7 @@ import enum
 from dataclasses import dataclass, replace
 from typing import assert_never
 
+from control.domain.commands import command
 from proxy.contract.record import (
     GENESIS,
     AnyRecord,
@@ -14,6 +15,7 @@ from proxy.contract.record import (
     GrantExtended,
     Notice,
     SessionEnd,
+    SessionReaped,
     SessionStart,
     StatementEnd,
     StatementPrepare,
@@ -21,6 +23,7 @@ from proxy.contract.record import (
 )
 
 REFUSED = "refused"
+REAPED = "reaped"
 LARGEST = 2**63 - 1
 """What a counter stops at: every number of a record fits, but a hostile proxy's sum of them might not."""
 
@@ -31,10 +34,8 @@ class State(enum.StrEnum):
     OPEN = "open"
     ENDED = "ended"
     REFUSED = "refused"
-
-
-LARGEST = 2**63 - 1
-"""What a counter stops at: every number of a record fits, but a hostile proxy's sum of them might not."""
+    REAPED = "reaped"
+    """No session either: the one record of a proxy that has ended what another one left (`Session.reaped_in`)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,20 +53,43 @@ class Session:
     application_name: str | None = None
     state: State = State.OPEN
     started_at: int
+    expires_at: int | None = None
+    """When its grant ends, as the proxy knows: an extension moves it once the proxy has said so."""
     ended_at: int | None = None
     end_reason: str | None = None
+    ended_by: str | None = None
     outcome: str | None = None
+    decided_at: int | None = None
+    """When its end was decided: by control's clock where somebody decided (revoked, killed, locked)."""
+    gone_at: int | None = None
+    """When its backend was seen to be gone, by the proxy's clock; None where nobody could look."""
+    running: int | None = None
+    """The number of the statement that runs: the newest that has begun, where it has no end yet."""
+    running_since: int | None = None
+    running_command: str | None = None
     statements: int = 0
     bytes_in: int = 0
     bytes_out: int = 0
     stop_ns: int | None = None
-    """From the decision to end the session to its backend being gone."""
+    """From the decision to end the session to its backend being gone.
+
+    Where control decided, it is taken from two clocks: what they differ is in it, and less than nothing becomes 0.
+    """
     records: int = 0
     head: str = GENESIS
     faults: int = 0
+    reaped_by: str | None = None
+    """The proxy that has ended its backend, where its own was gone."""
+    reaped_in: str | None = None
+    """Where that is on record: the id of that record's own chain."""
+
+    @property
+    def complete(self) -> bool:
+        """Whether its chain has its last record. A proxy that comes back may still carry on what others have ended."""
+        return (self.state is not State.OPEN and self.end_reason != REAPED) or self.state is State.REAPED
 
 
-def begin(record: SessionStart | AuthRefused, proxy: str) -> Session:
+def begin(record: SessionStart | AuthRefused | SessionReaped, proxy: str) -> Session:
     """The summary that a session's first record makes. It does not count that record yet (see `advance`).
 
     A refused connection has no `person`: its user name is only what it said.
@@ -82,7 +106,10 @@ def begin(record: SessionStart | AuthRefused, proxy: str) -> Session:
             address=record.address,
             application_name=record.application_name,
             started_at=record.at,
+            expires_at=record.expires_at,
         )
+    if isinstance(record, SessionReaped):
+        return Session(id=record.session, proxy=proxy, target=record.target, database="", started_at=record.at)
     return Session(
         id=record.session,
         proxy=proxy,
@@ -98,30 +125,83 @@ def advance(session: Session, record: AnyRecord, head: str) -> Session:
     session = replace(session, records=session.records + 1, head=head)
     match record:
         case StatementStart():
-            return replace(session, statements=session.statements + 1)
-        case StatementEnd():
             return replace(
                 session,
+                statements=session.statements + 1,
+                running=record.statement,
+                running_since=record.at,
+                running_command=command(record.sql),
+            )
+        case StatementEnd():
+            return replace(
+                _at_rest(session) if record.statement == session.running else session,
                 bytes_in=min(session.bytes_in + record.bytes_in, LARGEST),
                 bytes_out=min(session.bytes_out + record.bytes_out, LARGEST),
             )
-        case SessionEnd():
-            return _ended(session, record)
-        case AuthRefused():
-            return replace(session, state=State.REFUSED, ended_at=record.at, end_reason=REFUSED)
-        case SessionStart() | StatementPrepare() | Copy() | Cancel() | Notice() | Authorization() | GrantExtended():
+        case GrantExtended():
+            return replace(session, expires_at=record.expires_at)
+        case SessionEnd() | AuthRefused() | SessionReaped():
+            return _last(session, record)
+        case SessionStart() | StatementPrepare() | Copy() | Cancel() | Notice() | Authorization():
             return session
         case _:
             assert_never(record)
 
 
+def _at_rest(session: Session) -> Session:
+    return replace(session, running=None, running_since=None, running_command=None)
+
+
+def _last(session: Session, record: SessionEnd | AuthRefused | SessionReaped) -> Session:
+    match record:
+        case SessionEnd():
+            return _ended(session, record)
+        case AuthRefused():
+            return replace(session, state=State.REFUSED, ended_at=record.at, end_reason=REFUSED)
+        case SessionReaped():
+            return replace(
+                session,
+                state=State.REAPED,
+                ended_at=record.at,
+                end_reason=REAPED,
+                ended_by=record.by,
+                decided_at=record.decided_at,
+                gone_at=record.gone_at,
+            )
+
+
+def reap(session: Session, record: SessionReaped, *, by: str) -> Session:
+    """The summary of a session whose backend the proxy `by` has ended. Where nobody saw that it is gone, nothing is."""
+    if session.state is not State.OPEN or record.gone_at is None:
+        return session
+    return replace(
+        _at_rest(session),
+        state=State.ENDED,
+        ended_at=record.gone_at,
+        end_reason=REAPED,
+        ended_by=record.by,
+        decided_at=record.decided_at,
+        gone_at=record.gone_at,
+        outcome="unknown",
+        stop_ns=max(0, record.gone_at - record.decided_at),
+        reaped_by=by,
+        reaped_in=record.session,
+    )
+
+
 def _ended(session: Session, record: SessionEnd) -> Session:
+    if session.reaped_in is not None:
+        # Its own proxy came back, and looked for a backend that was gone: when it went, the other one has seen.
+        return replace(_at_rest(session), end_reason=record.reason, outcome=record.outcome)
     gone = record.gone_at
     return replace(
-        session,
+        _at_rest(session),
         state=State.ENDED,
         ended_at=record.at,
         end_reason=record.reason,
+        ended_by=record.by,
+        decided_at=record.decided_at,
+        gone_at=gone,
         outcome=record.outcome,
         statements=record.statements,
         bytes_in=record.bytes_in,

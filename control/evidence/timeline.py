@@ -27,6 +27,7 @@ from proxy.contract.record import (
     GrantExtended,
     Notice,
     SessionEnd,
+    SessionReaped,
     SessionStart,
     StatementEnd,
     StatementPrepare,
@@ -49,6 +50,7 @@ KINDS: dict[type[AnyRecord], str] = {
     GrantExtended: "extended",
     AuthRefused: "refused",
     SessionEnd: "end",
+    SessionReaped: "reaped",
 }
 
 BOOKKEEPING = frozenset({"v", "session", "seq", "at", "prev", "signature", "kind", "duration"})
@@ -102,7 +104,7 @@ class Teller:
             self._slots.take(record, end)
             item |= _course(record, end)
         if isinstance(record, SessionEnd):
-            item["stop_s"] = None if record.gone_at is None else (record.gone_at - record.decided_at) / SECOND
+            item["stop_s"] = None if record.gone_at is None else max(0, record.gone_at - record.decided_at) / SECOND
             item["slots"] = self._slots.left
             if self._slots.left:
                 item["text"] += f"; replication slots left behind: {', '.join(self._slots.left)}"
@@ -160,9 +162,13 @@ def _text(record: AnyRecord) -> str:  # noqa: C901 a case for each record
         case Authorization():
             text = f"{record.parameter} is now '{record.value}'"
         case GrantExtended():
-            text = f"the grant now ends at {rfc3339(record.expires_at)}"
+            by = getattr(record, "by", None)  # records of before it was said have none
+            text = f"the grant now ends at {rfc3339(record.expires_at)}" + (f", extended by {by}" if by else "")
         case AuthRefused():
             text = f"a connection as {record.user} to {record.database} was refused: {record.refusal}"
+        case SessionReaped():
+            what = "ended" if record.found else "looked for"
+            text = f"{what} the backend of session {record.reaped}, which {record.left_by} left"
         case SessionEnd():
             by = "" if record.by is None else f" by {record.by}"
             text = f"the session ended: {record.reason}{by}; {record.outcome}"

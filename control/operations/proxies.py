@@ -9,13 +9,14 @@ from control.credentials import digest, new_join_token
 from control.domain.results import Failure, Reason, Result, Success
 from control.keys import jwks
 from control.services import Services
-from control.store import directives, grants, keys, proxies
+from control.store import directives, grants, keys, locks, proxies
 from control.store.proxies import JoinToken, Proxy
 from control.store.signals import wait
 from control.times import SECOND
 from proxy.contract.directive import (
     HEARTBEAT_S,
     AnyDirective,
+    Extension,
     Heartbeat,
     Joined,
     Joining,
@@ -130,7 +131,7 @@ async def follow(services: Services, proxy: str, after: int) -> AsyncGenerator[A
                     position = directive.cursor
                     yield directive
                 if not found:
-                    services.presence.seen(proxy, services.clock())
+                    services.presence.told(proxy, services.clock())
                     yield Heartbeat(cursor=position, at=services.clock())
                     await wait(changed, HEARTBEAT_S)
     finally:
@@ -155,6 +156,16 @@ async def _snapshot(services: Services, after: int) -> Snapshot:
             )
             for grant in await grants.revoked(tx, now)
         ]
+        extended = [
+            Extension(
+                grant=grant.id,
+                expires_at=grant.expires_at / SECOND,
+                by=grant.extended_by or "",
+                decided_at=grant.extended_at or now,
+            )
+            for grant in await grants.extended(tx, now)
+        ]
+        locked = [lock.told() for lock in await locks.in_force(tx, now)]
         key_set = jwks(await keys.everything(tx), now)
     cursor = after if 0 < after <= last else last
-    return Snapshot(cursor=cursor, at=now, revoked=revoked, jwks=key_set)
+    return Snapshot(cursor=cursor, at=now, revoked=revoked, jwks=key_set, locks=locked, extended=extended)

@@ -1,12 +1,12 @@
 """Queries: proxies, their public keys, and the tokens that they join with."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import sqlalchemy as sa
 
 from control.store.engine import Transaction
-from control.store.tables import join_tokens, proxies, proxy_keys
+from control.store.tables import join_tokens, proxies, proxy_keys, sessions
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +75,21 @@ async def replace_key(tx: Transaction, name: str, public_key: str, now: int) -> 
 async def seen(tx: Transaction, name: str, now: int) -> None:
     """The proxy was heard of."""
     await tx.connection.execute(sa.update(proxies).where(proxies.c.name == name).values(last_seen_at=now))
+
+
+async def heard(tx: Transaction, seen: Mapping[str, int]) -> None:
+    """When these proxies were heard last; an older time than is known changes nothing."""
+    later = (proxies.c.name == sa.bindparam("key")) & (proxies.c.last_seen_at < sa.bindparam("at"))
+    if seen:
+        rows = [{"key": name, "at": at} for name, at in seen.items()]
+        await tx.connection.execute(sa.update(proxies).where(later).values(last_seen_at=sa.bindparam("at")), rows)
+
+
+async def silent(tx: Transaction, since: int) -> Sequence[str]:
+    """The proxies that have open sessions and were not heard since then."""
+    open_there = (sessions.c.proxy == proxies.c.name) & (sessions.c.state == "open")
+    query = sa.select(proxies.c.name).where(proxies.c.last_seen_at < since, sa.exists().where(open_there))
+    return (await tx.connection.execute(query)).scalars().all()
 
 
 async def add_join_token(tx: Transaction, token: JoinToken) -> None:

@@ -27,10 +27,13 @@ class Fault:
     line: bytes
 
 
-async def add(tx: Transaction, lines: Sequence[tuple[int, int, bytes]]) -> None:
-    """New records: session's number, seq, line."""
+async def add(tx: Transaction, lines: Sequence[tuple[int, int, bytes]], leaf: int) -> None:
+    """New records: session's number, seq, line. The first one becomes leaf `leaf` of the log."""
     if lines:
-        rows = [{"session": session, "seq": seq, "line": line} for session, seq, line in lines]
+        rows = [
+            {"session": session, "seq": seq, "line": line, "leaf": place}
+            for place, (session, seq, line) in enumerate(lines, start=leaf)
+        ]
         await tx.connection.execute(sa.insert(records), rows)
 
 
@@ -58,6 +61,16 @@ async def after(tx: Transaction, session: int, seq: int, *, lines: int, size: in
             break
         chosen.append(number)
     return sorted((await at(tx, session, chosen)).items())
+
+
+async def firsts(tx: Transaction, sessions: Sequence[int]) -> Mapping[int, bytes]:
+    """The first lines of these sessions, by the sessions' numbers."""
+    found: dict[int, bytes] = {}
+    for start in range(0, len(sessions), IN_ONE_QUERY):
+        wanted = records.c.session.in_(sessions[start : start + IN_ONE_QUERY]) & (records.c.seq == 0)
+        for row in await tx.connection.execute(sa.select(records.c.session, records.c.line).where(wanted)):
+            found[row.session] = row.line
+    return found
 
 
 async def add_fault(tx: Transaction, fault: Fault) -> bool:

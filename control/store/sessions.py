@@ -11,14 +11,32 @@ from control.store.records import IN_ONE_QUERY
 from control.store.tables import sessions
 
 
+def topic(session_id: str) -> str:
+    """What the end of the session is announced as."""
+    return f"session:{session_id}"
+
+
+LISTED = (State.OPEN, State.ENDED)
+"""What is listed where no state is wanted: sessions, and no records that are none."""
+MOST_OPEN = 10_000
+"""Open sessions of silent proxies that are looked at in one go."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Filter:
     """Which sessions are wanted. None does not narrow; without a state, refused connections are left out."""
 
     person: str | None = None
     target: str | None = None
+    profile: str | None = None
+    proxy: str | None = None
     grant: str | None = None
     state: State | None = None
+
+    def narrowed(self) -> dict[str, str]:
+        """The columns that have to have a value, by name, and the values."""
+        columns = {name: getattr(self, name) for name in ("person", "target", "profile", "proxy", "grant")}
+        return {name: value for name, value in columns.items() if value is not None}
 
 
 def _session(row: sa.Row[tuple[object, ...]]) -> Session:
@@ -51,6 +69,9 @@ async def add(tx: Transaction, session: Session) -> int:
 
 async def change(tx: Transaction, changed: Sequence[tuple[int, Session]]) -> None:
     """What is known of these sessions now."""
+    for _, session in changed:
+        if session.state is not State.OPEN:
+            tx.touch(topic(session.id))
     if changed:
         statement = sa.update(sessions).where(sessions.c.number == sa.bindparam("key"))
         await tx.connection.execute(statement, [{"key": number} | asdict(session) for number, session in changed])
@@ -61,11 +82,10 @@ async def page(
 ) -> tuple[Sequence[Session], int | None]:
     """Sessions, newest first, and where the next page starts."""
     query = sa.select(sessions).order_by(sessions.c.number.desc()).limit(limit + 1)
-    for column, value in (("person", wanted.person), ("target", wanted.target), ("grant", wanted.grant)):
-        if value is not None:
-            query = query.where(sessions.c[column] == value)
+    for column, value in wanted.narrowed().items():
+        query = query.where(sessions.c[column] == value)
     state = sessions.c.state
-    query = query.where(state != State.REFUSED if wanted.state is None else state == wanted.state)
+    query = query.where(state.in_(LISTED) if wanted.state is None else state == wanted.state)
     if after is not None:
         query = query.where(sessions.c.number < after)
     rows = (await tx.connection.execute(query)).all()
@@ -73,7 +93,28 @@ async def page(
     return [_session(row) for row in rows[:limit]], following
 
 
+async def count_open(tx: Transaction, wanted: Filter) -> int:
+    """How many open sessions fit, whatever state is wanted."""
+    fits = [sessions.c[column] == value for column, value in wanted.narrowed().items()]
+    query = sa.select(sa.func.count()).where(sessions.c.state == State.OPEN, *fits)
+    return (await tx.connection.execute(query)).scalar_one()
+
+
 async def count_fault(tx: Transaction, session_id: str, proxy: str) -> None:
     """One more fault was found in what its proxy sent for this session."""
     own = (sessions.c.id == session_id) & (sessions.c.proxy == proxy)
     await tx.connection.execute(sa.update(sessions).where(own).values(faults=sessions.c.faults + 1))
+
+
+async def open_of(tx: Transaction, proxies: Iterable[str]) -> Sequence[tuple[int, Session]]:
+    """The open sessions of these proxies, with their numbers, oldest first."""
+    wanted = sessions.c.proxy.in_(list(proxies)) & (sessions.c.state == State.OPEN)
+    rows = await tx.connection.execute(sa.select(sessions).where(wanted).order_by(sessions.c.number).limit(MOST_OPEN))
+    return [(row.number, _session(row)) for row in rows]
+
+
+async def count_open_of(tx: Transaction, proxies: Iterable[str]) -> Mapping[str, int]:
+    """How many open sessions each of these proxies has; those without any are left out."""
+    wanted = sessions.c.proxy.in_(list(proxies)) & (sessions.c.state == State.OPEN)
+    query = sa.select(sessions.c.proxy, sa.func.count().label("sessions")).where(wanted).group_by(sessions.c.proxy)
+    return {row.proxy: row.sessions for row in await tx.connection.execute(query)}

@@ -53,6 +53,8 @@ requests = sa.Table(
     sa.Column("max_sessions", sa.Integer),
     sa.Column("addresses", sa.JSON, nullable=False),
     sa.Column("certificate", sa.Text),
+    sa.Column("end", sa.Text, nullable=False, server_default="hard"),
+    sa.Column("extends", sa.Text, index=True),
     sa.Column("state", sa.Text, nullable=False),
     sa.Column("created_at", Whole, nullable=False),
     sa.Column("pending_until", Whole, nullable=False),
@@ -80,9 +82,32 @@ grants = sa.Table(
     sa.Column("max_sessions", sa.Integer),
     sa.Column("addresses", sa.JSON, nullable=False),
     sa.Column("certificate", sa.Text),
+    sa.Column("end", sa.Text, nullable=False, server_default="hard"),
+    sa.Column("extended_at", Whole),
+    sa.Column("extended_by", sa.Text),
     sa.Column("revoked_at", Whole),
     sa.Column("revoked_by", sa.Text),
     sa.Column("revoke_reason", sa.Text),
+    sqlite_autoincrement=True,
+)
+
+locks = sa.Table(
+    "locks",
+    metadata,
+    _number(),
+    sa.Column("id", sa.Text, nullable=False, unique=True),
+    # Names and no references: a lock may be meant for somebody or something that is yet to come.
+    sa.Column("person", sa.Text),
+    sa.Column("target", sa.Text),
+    sa.Column("profile", sa.Text),
+    sa.Column("proxy", sa.Text),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("created_at", Whole, nullable=False),
+    sa.Column("created_by", sa.Text, nullable=False),
+    sa.Column("until", Whole),
+    sa.Column("lifted_at", Whole),
+    sa.Column("lifted_by", sa.Text),
+    sa.Column("lift_reason", sa.Text),
     sqlite_autoincrement=True,
 )
 
@@ -148,9 +173,16 @@ sessions = sa.Table(
     sa.Column("application_name", sa.Text),
     sa.Column("state", sa.Text, nullable=False),
     sa.Column("started_at", Whole, nullable=False),
+    sa.Column("expires_at", Whole),
     sa.Column("ended_at", Whole),
     sa.Column("end_reason", sa.Text),
+    sa.Column("ended_by", sa.Text),
+    sa.Column("decided_at", Whole),
+    sa.Column("gone_at", Whole),
     sa.Column("outcome", sa.Text),
+    sa.Column("running", Whole),
+    sa.Column("running_since", Whole),
+    sa.Column("running_command", sa.Text),
     sa.Column("statements", Whole, nullable=False),
     sa.Column("bytes_in", Whole, nullable=False),
     sa.Column("bytes_out", Whole, nullable=False),
@@ -158,8 +190,46 @@ sessions = sa.Table(
     sa.Column("records", Whole, nullable=False),
     sa.Column("head", sa.Text, nullable=False),
     sa.Column("faults", Whole, nullable=False),
+    sa.Column("reaped_by", sa.Text),
+    sa.Column("reaped_in", sa.Text),
+    sa.Index("ix_sessions_proxy_state", "proxy", "state"),
     sqlite_autoincrement=True,
 )
+
+reapings = sa.Table(
+    "reapings",
+    metadata,
+    sa.Column("session", sa.ForeignKey("sessions.id"), primary_key=True),
+    sa.Column("proxy", sa.Text, nullable=False, index=True),
+    sa.Column("why", sa.Text, nullable=False),
+    sa.Column("by", sa.Text),
+    sa.Column("decided_at", Whole, nullable=False),
+    sa.Column("tries", Whole, nullable=False),
+    sa.Column("next_at", Whole, nullable=False),
+)
+
+places = sa.Table(
+    "places",
+    metadata,
+    _number(),
+    sa.Column("session", sa.Text, nullable=False, unique=True),
+    sa.Column("grant", sa.ForeignKey("grants.id"), nullable=False, index=True),
+    sa.Column("proxy", sa.ForeignKey("proxies.name"), nullable=False, index=True),
+    sa.Column("holder", sa.Text, nullable=False),
+    sa.Column("run", sa.Text, nullable=False),
+    sa.Column("taken_at", Whole, nullable=False),
+    sqlite_autoincrement=True,
+)
+
+journals = sa.Table(
+    "journals",
+    metadata,
+    sa.Column("proxy", sa.ForeignKey("proxies.name"), primary_key=True),
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("number", Whole, nullable=False),
+    sa.Column("prev", sa.Text, nullable=False),
+)
+"""Where the chain of each journal's sessions goes on (`control.evidence.journals`)."""
 
 records = sa.Table(
     "records",
@@ -167,6 +237,27 @@ records = sa.Table(
     sa.Column("session", sa.ForeignKey("sessions.number"), primary_key=True),
     sa.Column("seq", Whole, primary_key=True),
     sa.Column("line", sa.LargeBinary, nullable=False),
+    # Its place in the log. Every record has one: SQLite cannot add a column that says so.
+    sa.Column("leaf", Whole),
+    sa.Index("ix_records_leaf", "leaf", unique=True),
+)
+
+tiles = sa.Table(
+    "tiles",
+    metadata,
+    sa.Column("level", sa.Integer, primary_key=True),
+    sa.Column("number", Whole, primary_key=True),
+    sa.Column("hashes", sa.LargeBinary, nullable=False),
+)
+
+heads = sa.Table(
+    "heads",
+    metadata,
+    sa.Column("origin", sa.Text, primary_key=True),
+    sa.Column("size", Whole, primary_key=True),
+    sa.Column("root", sa.LargeBinary, nullable=False),
+    sa.Column("note", sa.Text, nullable=False),
+    sa.Column("signed_at", Whole, nullable=False),
 )
 
 faults = sa.Table(

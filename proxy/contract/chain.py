@@ -15,7 +15,7 @@ import msgspec
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-    from proxy.contract.record import AuthRefused, Record, SessionEnd
+    from proxy.contract.record import AuthRefused, Record, SessionEnd, SessionReaped
 
 RECORD_VERSION = 1
 GENESIS = ""
@@ -84,7 +84,9 @@ class Chain:
         self._unhashed = line
         return line
 
-    def seal_signed(self, record: "SessionEnd | AuthRefused", key: "Ed25519PrivateKey", at: int | None = None) -> bytes:
+    def seal_signed(
+        self, record: "SessionEnd | AuthRefused | SessionReaped", key: "Ed25519PrivateKey", at: int | None = None
+    ) -> bytes:
         """As `seal`, for the last record: signed by the proxy's key, and so is, through `prev`, all before it."""
         record.signature = ""
         unsigned = self.seal(record, at)[:-1]

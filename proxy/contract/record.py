@@ -28,6 +28,7 @@ __all__ = [
     "ChainError",
     "Copy",
     "EndReason",
+    "Entry",
     "GrantExtended",
     "Notice",
     "Outcome",
@@ -36,6 +37,7 @@ __all__ = [
     "Record",
     "RecordError",
     "SessionEnd",
+    "SessionReaped",
     "SessionStart",
     "StatementEnd",
     "StatementPrepare",
@@ -106,9 +108,24 @@ class Tls(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The SHA-256 thumbprint of the client's certificate, base64url, where it showed one."""
 
 
+class Entry(msgspec.Struct, frozen=True, kw_only=True):
+    """The place of a session in its journal: the first records of a journal's sessions are a chain of their own.
+
+    So a session that is missing as a whole shows, too: its successor's `number` and `prev` do not fit.
+    """
+
+    journal: str
+    """The journal's id: a proxy has one for each worker, and a new one where its folder was lost."""
+    number: int
+    """Counts the journal's sessions from 0."""
+    prev: str
+    """The hash of the first record of the session before it (see `chain.line_hash`); empty for number 0."""
+
+
 class SessionStart(Record, kw_only=True, tag="session.start"):
     """A connection was admitted on a grant and its backend is ready."""
 
+    entry: Entry | None = None
     grant: str
     person: str
     reason: str | None = None
@@ -251,10 +268,13 @@ class Authorization(Record, kw_only=True, tag="authorization"):
 
 
 class GrantExtended(Record, kw_only=True, tag="grant.extended"):
-    """The grant's end has moved."""
+    """The grant's end has moved, while the session ran or before it began on an older token."""
 
     grant: str
     expires_at: int
+    """The new end."""
+    by: str | None = None
+    """Who decided it."""
 
 
 class AuthRefused(Record, kw_only=True, tag="auth.refused"):
@@ -266,6 +286,7 @@ class AuthRefused(Record, kw_only=True, tag="auth.refused"):
     address: str | None = None
     grant: str | None = None
     """Set only where the token's signature was good."""
+    entry: Entry | None = None
     signature: str = ""
     """As in `SessionEnd`."""
 
@@ -285,7 +306,39 @@ class SessionEnd(Record, kw_only=True, tag="session.end"):
     statements: int
     bytes_in: int
     bytes_out: int
+    next_entry: Entry | None = None
+    """What the journal's next session will have as `entry`: all that began before is signed with this."""
     signature: str = ""
+
+
+class SessionReaped(Record, kw_only=True, tag="session.reaped"):
+    """A backend that a proxy left behind was ended by another one. The only record of its chain, as with `AuthRefused`.
+
+    The session that the backend was of has a chain of its own, which the proxy that is gone began: it has no end until
+    that proxy comes back and writes it.
+    """
+
+    reaped: str
+    """The session that the backend was of."""
+    left_by: str
+    """The proxy that is gone."""
+    target: str
+    server: str | None = None
+    backend_pid: int
+    backend_start: str
+    """As in that session's `session.start`, all four."""
+    by: str | None = None
+    """Who decided it; None where control did by itself."""
+    decided_at: int
+    gone_at: int | None = None
+    """When the backend was seen to be gone; None where nobody could see that, or a pooler has handed it on."""
+    found: int
+    """How many backends there were to end: 1, or 0 where it was gone already (or handed on) at the first look."""
+    transaction: Literal["committed", "aborted", "none"] | None = None
+    """What became of the transaction that it was in; None where nothing is known."""
+    entry: Entry | None = None
+    signature: str = ""
+    """As in `SessionEnd`."""
 
 
 AnyRecord: TypeAlias = (
@@ -300,7 +353,13 @@ AnyRecord: TypeAlias = (
     | GrantExtended
     | AuthRefused
     | SessionEnd
+    | SessionReaped
 )
+
+LAST = (SessionEnd, AuthRefused, SessionReaped)
+"""The types of which a session's last record is: they are signed."""
+ALONE = (AuthRefused, SessionReaped)
+"""Those of them that are the only record of their chain."""
 
 _decoder: msgspec.json.Decoder[AnyRecord] = msgspec.json.Decoder(AnyRecord)
 
@@ -329,7 +388,7 @@ def decode(line: bytes) -> AnyRecord:
 
 
 def verify_signature(line: bytes, key: Ed25519PublicKey) -> None:
-    """Check the signature on a `session.end` or `auth.refused` line. Raises ChainError."""
+    """Check the signature on a line of one of `LAST`'s types. Raises ChainError."""
     unsigned, mark, rest = line.rpartition(SIGNATURE_MARK)
     try:
         if not mark or not rest.endswith(b'"}'):
@@ -343,13 +402,13 @@ def verify_chain(lines: Iterable[bytes], key: Ed25519PublicKey | None = None) ->
     """Check one session's lines in order: numbers, chain, and with `key` the signature. Returns how many there are.
 
     Raises ChainError naming the first record that is not what was written, RecordError for a line that is none.
-    A session whose last record is not `session.end` or `auth.refused` is reported too: it runs on, or its tail is cut.
+    A session whose last record is none of `LAST` is reported too: it runs on, or its tail is cut.
     """
     head, count, session = GENESIS, 0, None
     last: AnyRecord | None = None
     line = b""
     for line in lines:
-        if isinstance(last, SessionEnd | AuthRefused):
+        if isinstance(last, LAST):
             raise ChainError("a record behind the session's end", seq=count)
         last = decode(line)
         session = last.session if session is None else session
@@ -357,11 +416,11 @@ def verify_chain(lines: Iterable[bytes], key: Ed25519PublicKey | None = None) ->
             raise ChainError(f"expected record {count} of session {session}", seq=count)
         if last.prev != head:
             raise ChainError("the record before it was changed", seq=count)
-        if isinstance(last, AuthRefused) and count:
+        if isinstance(last, ALONE) and count:
             # It would end the session and say nothing of its open work.
-            raise ChainError("a refused login inside a session", seq=count)
+            raise ChainError("inside a session, a record that stands alone", seq=count)
         head, count = line_hash(line), count + 1
-    if not isinstance(last, SessionEnd | AuthRefused):
+    if not isinstance(last, LAST):
         raise ChainError("the session has no end: it is still running, or its tail was cut", seq=count)
     if key is not None:
         verify_signature(line, key)

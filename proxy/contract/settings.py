@@ -143,6 +143,8 @@ class AccessProfile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     replication: Literal["none", "all"] = "none"
     """Whether replication connections are allowed. PostgreSQL lets each of them read the whole server, so there is no
     half of it: what is called logical replication takes BASE_BACKUP too."""
+    idle_timeout_s: Seconds | None = None
+    """How long a session may be idle, with or without an open transaction; None for as long as its grant lasts."""
     account: Account = Account()
 
     def __post_init__(self) -> None:
@@ -220,6 +222,8 @@ class Target(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """What is asked for; a server that knows less says so."""
     connect_timeout_s: Seconds = 10.0
     lost_lease: Literal["refuse-new", "end-sessions", "run-on"] = "refuse-new"
+    durability: Literal["process", "disk"] = "process"
+    """What a statement's record survives before the statement goes on: the proxy's death, or the machine's."""
     show_person: bool = False
     """Put the person and the grant into `application_name` too."""
     keeper: Keeper

@@ -16,6 +16,7 @@ cdef class Step(Owed):
     cdef public bint skipped, suspended, answered
 
     cpdef settle(self)
+    cpdef fail(self, dict fields)
     @cython.locals(tags=str, rows=str, size=str, rest=str, state=str, ran=str)
     cpdef str end(self)
     @cython.locals(error=str, skipped=str, suspended=str)

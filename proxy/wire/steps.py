@@ -115,6 +115,11 @@ class Step(Owed):
             self.ran = self.name.ran()
             self.sql = self.ran.sql
 
+    def fail(self, fields: dict[str, str]) -> None:
+        """Take an ErrorResponse as its end, unless it has one: the first is the cause."""
+        if self.sqlstate is None:
+            self.sqlstate, self.message = fields.get("C", ""), fields.get("M", "")
+
     def end(self) -> str:
         """The fields of its `statement.end`; what is at its default is left out, as in every record."""
         tags = f',"tags":{as_json(self.tags)}' if self.tags else ""

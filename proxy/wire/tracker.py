@@ -254,21 +254,28 @@ class Tracker:
                 self._copy_begins(_COPY_DIRECTIONS[kind])
         return records
 
-    def _front(self, kinds: int) -> Step | None:
-        """The oldest step but for markers, if it is of these kinds: then what the markers stand for was done, too."""
-        queue = self._steps
-        step = queue[0] if queue else None
+    def _foremost(self) -> Step | None:
+        """The oldest step but for markers; a marker where there is nothing else."""
+        step = self._steps[0] if self._steps else None
         if step is not None and step.kind & _MARKERS:
-            for step in queue:
+            for step in self._steps:
                 if not step.kind & _MARKERS:
                     break
+        return step  # type: ignore[return-value]  # a Name is a marker
+
+    def _front(self, kinds: int) -> Step | None:
+        """The foremost step, where it is of these kinds and is answered: what the markers stand for was done, too."""
+        step = self._foremost()
         if step is None or not step.kind & kinds:
             return None
-        while queue[0] is not step:
+        self._reach(step)
+        self._spare = 0  # It would have come before.
+        return step
+
+    def _reach(self, step: Step) -> None:
+        """Take the markers in front of `step` off the queue: they were done."""
+        while self._steps[0] is not step:
             self._drop_marker()
-        if kinds != _ROUND:
-            self._spare = 0  # It would have come before.
-        return step  # type: ignore[return-value]  # a Name is a marker
 
     def _drop_marker(self) -> None:
         """Take the oldest step, a marker, off the queue: it was done."""
@@ -342,19 +349,16 @@ class Tracker:
     def _copy_ends(self, step: Step, *, failed: bool) -> Copy:
         ended = self._copied(step, failed=failed)
         if ended.direction != "out":
-            self._forget_syncs_of_copy(failed=failed)
+            dropped, told_apart = steps.drop_swallowed_syncs(self._steps)
+            if failed and dropped:
+                self._spare += dropped
+                self.lost = not told_apart
         return ended
 
     def _copied(self, step: Step, *, failed: bool) -> Copy:
         size, direction = self._copy_seen - self._copy_counted, step.copying or "in"
         self._copy_counted, step.copying = self._copy_seen, None
         return Copy(statement=step.statement, direction=direction, bytes=size, failed=failed)
-
-    def _forget_syncs_of_copy(self, *, failed: bool) -> None:
-        dropped, told_apart = steps.drop_swallowed_syncs(self._steps)
-        if failed and dropped:
-            self._spare += dropped
-            self.lost = not told_apart
 
     # Errors, and what they skip.
 
@@ -368,10 +372,12 @@ class Tracker:
         if not queue:
             return
         self.failed = True
+        self._spare = 0  # It would have come before.
         cause = queue[0].kind
         failed = next((step for step in queue if step.statement or step is steps.SYNC), None)
         if cause == Kind.SYNC and self.fatal is None:
-            self._commit_failed(fields)
+            if self._finished:  # Sync commits what its round did: where that fails, the round's last statement says so.
+                self._finished[-1].fail(fields)
         elif isinstance(failed, Step) and failed.statement:
             self._statement_failed(failed, fields, records)
         if self.fatal is not None:  # No ReadyForQuery follows: what is open stays open, and nothing more of it runs.
@@ -382,19 +388,12 @@ class Tracker:
             self._skip()
 
     def _statement_failed(self, step: Step, fields: dict[str, str], records: list[Noted]) -> None:
-        if step.sqlstate is None:
-            step.sqlstate, step.message = fields.get("C", ""), fields.get("M", "")
+        step.fail(fields)
         if step is self._steps[0] and step.name is not None and step.name.meaning not in (step.portal, None):
             step.ran = step.name.ran()  # Before it failed.
             step.sql = step.ran.sql
         if step.copying is not None:
             records.append(self._copy_ends(step, failed=True))
-
-    def _commit_failed(self, fields: dict[str, str]) -> None:
-        """Sync commits what its round did. Where that fails, the round's last statement says so."""
-        if self._finished and self._finished[-1].sqlstate is None:
-            last = self._finished[-1]
-            last.sqlstate, last.message = fields.get("C", ""), fields.get("M", "")
 
     def _skip(self) -> None:
         """Take what PostgreSQL skips off the queue, up to the Sync where it goes on."""
@@ -420,21 +419,21 @@ class Tracker:
             if ends:
                 self._skip()
         ambiguous = self._spare > 0 and bool(self._steps) and self._steps[0].kind == EXTENDED
-        step = self._front(_ROUND)
+        step = self._foremost()
         if step is steps.SYNC:
+            self._reach(step)
             self._steps.popleft()
             self.lost = self.lost or ambiguous
-        elif step is not None and (step.tags or step.answered or step.sqlstate is not None):
+        elif step is not None and step.kind & _ROUND and (step.tags or step.answered or step.sqlstate is not None):
             self._complete(step)
         elif self._spare:  # What is in front would have been answered before its own ReadyForQuery.
             self._spare -= 1
         if self.state == "I":
             self._prepared.idle()
-        if self._finished:
-            for one in self._finished:
-                one.state = self.state
-            records += self._finished
-            self._finished.clear()
+        for one in self._finished:
+            one.state = self.state
+        records += self._finished
+        self._finished.clear()
         self._bytes_out = self._position
 
     # The end.

@@ -22,6 +22,7 @@ WITHOUT_DEFAULT = frozenset(
         "targets.orders.keeper.key_file",
         "targets.orders.access.readonly.certificate_file",
         "targets.orders.access.readonly.key_file",
+        "targets.orders.access.readonly.idle_timeout_s",
     }
 )
 """Commented out with an example for a value: not to be set by everybody."""

@@ -45,6 +45,7 @@ _SETTINGS: Mapping[str, str] = {
     "full_page_writes": "off",
     "log_line_prefix": "'%m [%p] %q%u@%d '",
     "max_connections": "300",
+    "max_prepared_transactions": "20",
     "max_wal_senders": "4",
     "password_encryption": "'scram-sha-256'",
     "shared_buffers": "'64MB'",

@@ -9,7 +9,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from control import metrics as control_metrics
-from control.config import ControlSettings
+from control.config import ControlSettings, LogSettings
 from proxy.config import Control, Journal, OAuth, ProxyProtocol, ProxySettings, UnixSocket
 from proxy.contract.settings import AccessProfile, Account, Keeper, Target, Targets, load
 from proxy.metrics import Metrics
@@ -25,6 +25,7 @@ SECTIONS: dict[str, type[msgspec.Struct]] = {
     "proxy.journal": Journal,
     "proxy.control": Control,
     "control": ControlSettings,
+    "control.log": LogSettings,
     "targets.orders": Target,
     "targets.orders.keeper": Keeper,
     "targets.orders.access.readonly": AccessProfile,
@@ -36,6 +37,7 @@ TABLES = {
     "proxy.oauth",
     "proxy.journal",
     "proxy.control",
+    "control.log",
     "targets.orders.keeper",
     "targets.orders.access",
     "targets.orders.access.readonly.account",
@@ -115,12 +117,13 @@ def listed(part: str) -> set[str]:
 
 
 def test_the_readme_has_every_metric_of_the_proxy() -> None:
-    """Those that it always has, and the gauges that its parts hang in; and no other."""
-    gauges = {
-        name for path in (ROOT / "proxy").glob("*.py") for name in re.findall(r'\.gauge\(\s*"(\w+)"', path.read_text())
-    }
+    """Those that it always has, and what its parts hang in; and no other."""
+    texts = [path.read_text() for path in (ROOT / "proxy").glob("*.py")]
+    gauges = {name for text in texts for name in re.findall(r'\.gauge\(\s*"(\w+)"', text)}
+    counters = {f"{name}_total" for text in texts for name in re.findall(r'\.counter\(\s*"(\w+)"', text)}
     assert "curfew_lease" in gauges
-    assert listed("the proxy") == exposed(Metrics().registry) | gauges
+    assert "curfew_journal_syncs_total" in counters
+    assert listed("the proxy") == exposed(Metrics().registry) | gauges | counters
 
 
 def test_the_readme_has_every_metric_of_control() -> None:

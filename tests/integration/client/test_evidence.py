@@ -190,7 +190,7 @@ def test_killing_takes_the_right_to(somebody: Somebody, edge: Edge, session: str
     running = new_session()
     edge.send(running, start())
     assert somebody("eve").refused("kill", running).startswith("curfew: Forbidden: ")
-    assert somebody("carol").ok("kill", running) == f"ordered the end of {running}: dba1 on orders/shop\n"
+    assert somebody("carol").ok("kill", running, "--no-wait") == f"ordered the end of {running}: dba1 on orders/shop\n"
     assert somebody("carol").refused("kill", session).startswith("curfew: ")
 
 

@@ -103,7 +103,12 @@ def test_a_revoked_grant_ends_its_session(people: dict[str, Person]) -> None:
     with Process(
         [*line, "--", "-Xc", f"CREATE TEMP TABLE t AS SELECT 1 AS i; {query}"], environment=dba.environment
     ) as run:
-        eventually_sync(lambda: grant in carol.ok("sessions", "--state", "open", "--json"), within=30)
+
+        def runs() -> bool:
+            shown = json.loads(carol.ok("sessions", "--grant", grant, "--state", "open", "--json"))
+            return any(one["running_since"] for one in shown)
+
+        eventually_sync(runs, within=30)
         carol.ok("revoke", grant, "--reason", "enough")
         run.wait(within=30)
         assert "FATAL" in run.output

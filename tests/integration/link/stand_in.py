@@ -22,9 +22,11 @@ from proxy.contract import proof
 from proxy.contract.directive import (
     Acknowledged,
     AnyDirective,
+    Extension,
     Heartbeat,
     Joined,
     Joining,
+    Locked,
     Revocation,
     Snapshot,
     encode,
@@ -52,6 +54,8 @@ class StandIn:
         self.joins = 0
         self.jwks = JWKS
         self.revoked: list[Revocation] = []
+        self.locks: list[Locked] = []
+        self.extended: list[Extension] = []
         self.cursors: list[int] = []
         """What each stream asked to follow."""
         self.silent = False
@@ -152,7 +156,15 @@ class StandIn:
     async def _stream(self) -> AsyncIterator[bytes]:
         queue: asyncio.Queue[bytes | None] = asyncio.Queue()
         if not self.silent:
-            yield encode(Snapshot(cursor=99, at=time.time_ns(), revoked=self.revoked, jwks=self.jwks))
+            told = Snapshot(
+                cursor=99,
+                at=time.time_ns(),
+                revoked=self.revoked,
+                jwks=self.jwks,
+                locks=self.locks,
+                extended=self.extended,
+            )
+            yield encode(told)
         self._streams.append(queue)
         try:
             while True:

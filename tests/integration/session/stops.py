@@ -7,8 +7,8 @@ from proxy.contract.record import Outcome
 from tests.harness.wire import FLUSH, SYNC, Wire, message, one_by_one, query
 
 ROWS = 1_000
-SLOW_UPDATE = "UPDATE work SET n = -n WHERE pg_sleep(0.02) IS NOT NULL"
-"""20 s for ROWS rows."""
+SLOW_UPDATE = "UPDATE work SET n = -n WHERE pg_sleep(0.1) IS NOT NULL"
+"""100 s for ROWS rows."""
 TRAP = """DO $$ BEGIN
     INSERT INTO work VALUES (-1);
     LOOP
@@ -19,7 +19,27 @@ TRAP = """DO $$ BEGIN
         END;
     END LOOP;
 END $$"""
-IN_ONE_MESSAGE = "BEGIN; SELECT pg_sleep(3); UPDATE work SET n = -n; COMMIT"
+TRAP_OTHERS = """DO $$ BEGIN
+    INSERT INTO work VALUES (-1);
+    LOOP
+        BEGIN
+            PERFORM pg_sleep(0.1);
+            PERFORM 1 / 0;
+        EXCEPTION WHEN query_canceled OR OTHERS THEN
+            INSERT INTO work VALUES (-2);
+        END;
+    END LOOP;
+END $$"""
+PROCEDURE = """CREATE PROCEDURE {schema}.in_steps() LANGUAGE plpgsql AS $$ BEGIN
+    INSERT INTO work VALUES (-1);
+    COMMIT;
+    INSERT INTO work VALUES (-2);
+    PERFORM pg_sleep(100);
+    COMMIT;
+END $$"""
+"""What one of the cases calls."""
+IN_ONE_MESSAGE = "BEGIN; SELECT pg_sleep(100); UPDATE work SET n = -n; COMMIT"
+SEVERAL = "UPDATE work SET n = -n; SELECT pg_sleep(100); INSERT INTO work VALUES (-1)"
 ENDLESS = "COPY (SELECT repeat('x', 1000) FROM generate_series(1, 10000000)) TO STDOUT"
 
 
@@ -39,6 +59,8 @@ class Case:
     """The directions of the COPY records that it leaves, each of one that was cut."""
     changed: int = 0
     """How many rows it had rightly changed before the end."""
+    prepared: int = 0
+    """How many transactions it had prepared for a two-phase commit: they are nobody's session any more, and stay."""
 
 
 async def _idle(wire: Wire) -> None:
@@ -61,6 +83,40 @@ async def _update(wire: Wire) -> None:
 
 async def _trap(wire: Wire) -> None:
     wire.send(query(TRAP))
+
+
+async def _trap_others(wire: Wire) -> None:
+    wire.send(query(TRAP_OTHERS))
+
+
+async def _procedure(wire: Wire) -> None:
+    wire.send(query("CALL in_steps()"))
+
+
+async def _several(wire: Wire) -> None:
+    wire.send(query(SEVERAL))
+
+
+async def _unchecked(wire: Wire) -> None:
+    await wire.run("SET client_connection_check_interval = 0")
+    wire.send(query(SLOW_UPDATE))
+
+
+async def _prepared(wire: Wire) -> None:
+    await wire.run("BEGIN")
+    await wire.run("INSERT INTO work VALUES (-1)")
+    await wire.run(f"PREPARE TRANSACTION 'of {wire.pid}'")
+
+
+async def _held_cursor(wire: Wire) -> None:
+    await wire.run("BEGIN")
+    await wire.run("DECLARE held CURSOR WITH HOLD FOR SELECT n FROM work")
+    await wire.run("COMMIT")
+    await wire.run("FETCH 10 FROM held")
+
+
+async def _listening(wire: Wire) -> None:
+    await wire.run("LISTEN news")
 
 
 async def _in_one_message(wire: Wire) -> None:
@@ -107,13 +163,29 @@ CASES = (
     Case(name="a running UPDATE", begin=_update),
     Case(name="a running UPDATE by the extended protocol", begin=_extended),
     Case(name="DO that traps query_canceled", begin=_trap),
+    Case(name="DO that traps OTHERS", begin=_trap_others),
+    Case(name="client_connection_check_interval = 0", begin=_unchecked),
+    Case(name="several statements in one Query", begin=_several),
+    Case(
+        name="a procedure that commits",
+        begin=_procedure,
+        # Which of its transactions were committed, nobody says before it is done.
+        outcomes=frozenset({"unknown", "partly committed"}),
+        event="PgSleep",
+        changed=1,
+    ),
+    Case(
+        name="a prepared transaction", begin=_prepared, waits="idle", outcomes=frozenset({"nothing open"}), prepared=1
+    ),
+    Case(name="a cursor WITH HOLD", begin=_held_cursor, waits="idle", outcomes=frozenset({"nothing open"})),
+    Case(name="LISTEN", begin=_listening, waits="idle", outcomes=frozenset({"nothing open"})),
     Case(
         name="BEGIN to COMMIT in one message",
         begin=_in_one_message,
         # It has no transaction id while it sleeps, so nobody can ask PostgreSQL what became of it.
         outcomes=frozenset({"rolled back", "unknown"}),
     ),
-    Case(name="waiting for a lock", begin=_lock),
+    Case(name="waiting for a lock", begin=_lock, event="advisory"),
     Case(name="COPY in", begin=_copy_in, event="ClientRead", copies=("in",)),
     Case(name="COPY out to a client that does not read", begin=_copy_out, event="ClientWrite", copies=("out",)),
     Case(name="a pipelined batch", begin=_batch),
@@ -121,6 +193,7 @@ CASES = (
     Case(
         name="a pipeline of several transactions",
         begin=_pipeline,
+        event="PgSleep",
         outcomes=frozenset({"unknown", "partly committed"}),
         changed=1,
     ),

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -119,6 +120,20 @@ class Whole:
         text = self._settings.replace("[proxy]\n", f"[proxy]\nworkers = {workers}\n")
         (self._folder / "proxy.toml").write_text(text)
 
+    def settings_of(self, name: str, *, port: int, folder: Path) -> str:
+        """The configuration of one more proxy, which listens on `port` and keeps what it knows in `folder`."""
+        changes = {
+            'name = "edge"': f'name = "{name}"',
+            f'listen = ["127.0.0.1:{self.service.proxy_port}"]': f'listen = ["127.0.0.1:{port}"]',
+            f'state_dir = "{self._folder}/proxy"': f'state_dir = "{folder}/proxy"',
+            f'file = "{self._folder}/join"': f'file = "{folder}/join"',
+        }
+        text = re.sub(r'ops_listen = "[^"]*"', f'ops_listen = "127.0.0.1:{free_port()}"', self._settings)
+        for old, new in changes.items():
+            assert text.count(old) == 1, old
+            text = text.replace(old, new)
+        return text
+
     @property
     def lines(self) -> list[bytes]:
         """Every line of the proxy's journals."""
@@ -171,9 +186,9 @@ class Whole:
         kept = list((self._folder / "proxy").glob(f"worker-*/{membership.FILE}"))
         return bool(kept) and all(grant in path.read_text() for path in kept)
 
-    async def log_in(self, one: Pass) -> Wire:
-        """A session on this pass. Raises Refused."""
-        wire = await Wire.tls(self.service.proxy_port, self._ca.client_context())
+    async def log_in(self, one: Pass, port: int | None = None) -> Wire:
+        """A session on this pass, by way of `port` where it is not the stand's own proxy. Raises Refused."""
+        wire = await Wire.tls(port or self.service.proxy_port, self._ca.client_context())
         try:
             await wire.log_in(one.token, ("user", "dba1"), ("database", one.target))
         except BaseException:
@@ -234,9 +249,9 @@ class Whole:
         assert answer.is_success, answer.text
         return answer.json()
 
-    async def grant(self, target: str = "orders") -> Pass:
+    async def grant(self, target: str = "orders", **asked: object) -> Pass:
         """A new grant for dba1, which carol approves, and its token."""
-        body = {"target": target, "profile": "readonly", "reason": "a test", "duration_s": 600}
+        body = {"target": target, "profile": "readonly", "reason": "a test", "duration_s": 600, **asked}
         request = await self.api("dba1", "POST", "/requests", body)
         approved = await self.api("carol", "POST", f"/requests/{request['id']}/approve", {})
         return await self.token(approved["grant"], target)

@@ -65,6 +65,7 @@ class Stand:
         limit_bytes: int = 1 << 24,
         policy: Parameters = Parameters.FULL,
         early: tuple[bytes, bytes] = (b"", b""),
+        durable: bool = False,
     ) -> None:
         """`early`: what the client, and PostgreSQL, have said before the relay begins."""
         self.folder = folder
@@ -74,7 +75,7 @@ class Stand:
         self.client.connection_made(cast("asyncio.BaseTransport", self.client_side))
         self.server.connection_made(cast("asyncio.BaseTransport", self.server_side))
         self.recorder = Recorder(self.journal, Ed25519PrivateKey.generate(), Chain("ses_1"))
-        self.relay = Relay(self.client, self.server, Tracker(policy), self.recorder, limit=LIMIT)
+        self.relay = Relay(self.client, self.server, Tracker(policy), self.recorder, limit=LIMIT, durable=durable)
         self.relay.start()
 
     @property

@@ -11,10 +11,23 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from proxy import membership
+from proxy import control_link, membership, places
 from proxy.authority import ControlSide
 from proxy.config import Control, ProxySettings
-from proxy.contract.directive import Heartbeat, Keys, Kill, Revocation, Revoke, Snapshot
+from proxy.contract.directive import (
+    Extend,
+    Extension,
+    Heartbeat,
+    Keys,
+    Kill,
+    Lock,
+    Locked,
+    Reap,
+    Revocation,
+    Revoke,
+    Snapshot,
+    Unlock,
+)
 from proxy.contract.grant import Grant
 from proxy.contract.proof import public_text
 from proxy.contract.record import EndReason
@@ -28,7 +41,7 @@ from proxy.shared import Authority
 from proxy.tasks import spawn
 from tests.harness import tokens
 from tests.harness.ports import free_port
-from tests.harness.waiting import eventually
+from tests.harness.waiting import eventually, never
 from tests.unit.proxy.journals import open_journal
 
 NO_KEYS = json.dumps({"keys": "none"})
@@ -49,10 +62,16 @@ class Session:
     signed_by: VerifyingKey = field(default_factory=lambda: key_of(tokens.Signer()))
     id: str = field(default_factory=lambda: secrets.token_hex(4))
     stopped: list[tuple[EndReason, str | None, int]] = field(default_factory=list)
+    extended: list[float] = field(default_factory=list)
+    needs_lease: bool = False
 
     def stop(self, reason: EndReason, *, by: str | None, decided_at: int) -> None:
         """Note it."""
         self.stopped.append((reason, by, decided_at))
+
+    def extend(self, extension: Extension) -> None:
+        """Note it."""
+        self.extended.append(extension.expires_at)
 
     async def cancel_running(self, address: str | None) -> None:
         """Never asked here."""
@@ -220,6 +239,41 @@ async def test_directives(stand: Stand, side: ControlSide) -> None:
         stand.registry.admit(Session(tokens.grant(id="grt_a")))
 
 
+@pytest.mark.parametrize("worker", [1, 2])
+async def test_one_process_reaps(stand: Stand, worker: int) -> None:
+    """What another proxy left is not every worker's business."""
+    stand.joined()
+    heard: list[Reap] = []
+    place = places.of_worker(stand.folder, worker)
+    settings = stand.settings(control=True)
+    known = {"key": stand.key, "journal": stand.journal, "registry": stand.registry, "place": place}
+    side = ControlSide(settings, environment={}, on_reap=heard.append, **known)  # type: ignore[arg-type]
+    directive = Reap(cursor=2, at=5, proxy="p9", orphans=[], by=None)
+    side._obey(directive)
+    assert heard == ([directive] if worker == 1 else [])
+
+
+async def test_others_hear_of_grants(stand: Stand) -> None:
+    """Of revocations and extensions, by directive and in a snapshot: accounts end with their grants, and move on."""
+    stand.joined()
+    heard: list[object] = []
+    side = ControlSide(
+        stand.settings(control=True),
+        key=stand.key,
+        journal=stand.journal,
+        registry=stand.registry,
+        environment={},
+        on_revoked=heard.append,
+        on_extended=heard.append,
+    )
+    longer = Extension(grant="grt_b", expires_at=2e9, by="bob", decided_at=1)
+    side._obey(Revoke(cursor=1, at=1, grant="grt_a", expires_at=2e9, by="bob"))
+    side._obey(Extend(cursor=2, at=2, extension=longer))
+    revoked = [Revocation(grant="grt_c", expires_at=2e9, by="bob", decided_at=1)]
+    side._obey(Snapshot(cursor=2, at=3, revoked=revoked, extended=[longer], jwks=stand.signer.jwks))
+    assert heard == ["grt_a", longer, "grt_c", longer]
+
+
 async def test_keys_that_cannot_be_read(stand: Stand, side: ControlSide) -> None:
     """The ones before stay in force, and the link is told that it was not obeyed."""
     side._obey(Keys(cursor=1, at=1, jwks=stand.signer.jwks))
@@ -258,3 +312,96 @@ async def test_keys_that_are_withdrawn(stand: Stand, side: ControlSide, in_a_sna
     assert stand.session.stopped == []
     obey(3, new)
     assert stand.session.stopped == [("withdrawn", None, 3)]
+
+
+def lock(id: str = "lck_1", **names: str) -> Locked:  # noqa: A002 the field's own name
+    """A lock by eve."""
+    return Locked(id=id, by="eve", decided_at=7, **names)  # type: ignore[arg-type]  # names alone
+
+
+async def test_locks(stand: Stand, side: ControlSide) -> None:
+    """Each ends what it covers and keeps it out, until it is lifted; whatever comes out of order is taken as it is."""
+    other = Session(tokens.grant(id="grt_b", person="dba2"), key_of(stand.signer))
+    stand.registry.admit(other)
+    side._obey(Unlock(cursor=1, at=1, lock="lck_1", by="eve"))
+    side._obey(Lock(cursor=2, at=2, lock=lock(person="dba2")))
+    assert (other.stopped, stand.session.stopped) == ([("locked", "eve", 7)], [])
+    with pytest.raises(NotAdmitted):
+        stand.registry.admit(Session(tokens.grant(person="dba2")))
+    side._obey(Unlock(cursor=3, at=3, lock="lck_1", by="eve"))
+    stand.registry.admit(Session(tokens.grant(person="dba2")))
+
+
+async def test_a_snapshot_with_locks(stand: Stand, side: ControlSide) -> None:
+    """It replaces them, and they count though its keys cannot be read."""
+    side._obey(Lock(cursor=1, at=1, lock=lock(person="dba2")))
+    with pytest.raises(KeySetError):
+        side._obey(Snapshot(cursor=1, at=2, revoked=[], jwks=NO_KEYS, locks=[lock("lck_2", target="orders")]))
+    assert stand.session.stopped == [("locked", "eve", 7)]
+    stand.registry.admit(Session(tokens.grant(person="dba2", target="other")))
+
+
+async def test_locks_that_were_kept_count_at_once(stand: Stand) -> None:
+    """With control away."""
+    stand.joined(locks=(lock(proxy="p1"), lock("lck_2", proxy="elsewhere")))
+    stand.registry = Registry(max_sessions=10, proxy="p1")
+    stand.registry.admit(stand.session)
+    task = spawn("control side", stand.side(stand.settings(control=True)).run())
+    try:
+        await eventually(lambda: stand.session.stopped)
+        assert stand.session.stopped == [("locked", "eve", 7)]
+    finally:
+        task.cancel()
+        await eventually(task.done)
+
+
+async def test_extensions(stand: Stand, side: ControlSide) -> None:
+    """Told one by one, or in a snapshot."""
+    end = stand.session.grant.expires_at
+    one = Extension(grant="grt_a", expires_at=end + 1, by="eve", decided_at=7)
+    side._obey(Extend(cursor=1, at=1, extension=one))
+    later = Extension(grant="grt_a", expires_at=end + 2, by="eve", decided_at=8)
+    side._obey(Snapshot(cursor=1, at=2, revoked=[], jwks=stand.signer.jwks, extended=[later]))
+    assert stand.session.extended == [end + 1, end + 2]
+
+
+@pytest.mark.parametrize("suspended", [False, True])
+async def test_a_lost_lease(
+    stand: Stand,
+    side: ControlSide,
+    monkeypatch: pytest.MonkeyPatch,
+    suspended: bool,  # noqa: FBT001 a parameter of pytest's
+) -> None:
+    """The sessions that need one end within a second, not before; also where the machine slept in the meantime."""
+    other = Session(tokens.grant(id="grt_b"), key_of(stand.signer))
+    stand.registry.admit(other)
+    stand.session.needs_lease = True
+    link = side._link
+    assert link is not None
+    link._lease_s = 3600.0 if suspended else 0.6
+    link._heard = control_link.now_s()
+    heard = time.monotonic()
+    task = spawn("control side", side.run())
+    try:
+        await never(lambda: stand.session.stopped, during=0.4)
+        if suspended:
+            now = control_link.now_s()
+            monkeypatch.setattr(control_link, "now_s", lambda: now + 7200)
+            link._take(Heartbeat(cursor=2, at=2))  # What waited in the socket is read first.
+            assert side.has_lease()
+        await eventually(lambda: stand.session.stopped, within=1.2)
+        assert stand.session.stopped[0][:2] == ("lease_lost", None)
+        assert time.monotonic() - heard < 1.6
+        assert other.stopped == []
+        late = Session(tokens.grant(id="grt_c"), key_of(stand.signer), needs_lease=True)
+        stand.registry.admit(late)
+        if not suspended:
+            await eventually(lambda: late.stopped, within=1)
+    finally:
+        task.cancel()
+        await eventually(task.done)
+
+
+async def test_the_lease_s_clock() -> None:
+    """It is the one that goes on while the machine is suspended (clock_gettime(2))."""
+    assert abs(control_link.now_s() - time.clock_gettime(time.CLOCK_BOOTTIME)) < 5

@@ -7,10 +7,21 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from proxy import segments
-from proxy.contract.record import verify_chain
+from proxy.contract.record import (
+    AuthRefused,
+    Chain,
+    Entry,
+    SessionEnd,
+    SessionReaped,
+    SessionStart,
+    decode,
+    line_hash,
+    verify_chain,
+)
 from proxy.journal import LAZY_BYTES, Journal, JournalError
+from proxy.recorder import Recorder
 from proxy.segments import Position
-from tests.unit.proxy.journals import begin, end_record, notice, open_journal, stored
+from tests.unit.proxy.journals import begin, end_record, notice, open_journal, start_record, stored
 
 
 @pytest.fixture
@@ -196,6 +207,59 @@ def test_unfinished_session_is_found_though_its_segments_were_deleted(directory:
     found = {one.chain.session: (one.chain.next_seq, one.chain.head) for one in journal.unfinished.values()}
     assert found == {"idle": (1, idle.head), "busy": (101, busy.head)}
     assert journal.unfinished["idle"].record.person == "ada"
+    journal.close()
+
+
+def entries(directory: Path) -> list[Entry]:
+    """The places of the sessions that are in the journal, in order; each fits the one before it."""
+    found, prev = [], ""
+    for line in stored(directory):
+        record = decode(line)
+        if record.seq == 0:
+            assert isinstance(record, SessionStart | AuthRefused | SessionReaped)
+            assert record.entry is not None
+            assert record.entry.prev == prev
+            prev = line_hash(line)
+            found.append(record.entry)
+    return found
+
+
+def test_sessions_are_a_chain_of_their_own(directory: Path) -> None:
+    """Starts, refusals and reapings have their places, over a restart and a checkpoint; an end signs what there was."""
+    key = Ed25519PrivateKey.generate()
+    journal = open_journal(directory, segment_bytes=2_000, limit_bytes=20_000)
+    recorders = [Recorder(journal, key, Chain(f"s{number}")) for number in range(12)]
+    for recorder in recorders[:8]:
+        recorder.start(start_record())
+    recorders[8].refuse(AuthRefused(refusal="expired", user="a", database="b"))
+    journal.close()
+    journal = open_journal(directory)
+    Recorder(journal, key, Chain("s9")).reap(
+        SessionReaped(reaped="s", left_by="p", target="t", backend_pid=1, backend_start="2026", decided_at=1, found=0)
+    )
+    Recorder(journal, key, journal.unfinished["s0"].chain).end(end_record())
+    journal.close()
+    assert len(segments.numbers(directory)) > 1
+    found = entries(directory)
+    assert [one.number for one in found] == list(range(10))
+    assert len({one.journal for one in found}) == 1
+    last = decode(stored(directory)[-1])
+    assert isinstance(last, SessionEnd)
+    assert last.next_entry == journal.next_entry
+    assert (journal.next_entry.number, journal.next_entry.prev) == (10, line_hash(stored(directory)[-2]))
+
+
+def test_a_session_that_never_was_takes_no_place(directory: Path) -> None:
+    """Its start was refused: there is no trace of it."""
+    key = Ed25519PrivateKey.generate()
+    journal = open_journal(directory, segment_bytes=1_000, limit_bytes=4_000)
+    too_long = start_record()
+    too_long.reason = "x" * 5_000
+    with pytest.raises(JournalError):
+        Recorder(journal, key, Chain("long")).start(too_long)
+    journal.flush()
+    Recorder(journal, key, Chain("next")).start(start_record())
+    assert [one.number for one in entries(directory)] == [0]
     journal.close()
 
 

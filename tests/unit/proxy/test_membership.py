@@ -6,7 +6,20 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from proxy.contract.directive import AnyDirective, Heartbeat, Keys, Kill, Revocation, Revoke, Snapshot
+from proxy.contract.directive import (
+    AnyDirective,
+    Extend,
+    Extension,
+    Heartbeat,
+    Keys,
+    Kill,
+    Lock,
+    Locked,
+    Revocation,
+    Revoke,
+    Snapshot,
+    Unlock,
+)
 from proxy.membership import Membership, MembershipError, begin, gather, load, save
 
 NOW = 1_000_000.0
@@ -121,3 +134,109 @@ def test_what_the_workers_know_is_gathered(tmp_path: Path) -> None:
     save(workers[0], msgspec.structs.replace(member(), proxy="p2"))
     with pytest.raises(MembershipError, match=r"worker-1.*joined as 'p2'"):
         gather(tmp_path, workers, proxy="p1", public_key="k")
+
+
+# --- locks
+
+
+def lock(id: str, *, person: str | None = None, until: float | None = None) -> Locked:  # noqa: A002 the field's own name
+    """One lock."""
+    return Locked(id=id, person=person, until=until, by="eve", decided_at=1)
+
+
+def locks(membership: Membership | None) -> set[str]:
+    """Which locks it knows."""
+    return set() if membership is None else {one.id for one in membership.locks}
+
+
+def test_locks_are_remembered_until_they_are_lifted_or_over() -> None:
+    """Each once, as it was told last; lifting one that is not known is nothing."""
+    known = member()
+    told: tuple[AnyDirective, ...] = (
+        Unlock(cursor=6, at=1, lock="lck_1", by="eve"),
+        Lock(cursor=7, at=1, lock=lock("lck_1")),
+        Lock(cursor=8, at=2, lock=lock("lck_2", until=NOW + 60)),
+        Lock(cursor=9, at=3, lock=lock("lck_1", person="dba1")),
+    )
+    for directive in told:
+        known = known.after(directive, now=NOW)
+    assert (locks(known), known.cursor) == ({"lck_1", "lck_2"}, 9)
+    assert [one.person for one in known.locks if one.id == "lck_1"] == ["dba1"]
+    assert [one.id for one in known.snapshot(now=NOW + 61).locks] == ["lck_1"]
+    later = known.after(Unlock(cursor=10, at=4, lock="lck_1", by="eve"), now=NOW + 61)
+    assert (locks(later), later.cursor) == (set(), 10)
+
+
+def test_a_snapshot_says_which_locks_there_are() -> None:
+    """Unlike a revocation, a lock that it does not have is gone."""
+    known = member().after(Lock(cursor=6, at=1, lock=lock("lck_1")), now=NOW)
+    told = Snapshot(cursor=6, at=2, revoked=[], jwks="new", locks=[lock("lck_2"), lock("lck_past", until=NOW)])
+    assert locks(known.after(told, now=NOW)) == {"lck_2"}
+
+
+STRANGE = "o'brien\"; DROP\nROLE \\ \N{PILE OF POO}\x00"
+
+
+def test_locks_survive_a_restart(tmp_path: Path) -> None:
+    """Whatever stands in their names; a file from before there were locks is read too."""
+    known = member().after(Lock(cursor=6, at=2, lock=lock("lck_1", person=STRANGE)), now=NOW)
+    save(tmp_path, known)
+    read = begin(tmp_path, tmp_path, proxy="p1", public_key="k")
+    assert read == known
+    old = {"proxy": "p1", "public_key": "k", "issuer": "i", "audience": "a", "jwks": "old", "cursor": 5}
+    (tmp_path / "joined.json").write_bytes(msgspec.json.encode(old))
+    assert begin(tmp_path, tmp_path, proxy="p1", public_key="k") == member()
+
+
+def test_of_the_workers_locks_the_newest_word_counts(tmp_path: Path) -> None:
+    """A worker that was there long ago still has a lock in its file that was lifted since."""
+    workers = [tmp_path / f"worker-{number}" for number in (1, 2, 3)]
+    once = member(cursor=6).after(Lock(cursor=7, at=10, lock=lock("lck_lifted")), now=NOW)
+    lifted = once.after(Unlock(cursor=8, at=20, lock="lck_lifted", by="eve"), now=NOW)
+    in_front = member(cursor=6).after(Snapshot(cursor=6, at=30, revoked=[], jwks="k", locks=[lock("lck_new")]), now=NOW)
+    for folder, known in zip(workers, (once, lifted, in_front), strict=True):
+        folder.mkdir()
+        save(folder, known)
+    gather(tmp_path, workers[:2], proxy="p1", public_key="k")
+    assert locks(load(tmp_path, proxy="p1", public_key="k")) == set()
+    gather(tmp_path, workers, proxy="p1", public_key="k")
+    gathered = load(tmp_path, proxy="p1", public_key="k")
+    assert locks(gathered) == {"lck_new"}
+    assert gathered is not None
+    assert gathered.cursor == 8
+
+
+# --- extensions
+
+
+def extension(grant: str, expires_at: float) -> Extension:
+    """By eve."""
+    return Extension(grant=grant, expires_at=expires_at, by="eve", decided_at=1)
+
+
+def ends(membership: Membership | None) -> dict[str, float]:
+    """The ends that it knows."""
+    return {} if membership is None else {one.grant: one.expires_at for one in membership.extended}
+
+
+def test_extensions_are_remembered_until_the_grant_s_end() -> None:
+    """Of each grant the latest; a snapshot takes none away."""
+    known = member()
+    for cursor, end in enumerate((NOW + 60, NOW + 90, NOW + 30, NOW - 1), start=6):
+        known = known.after(Extend(cursor=cursor, at=1, extension=extension("grt_1", end)), now=NOW)
+    assert (ends(known), known.cursor) == ({"grt_1": NOW + 90}, 9)
+    told = Snapshot(cursor=9, at=1, revoked=[], jwks="k", extended=[extension("grt_2", NOW + 50)])
+    known = known.after(told, now=NOW)
+    assert ends(known) == {"grt_1": NOW + 90, "grt_2": NOW + 50}
+    assert [one.grant for one in known.snapshot(now=NOW + 70).extended] == ["grt_1"]
+    assert ends(known.after(told, now=NOW + 70)) == {"grt_1": NOW + 90}
+
+
+def test_extensions_of_all_workers_are_gathered(tmp_path: Path) -> None:
+    """The latest end of each grant."""
+    workers = [tmp_path / f"worker-{number}" for number in (1, 2)]
+    for folder, end in zip(workers, (NOW + 60, NOW + 30), strict=True):
+        folder.mkdir()
+        save(folder, member().after(Extend(cursor=6, at=1, extension=extension("grt_1", end)), now=NOW))
+    gather(tmp_path, workers, proxy="p1", public_key="k")
+    assert ends(load(tmp_path, proxy="p1", public_key="k")) == {"grt_1": NOW + 60}

@@ -1,18 +1,20 @@
-"""The registry: limits, cancel keys and revocations, with sessions that only note what they are told."""
+"""The registry: limits, cancel keys, revocations and locks, with sessions that only note what they are told."""
 
 import json
 import secrets
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from proxy.contract.directive import Extension, Locked
 from proxy.contract.grant import Grant, Refusal
 from proxy.contract.record import EndReason
 from proxy.contract.token import KeySet, VerifyingKey
 from proxy.errors import NotAdmitted, TooManySessions
-from proxy.registry import Registry
+from proxy.registry import LATEST_S, Registry
 from proxy.slots import Slots
 from tests.harness import tokens
 
@@ -32,10 +34,16 @@ class Session:
     signed_by: VerifyingKey = field(default_factory=lambda: key_of(tokens.Signer()))
     id: str = field(default_factory=lambda: secrets.token_hex(4))
     stopped: list[tuple[EndReason, str | None, int]] = field(default_factory=list)
+    extended: list[float] = field(default_factory=list)
+    needs_lease: bool = False
 
     def stop(self, reason: EndReason, *, by: str | None, decided_at: int) -> None:
         """Note it."""
         self.stopped.append((reason, by, decided_at))
+
+    def extend(self, extension: Extension) -> None:
+        """Note it."""
+        self.extended.append(extension.expires_at)
 
     async def cancel_running(self, address: str | None) -> None:
         """Never asked here."""
@@ -222,3 +230,195 @@ def test_keys_that_are_withdrawn(registry: Registry, algorithm: str) -> None:
     assert (mine.stopped, others.stopped) == ([("withdrawn", None, 7)], [])
     registry.withdraw_all_but(KeySet([]), decided_at=8)
     assert others.stopped == [("withdrawn", None, 8)]
+
+
+# --- locks
+
+
+def locked(id: str = "lck_1", **changed: Any) -> Locked:  # noqa: A002, ANN401 the field's own name, any field of Locked
+    """A lock by eve; of everything, where nothing else is said."""
+    return Locked(**{"id": id, "by": "eve", "decided_at": 7, **changed})
+
+
+def live(**facts: Any) -> Session:  # noqa: ANN401 any fact of a grant
+    """A session with these facts."""
+    return Session(tokens.grant(**{"id": secrets.token_hex(4), **facts}))
+
+
+STRANGE = (
+    "o'brien\"; DROP ROLE x;--",
+    "two\nlines\\",
+    "\N{PILE OF POO}" * 15,
+    "x" * 63,
+    "\N{LATIN SMALL LETTER A WITH DIAERESIS}",
+)
+
+
+@pytest.mark.parametrize(
+    ("lock", "covered"),
+    [
+        ({}, True),
+        ({"person": "dba1"}, True),
+        ({"person": "DBA1"}, False),
+        ({"person": ""}, False),
+        ({"target": "orders"}, True),
+        ({"target": "other"}, False),
+        ({"profile": "readonly"}, True),
+        ({"proxy": "edge"}, True),
+        ({"proxy": "edge-2"}, False),
+        ({"person": "dba1", "target": "orders", "profile": "readonly", "proxy": "edge"}, True),
+        ({"person": "dba1", "target": "other"}, False),
+        ({"target": "orders", "profile": "admin"}, False),
+        ({"until": 0.0}, False),
+        ({"until": -1e300}, False),
+        ({"until": 1e300}, True),
+    ],
+    ids=str,
+)
+def test_what_a_lock_covers(lock: dict[str, Any], covered: bool) -> None:  # noqa: FBT001 a table's column
+    """What fits each name that it has: it ends, and is refused like everything else. The rest never notices."""
+    registry = Registry(max_sessions=3, proxy="edge")
+    running = live()
+    registry.admit(running)
+    registry.lock(locked(**lock))
+    assert running.stopped == ([("locked", "eve", 7)] if covered else [])
+    if covered:
+        with pytest.raises(NotAdmitted) as refused:
+            registry.admit(live())
+        assert refused.value.refusal is Refusal.LOCKED
+    else:
+        registry.admit(live())
+
+
+@pytest.mark.parametrize("name", STRANGE)
+def test_names_are_compared_as_they_are(name: str, registry: Registry) -> None:
+    """Whatever stands in them, and by nothing less than all of it."""
+    registry.lock(locked(person=name))
+    for other in (name[:-1], name + "x", name.upper() + "y", ""):
+        registry.admit(one := live(person=other))
+        registry.leave(one)
+    with pytest.raises(NotAdmitted):
+        registry.admit(live(person=name))
+
+
+def test_a_lifted_lock(registry: Registry) -> None:
+    """Lets people in again; an unknown one, or the same once more, is nothing."""
+    registry.unlock("lck_1")
+    registry.lock(locked())
+    registry.lock(locked("lck_2", person="dba1"))
+    registry.unlock("lck_1")
+    registry.unlock("lck_1")
+    with pytest.raises(NotAdmitted):
+        registry.admit(live())
+    registry.admit(live(person="dba2"))
+    registry.unlock("lck_2")
+    registry.admit(live())
+
+
+def test_a_lock_is_over_at_its_time(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By itself."""
+    now = time.time()
+    registry.lock(locked(until=now + 60))
+    monkeypatch.setattr("proxy.registry.time.time", lambda: now + 59)
+    with pytest.raises(NotAdmitted):
+        registry.admit(live())
+    monkeypatch.setattr("proxy.registry.time.time", lambda: now + 60)
+    registry.admit(live())
+
+
+def test_a_lock_told_again_is_what_it_is_now(registry: Registry) -> None:
+    """Of one id, the last word counts."""
+    registry.lock(locked())
+    registry.lock(locked(person="dba2"))
+    registry.admit(one := live())
+    registry.lock(locked(person="dba1"))
+    assert one.stopped == [("locked", "eve", 7)]
+
+
+def test_a_snapshot_replaces_the_locks(registry: Registry) -> None:
+    """One that is missing was lifted, and running sessions are held against those that are there."""
+    registry.lock(locked("lck_old"))
+    registry.replace_locks([locked("lck_new", person="dba2")])
+    registry.admit(one := live())
+    registry.admit(other := live(person="dba3"))
+    with pytest.raises(NotAdmitted):
+        registry.admit(live(person="dba2"))
+    registry.replace_locks([locked("lck_new", person="dba3"), locked("lck_past", until=1.0)])
+    assert (one.stopped, other.stopped) == ([], [("locked", "eve", 7)])
+    registry.replace_locks([])
+    registry.admit(live(person="dba3"))
+
+
+def test_a_lock_comes_before_the_limits(registry: Registry) -> None:
+    """Who is locked out learns nothing of them."""
+    for _ in range(3):
+        registry.admit(session("grt_b"))
+    registry.lock(locked())
+    with pytest.raises(NotAdmitted):
+        registry.admit(session())
+
+
+# --- extension
+
+
+def extension(grant: str, expires_at: float) -> Extension:
+    """By eve."""
+    return Extension(grant=grant, expires_at=expires_at, by="eve", decided_at=7)
+
+
+def test_an_extension(registry: Registry) -> None:
+    """The sessions of the grant are told, and one that begins on an older token finds it; nobody else does."""
+    mine, other = session(), session("grt_b")
+    registry.admit(mine)
+    registry.admit(other)
+    end = mine.grant.expires_at + 100
+    assert registry.extension_of(mine.grant) is None
+    registry.extend(extension("grt_a", end))
+    registry.extend(extension("grt_never_heard_of", end))
+    assert (mine.extended, other.extended) == ([end], [])
+    assert registry.extension_of(mine.grant) == extension("grt_a", end)
+    assert registry.extension_of(other.grant) is None
+    newer = Session(tokens.grant(id="grt_a", lasts_s=900))
+    assert registry.extension_of(newer.grant) is None
+
+
+def test_an_end_never_comes_sooner(registry: Registry) -> None:
+    """Out of order, twice, in the past: what was told before stays."""
+    one = session()
+    registry.admit(one)
+    end = one.grant.expires_at + 100
+    for moved in (end, end, end - 50, time.time() - 1, -1e300):
+        registry.extend(extension("grt_a", moved))
+    assert one.extended == [end]
+    assert registry.extension_of(one.grant) == extension("grt_a", end)
+
+
+def test_an_end_beyond_all_times(registry: Registry) -> None:
+    """It is one that a record can hold."""
+    one = session()
+    registry.admit(one)
+    registry.extend(extension("grt_a", 1e300))
+    assert one.extended == [LATEST_S]
+    assert int(LATEST_S * 1e9) < 2**63
+
+
+def test_an_extension_is_forgotten_with_its_grant(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next one drops it."""
+    now = time.time()
+    registry.extend(extension("grt_a", now + 1000))
+    monkeypatch.setattr("proxy.registry.time.time", lambda: now + 1001)
+    registry.extend(extension("grt_b", now + 2000))
+    assert registry.extension_of(session().grant) is None
+
+
+# --- the lease
+
+
+def test_without_a_lease(registry: Registry) -> None:
+    """Sessions that need one end; the others run on."""
+    one, other = session(), session()
+    one.needs_lease = True
+    registry.admit(one)
+    registry.admit(other)
+    registry.end_without_lease(decided_at=7)
+    assert (one.stopped, other.stopped) == ([("lease_lost", None, 7)], [])

@@ -246,3 +246,32 @@ async def test_a_page_is_bounded(desk: Desk, query: str) -> None:
     """Sizes and cursors that no database takes."""
     for kind in ("requests", "grants", "sessions"):
         assert (await desk.call("ada", "GET", f"/v1/{kind}?{query}")).status_code == 422
+
+
+@pytest.mark.parametrize(
+    ("asked", "picked", "granted"),
+    [
+        ({}, {}, "hard"),
+        ({"end": "finish"}, {}, "hard"),
+        ({}, {"end": "finish"}, "finish"),
+        ({"end": "finish"}, {"end": "finish"}, "finish"),
+    ],
+)
+async def test_the_approver_picks_how_it_ends(desk: Desk, asked: Any, picked: Any, granted: str) -> None:  # noqa: ANN401 JSON
+    """Whatever was asked for, which stays to be seen: hard by default, and the token says what was picked."""
+    request = await desk.request(**asked)
+    approved = await desk.ok("carol", "POST", f"/v1/requests/{request['id']}/approve", picked)
+    assert request["end"] == approved["end"] == asked.get("end", "hard")
+    assert (await desk.ok("ada", "GET", f"/v1/grants/{approved['grant']}"))["end"] == granted
+    token = (await desk.ok("ada", "POST", f"/v1/grants/{approved['grant']}/token"))["token"]
+    keys = KeySet.from_jwks((await desk.call(None, "GET", "/v1/jwks")).text)
+    assert verify(token, keys=keys, issuer=ISSUER, audience=AUDIENCE, now=desk.clock() / SECOND).end == granted
+
+
+async def test_an_end_mode_that_is_none(desk: Desk) -> None:
+    """Neither asked for nor granted."""
+    assert (await desk.call("ada", "POST", "/v1/requests", ASKED | {"end": "soft"})).status_code == 422
+    request = await desk.request()
+    path = f"/v1/requests/{request['id']}"
+    assert (await desk.call("carol", "POST", f"{path}/approve", {"end": "never"})).status_code == 422
+    assert (await desk.ok("carol", "GET", path))["state"] == "pending"

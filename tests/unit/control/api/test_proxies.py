@@ -183,6 +183,8 @@ async def test_records_are_stored_as_they_came(desk: Desk, edge: Edge) -> None:
         "records": 8,
         "bytes_in": 100,
         "stop_s": 0.25,
+        "decided_at": "1970-01-01T00:00:01.000000Z",
+        "gone_at": "1970-01-01T00:00:01.250000Z",
         "faults": 0,
     }
 

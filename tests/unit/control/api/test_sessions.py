@@ -2,8 +2,11 @@
 
 import pytest
 
-from proxy.contract.record import AuthRefused, Chain
-from tests.unit.control.desk import Desk, Edge
+from control.tasks import spawn
+from control.times import SECOND
+from proxy.contract.record import AuthRefused, Chain, StatementStart
+from tests.harness.waiting import eventually
+from tests.unit.control.desk import Desk, Edge, end
 
 
 @pytest.fixture(autouse=True)
@@ -113,3 +116,53 @@ async def test_faults_are_for_auditors(desk: Desk) -> None:
     """And admins."""
     for who, status in {"ada": 403, "carol": 403, "eve": 200, "root": 200}.items():
         assert (await desk.call(who, "GET", "/v1/faults")).status_code == status
+
+
+async def test_waiting_for_an_end(desk: Desk, edge: Edge) -> None:
+    """The answer comes with the record that says so; one that has ended is not waited for."""
+    assert (await desk.ok("carol", "GET", "/v1/sessions/adas?wait_s=60"))["state"] == "ended"
+    assert (await desk.ok("carol", "GET", "/v1/sessions/bobs?wait_s=0.01"))["state"] == "open"
+    waiting = spawn("wait for the end", desk.ok("carol", "GET", "/v1/sessions/bobs?wait_s=60"))
+    await eventually(lambda: "session:bobs" in desk.services.store.signals._waiting)
+    chain = Chain("bobs")
+    chain.follow(0, (await desk.call("eve", "GET", "/v1/sessions/bobs/records")).content.rstrip(b"\n"))
+    last = chain.seal_signed(end(0, reason="killed", by="carol"), edge.key)
+    assert (await edge.ship(last)).is_success
+    ended = await waiting
+    assert (ended["state"], ended["end_reason"], ended["ended_by"]) == ("ended", "killed", "carol")
+    for query in ("wait_s=61", "wait_s=-1", "wait_s=nan"):
+        assert (await desk.call("carol", "GET", f"/v1/sessions/bobs?{query}")).status_code == 422
+    assert (await desk.call("ada", "GET", "/v1/sessions/bobs?wait_s=60")).status_code == 404
+
+
+async def test_how_long_ends_took_is_measured_by_reason(desk: Desk, edge: Edge) -> None:
+    """Once for each session, however often its records come; not where nobody saw the backend go."""
+    lines = edge.session("again")
+    for _ in range(2):
+        assert (await edge.ship(*lines)).is_success
+    unseen = Chain("unseen")
+    last = unseen.seal(edge.start()), unseen.seal_signed(end(reason="crashed", gone_at=None), edge.key)
+    assert (await edge.ship(*last)).is_success
+    text = (await desk.call(None, "GET", "/metrics")).text
+    assert 'curfew_control_stop_seconds_count{reason="closed"} 2.0' in text
+    assert 'curfew_control_stop_seconds_sum{reason="closed"} 0.5' in text
+    assert 'curfew_control_stop_seconds_bucket{le="0.25",reason="closed"} 2.0' in text
+    assert "crashed" not in text
+
+
+async def test_what_an_approver_sees_of_an_open_session(desk: Desk, edge: Edge) -> None:
+    """Who, where, until when, and which command runs since when, but not what it says."""
+    chain = Chain("busy")
+    begun = StatementStart(statement=1, kind="query", sql="DELETE FROM salaries", state="I", transaction=1)
+    assert (await edge.ship(chain.seal(edge.start()), chain.seal(begun, at=3 * SECOND))).is_success
+    one = await desk.ok("carol", "GET", "/v1/sessions/busy")
+    assert one == one | {
+        "person": "ada",
+        "target": "orders",
+        "expires_at": "2033-05-18T03:33:20.000000Z",
+        "running": 1,
+        "running_since": "1970-01-01T00:00:03.000000Z",
+        "running_command": "DELETE",
+        "decided_at": None,
+    }
+    assert "salaries" not in str(one)

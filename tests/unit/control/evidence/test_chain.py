@@ -68,12 +68,12 @@ def test_a_whole_session_is_taken_as_it_came() -> None:
     lines = session()
     taken = judge(*lines)
     assert taken.flaw is None
-    assert taken.new == list(enumerate(lines))
+    assert [(line.record.seq, line.raw) for line in taken.new] == list(enumerate(lines))
     summary = taken.session
     assert summary is not None
     assert (summary.state, summary.records, summary.statements) == (State.ENDED, 6, 2)
     assert (summary.bytes_in, summary.bytes_out, summary.stop_ns) == (100, 200, 250_000_000)
-    assert verify_chain([line for _, line in taken.new], KEY.public_key()) == 6
+    assert verify_chain([line.raw for line in taken.new], KEY.public_key()) == 6
 
 
 def test_a_session_may_come_in_pieces() -> None:
@@ -82,7 +82,7 @@ def test_a_session_may_come_in_pieces() -> None:
     first = judge(*lines[:2])
     second = judge(*lines[2:], judge_=ledger(first.session, lines[:2]))
     assert second.flaw is None
-    assert [seq for seq, _ in second.new] == [2, 3, 4, 5]
+    assert [line.record.seq for line in second.new] == [2, 3, 4, 5]
 
 
 def test_the_same_again_is_known() -> None:
@@ -115,7 +115,7 @@ def test_a_forged_session_is_found(forge: Callable[[list[bytes]], list[bytes]], 
     taken = judge(*forge(session()), session()[0])
     assert taken.flaw is not None
     assert (taken.flaw.kind, taken.flaw.seq) == (kind, str(seq))
-    assert all(number < seq or kind is Kind.REWRITTEN for number, _ in taken.new)
+    assert all(line.record.seq < seq or kind is Kind.REWRITTEN for line in taken.new)
 
 
 def test_the_end_is_signed_by_the_proxy() -> None:

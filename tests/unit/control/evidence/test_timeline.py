@@ -83,6 +83,11 @@ def test_an_unfinished_statement_is_told() -> None:
     assert "signature" not in last
 
 
+def test_a_clock_behind_makes_no_negative_time() -> None:
+    """The decision is by control's clock, the backend's end by the proxy's."""
+    assert tell(start(), end(decided_at=2_000, gone_at=1_000))[-1]["stop_s"] == 0
+
+
 def test_an_item_comes_as_soon_as_it_is_complete() -> None:
     """A long session is not held in memory."""
     chain, teller = Chain("s1"), Teller(0)
@@ -179,3 +184,9 @@ def test_parameters_are_told_with_their_nulls() -> None:
     (item,) = tell(record)
     assert item["parameters"] == values
     assert item["mode"] == "execute"
+
+
+def test_an_extension_says_who_where_that_is_known() -> None:
+    """Records of before it was said have nobody."""
+    text = tell(start(), GrantExtended(grant="grt_1", expires_at=60 * SECOND))[1]["text"]
+    assert text.startswith("the grant now ends at 1970-01-01T00:01:00.000000Z")

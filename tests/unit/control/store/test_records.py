@@ -33,7 +33,7 @@ async def test_a_piece_is_bounded(
     async with store.write() as tx:
         await proxies.add(tx, "edge", "key", 0)
         number = await sessions.add(tx, Session(id="s", proxy="edge", database="d", started_at=0))
-        await records.add(tx, [(number, seq, line) for seq, line in enumerate(LINES)])
+        await records.add(tx, [(number, seq, line) for seq, line in enumerate(LINES)], 0)
     async with store.read() as tx:
         found = await records.after(tx, number, after, lines=lines, size=size)
     assert found == [(seq, LINES[seq]) for seq in expected]

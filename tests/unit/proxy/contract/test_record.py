@@ -21,6 +21,7 @@ from proxy.contract.record import (
     Parameter,
     RecordError,
     SessionEnd,
+    SessionReaped,
     SessionStart,
     StatementEnd,
     StatementPrepare,
@@ -67,6 +68,23 @@ def end() -> SessionEnd:
     )
 
 
+def reaped() -> SessionReaped:
+    """What another proxy writes of a backend that it ended."""
+    return SessionReaped(
+        reaped="ses_1",
+        left_by="proxy-1",
+        target="orders",
+        server="10.0.0.5:5432",
+        backend_pid=7,
+        backend_start="2026-01-01T00:00:00.000000+00:00",
+        by="eve",
+        decided_at=1,
+        gone_at=2,
+        found=1,
+        transaction="aborted",
+    )
+
+
 def session(name: str = "ses_1", *, key: Ed25519PrivateKey = KEY, statements: int = 3) -> list[bytes]:
     """A whole session's lines."""
     chain = Chain(name)
@@ -105,6 +123,7 @@ def session(name: str = "ses_1", *, key: Ed25519PrivateKey = KEY, statements: in
         Notice(severity="FATAL", sqlstate="57P01", message="grant ended"),
         GrantExtended(grant="grt_1", expires_at=9),
         AuthRefused(refusal="expired", user="dba1", database="orders", grant="grt_1"),
+        reaped(),
         end(),
     ],
     ids=lambda record: type(record).__name__,
@@ -180,9 +199,10 @@ def refused() -> AuthRefused:
     return AuthRefused(refusal="expired", user="u", database="d", grant="grt_1")
 
 
-def test_a_refused_login_verifies() -> None:
+@pytest.mark.parametrize("record", [refused(), reaped()], ids=lambda record: type(record).__name__)
+def test_a_record_that_stands_alone_verifies(record: AuthRefused | SessionReaped) -> None:
     """It is the only record of its session, and signed as a session's end is."""
-    line = Chain("ses_1").seal_signed(refused(), KEY)
+    line = Chain("ses_1").seal_signed(record, KEY)
     assert verify_chain([line], PUBLIC) == 1
     assert verify_chain([line]) == 1
 
@@ -303,11 +323,12 @@ def test_a_chain_is_of_one_session_without_gaps(name: str, seq: int) -> None:
         verify_chain([first, Chain(name, next_seq=seq, head=chain.head).seal_signed(end(), KEY)], PUBLIC)
 
 
-def test_a_refusal_inside_a_session_is_found() -> None:
-    """`auth.refused` stands alone: behind a start it would end the session with nothing said of its work."""
+@pytest.mark.parametrize("record", [refused(), reaped()], ids=lambda record: type(record).__name__)
+def test_a_record_that_stands_alone_inside_a_session_is_found(record: AuthRefused | SessionReaped) -> None:
+    """Behind a start it would end the session with nothing said of its work."""
     chain = Chain("ses_1")
-    lines = [chain.seal(start()), chain.seal_signed(refused(), KEY)]
-    with pytest.raises(ChainError, match="a refused login inside a session"):
+    lines = [chain.seal(start()), chain.seal_signed(record, KEY)]
+    with pytest.raises(ChainError, match="a record that stands alone"):
         verify_chain(lines, PUBLIC)
 
 

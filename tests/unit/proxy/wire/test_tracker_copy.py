@@ -267,6 +267,29 @@ def test_a_spare_answer_that_never_comes() -> None:
     assert not book.tracker.busy
 
 
+def test_spare_answers_answer_nothing() -> None:
+    """Not what was sent since: its own error comes later, and skips what is behind it."""
+    book = Playbook()
+    book.take(ASKED, client(SYNC), BEGUN, server(error("P0001", "no")), client(describe_portal("p")), server(READY))
+    assert book.take(client(query("a")), server(READY), server(error("34000", "none"))) == ["2> a"]
+    assert book.take(client(execute("p"), SYNC), server(READY), *NEXT) == [
+        "3> (portal p) ",
+        "2< 34000 none [I]",
+        "3< skipped [I]",
+        "4> next",
+        "4< SELECT 1 [I]",
+    ]
+
+
+def test_spare_answers_end_at_an_error() -> None:
+    """They would have come before it, so it is known what it skips."""
+    book = Playbook()
+    book.take(ASKED, BEGUN, server(BAD_ROW), client(COPY_DONE, SYNC), server(READY))
+    book.take(client(execute("p")), server(error("34000", "none")))
+    assert book.take(client(query("a"), SYNC), server(READY)) == ["3> a", "2< 34000 none [I]", "3< skipped [I]"]
+    assert not book.tracker.lost
+
+
 @pytest.mark.parametrize(("answer", "direction"), [(COPY_IN, "in"), (COPY_OUT, "out"), (COPY_BOTH, "both")])
 def test_a_copy_that_nobody_ended(answer: bytes, direction: str) -> None:
     """The backend died without a word: what went through until then is on record, before the statement's end."""

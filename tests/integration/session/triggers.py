@@ -1,0 +1,115 @@
+"""What ends a session, and what its record and its client are then told: one entry each, to be pulled on a `Stand`."""
+
+import asyncio
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from proxy.contract.directive import Kill, Revoke
+from proxy.contract.record import EndReason, Outcome
+from tests.harness.waiting import eventually
+from tests.harness.wire import query
+from tests.integration.session.stops import Case
+
+if TYPE_CHECKING:
+    from tests.integration.session.matrix import Running, Stand
+
+LONG_S = 600.0
+PAGE_BYTES = 4_096
+ONE_MORE = query(f"SELECT 1 -- {'x' * 2 * PAGE_BYTES}")
+"""A statement that is longer than what the journal's last page may still have room for."""
+
+Pull = Callable[["Stand", Sequence["Running"]], Awaitable[None]]
+
+
+async def _nothing(_: "Stand") -> None:
+    """There is nothing to put in order."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trigger:
+    """One thing that ends sessions."""
+
+    name: str
+    reason: EndReason
+    """What the record says of it."""
+    says: str
+    """What the client reads, in part."""
+    pull: Pull
+    """Have it happen to these sessions. It returns at once: what follows is what is measured."""
+    undo: Callable[["Stand"], Awaitable[None]] = _nothing
+    """Make the stand good for the next one, once the sessions' clients have heard all."""
+    sqlstate: str = "57P01"
+    expires: bool = False
+    """The grants end by themselves."""
+    outcomes: frozenset[Outcome] = frozenset()
+    """What the record may say became of the work, besides what it may say in that state."""
+    takes: Callable[[Case], bool] = lambda _: True
+    """Which states it can end a session in."""
+
+
+async def _expire(_: "Stand", sessions: Sequence["Running"]) -> None:
+    await asyncio.sleep(max(0.0, sessions[0].expires_at - time.time()))  # the grant's end itself
+
+
+async def _revoke(stand: "Stand", sessions: Sequence["Running"]) -> None:
+    for one in sessions:
+        at = time.time_ns()
+        stand.control.tell(Revoke(cursor=0, at=at, grant=one.grant, expires_at=one.expires_at, by="carol"))
+
+
+async def _kill(stand: "Stand", sessions: Sequence["Running"]) -> None:
+    for one in sessions:
+        stand.control.tell(Kill(cursor=0, at=time.time_ns(), session=one.session, by="carol"))
+
+
+async def _drain(stand: "Stand", _: Sequence["Running"]) -> None:
+    stand.proxy.signal(signal.SIGTERM)
+    await eventually(lambda: '"draining"' in stand.proxy.log())
+    stand.proxy.signal(signal.SIGTERM)
+
+
+async def _start_again(stand: "Stand") -> None:
+    assert stand.proxy.process is not None
+    await asyncio.to_thread(stand.proxy.process.wait, within=60)
+    await stand.start()
+
+
+async def _fill_the_disk(stand: "Stand", sessions: Sequence["Running"]) -> None:
+    with suppress(OSError), stand.ballast.open("wb", buffering=0) as file:
+        while file.write(b"x" * PAGE_BYTES):
+            pass
+    for one in sessions:
+        one.wire.send(ONE_MORE)
+
+
+async def _make_room(stand: "Stand") -> None:
+    stand.ballast.unlink()
+
+
+TRIGGERS = (
+    Trigger(name="expiry", reason="expired", says="the grant has expired", pull=_expire, expires=True),
+    Trigger(name="revocation", reason="revoked", says="the grant was revoked by carol", pull=_revoke),
+    Trigger(name="kill", reason="killed", says="the session was ended by an approver by carol", pull=_kill),
+    Trigger(
+        name="journal failure",
+        reason="journal",
+        says="the statement was not executed: its record could not be written",
+        sqlstate="58030",
+        # It takes a statement to find out, which PostgreSQL never gets, and the tracker counts it as open.
+        outcomes=frozenset({"rolled back", "unknown"}),
+        pull=_fill_the_disk,
+        undo=_make_room,
+    ),
+    Trigger(name="drain", reason="drained", says="the proxy is shutting down", pull=_drain, undo=_start_again),
+)
+
+
+def can_mount() -> bool:
+    """Whether there can be a small disk for the journal, without which it cannot be filled."""
+    return shutil.which("mount") is not None and subprocess.run(["unshare", "-m", "true"], check=False).returncode == 0
