@@ -9,7 +9,7 @@ from proxy.account_names import account_name, read_mark
 from proxy.dial import UpstreamError
 from tests.harness.postgres import Cluster
 from tests.integration.accounts.conftest import MakeStand
-from tests.integration.accounts.stand import accounts_left, ephemeral, new_grant, roles_like
+from tests.integration.accounts.stand import ephemeral, new_grant, roles_like
 
 
 async def test_from_the_first_session_to_the_last(cluster: Cluster, make_stand: MakeStand) -> None:
@@ -77,4 +77,3 @@ async def test_a_grant_that_is_over_makes_nothing(cluster: Cluster, make_stand: 
         with pytest.raises(UpstreamError, match="is over"):
             await stand.connect(made)
         assert not await roles_like(cluster, account_name(made))
-    assert await accounts_left(cluster) == []

@@ -15,6 +15,7 @@ from tests.harness.waiting import eventually
 from tests.integration.accounts.conftest import MakeStand
 from tests.integration.accounts.stand import (
     OWNER,
+    age,
     elevated,
     ephemeral,
     new_grant,
@@ -129,7 +130,7 @@ async def test_the_end_of_the_grant(cluster: Cluster, make_stand: MakeStand, mon
     """It goes then, also if nobody ends the sessions; and an extension moves it, in PostgreSQL too."""
     monkeypatch.setattr(life, "GRACE_S", 0.2)
     async with make_stand(ephemeral()) as stand:
-        made, longer = new_grant(lasts_s=5), new_grant(lasts_s=5)
+        made, longer = new_grant(lasts_s=4), new_grant(lasts_s=4)
         working, stays = await stand.connect(made), await stand.connect(longer)
         await stand.accounts.extend(longer.id, longer.expires_at + 600)
         await stand.gone(made)
@@ -137,6 +138,8 @@ async def test_the_end_of_the_grant(cluster: Cluster, make_stand: MakeStand, mon
         assert await stays.value("SELECT note FROM shop.orders") == "first"
         ((valid,),) = await cluster.sql("SELECT rolvaliduntil FROM pg_roles WHERE rolname = $1", account_name(longer))
         assert valid.timestamp() == longer.expires_at + 600
+        stays.leave("killed")
+        await stand.gone(longer)
 
 
 async def test_what_an_earlier_process_left(cluster: Cluster, make_stand: MakeStand) -> None:
@@ -178,17 +181,17 @@ async def test_the_sweep(
     cluster: Cluster, make_stand: MakeStand, monkeypatch: pytest.MonkeyPatch, identity: str
 ) -> None:
     """An account whose proxy never comes back is taken down by another one, when its time is over by a margin."""
-    monkeypatch.setattr(life, "MARGIN_S", 0.0)
     monkeypatch.setattr(life, "SWEEP_S", 0.3)
     profile = ephemeral() if identity == "ephemeral" else elevated(cluster)
     person = "swept"
     if not await roles_like(cluster, person):
         cluster.psql(f"CREATE ROLE {person} LOGIN; GRANT staff TO {person}")
-    made, lasting = new_grant(person=person, lasts_s=5), new_grant(person=person, lasts_s=600)
+    made, lasting = new_grant(person=person), new_grant(person=person)
     async with make_stand(profile) as stand:
         await asyncio.gather(stand.connect(made), stand.connect(lasting))
         stand.ledger.close()
         stand.accounts.close = no_close  # type: ignore[method-assign]
+    await age(cluster, account_name(made))
     async with make_stand(profile, sweeps=True) as other:
         await other.gone(made, within=20)
         assert await roles_like(cluster, account_name(lasting))
