@@ -66,6 +66,8 @@ class Stand:
     """Roles and memberships that belong there."""
     worst_s: dict[str, float] = field(default_factory=dict)
     """The longest that a backend has lived past its allowance's beginning, by fault."""
+    back_s: float = 0.0
+    """The longest that a proxy took to be back after its death: what the machine has of the 5 s."""
     longest_s: dict[str, float] = field(default_factory=dict)
     """The longest that an account has stayed once all was healed and every session had its end."""
 
@@ -98,7 +100,9 @@ class Fault:
 async def _kill_proxy(stand: Stand) -> None:
     assert stand.proxy.process is not None
     await asyncio.to_thread(stand.proxy.process.kill)
+    killed = time.monotonic()
     await asyncio.to_thread(stand.proxy.start)  # as systemd would
+    stand.back_s = max(stand.back_s, time.monotonic() - killed)
 
 
 async def _kill_worker(stand: Stand) -> None:
@@ -216,6 +220,7 @@ async def _campaign(plan: Plan, cluster: Cluster, ca: Authority, folder: Path) -
                 f" leftover {leftover[fault.name]}; the last backend gone after {stand.worst_s[fault.name]:.2f} s,"
                 f" the last account {stand.longest_s[fault.name]:.1f} s after the rest was in order"
             )
+        _say(f"stop: a proxy that was killed was back after {stand.back_s:.2f} s at most")
         return Result(
             campaign="stop",
             rounds=tried.total(),
