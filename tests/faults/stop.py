@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.bench.stop.sessions import ROWS, STATES, UNREAD, begin
-from tests.faults.accounts import backends, broken, doubled, executed, recorded, unended
+from tests.faults.accounts import backends, broken, doubled, executed, is_session, recorded, unended
 from tests.faults.result import Plan, Result
 from tests.harness import faketime, roles
 from tests.harness.certs import Authority
@@ -38,7 +38,8 @@ from tests.integration.session.triggers import PAGE_BYTES, can_mount
 DATABASE = "stopped"
 LEADS_S = (3.0, 10.0, 30.0)
 """How long the grants of a round last; a machine that is too busy to open its sessions in time gets the next."""
-LONG_S = 600.0
+LONG_S = 60.0
+"""Of grants whose sessions the fault itself is to end. Accounts may stay as long, where a clock is set to and fro."""
 STRIKE_S = (0.0, 0.3)
 MARGIN_S = 0.5
 ALLOWED_S = 5.0
@@ -65,6 +66,10 @@ class Stand:
     """Roles and memberships that belong there."""
     worst_s: dict[str, float] = field(default_factory=dict)
     """The longest that a backend has lived past its allowance's beginning, by fault."""
+    back_s: float = 0.0
+    """The longest that a proxy took to be back after its death: what the machine has of the 5 s."""
+    longest_s: dict[str, float] = field(default_factory=dict)
+    """The longest that an account has stayed once all was healed and every session had its end."""
 
     async def ready(self) -> None:
         """Wait until the proxy would admit somebody."""
@@ -95,7 +100,9 @@ class Fault:
 async def _kill_proxy(stand: Stand) -> None:
     assert stand.proxy.process is not None
     await asyncio.to_thread(stand.proxy.process.kill)
+    killed = time.monotonic()
     await asyncio.to_thread(stand.proxy.start)  # as systemd would
+    stand.back_s = max(stand.back_s, time.monotonic() - killed)
 
 
 async def _kill_worker(stand: Stand) -> None:
@@ -185,6 +192,7 @@ def campaign(plan: Plan, folder: Path) -> Result:
     ca = Authority(folder)
     with Cluster(ca, log_statements=True) as cluster:
         roles.install(cluster)
+        roles.install_accounts(cluster)
         roles.create_database(cluster, DATABASE)
         work = f"CREATE TABLE work AS SELECT generate_series(1, {ROWS}) AS n; ALTER TABLE work OWNER TO"
         cluster.psql(f"{work} {roles.APP.user}", database=DATABASE)
@@ -209,8 +217,10 @@ async def _campaign(plan: Plan, cluster: Cluster, ca: Authority, folder: Path) -
         for fault in faults:
             _say(
                 f"stop: {fault.name}: {tried[fault.name]} rounds, late {late[fault.name]},"
-                f" leftover {leftover[fault.name]}; the last backend gone after {stand.worst_s[fault.name]:.2f} s"
+                f" leftover {leftover[fault.name]}; the last backend gone after {stand.worst_s[fault.name]:.2f} s,"
+                f" the last account {stand.longest_s[fault.name]:.1f} s after the rest was in order"
             )
+        _say(f"stop: a proxy that was killed was back after {stand.back_s:.2f} s at most")
         return Result(
             campaign="stop",
             rounds=tried.total(),
@@ -245,7 +255,12 @@ async def _stand(cluster: Cluster, ca: Authority, folder: Path) -> AsyncIterator
         }
         library = faketime.library()
         clock = None if library is None else faketime.Clock(folder, library)
-        proxy = Proxy(cluster=cluster, ca=ca, folder=folder / "proxy", options=options, database=DATABASE)
+        login = {"user": roles.APP.user, "password": {"file": str(folder / "proxy" / f"{roles.APP.user}.password")}}
+        made_account = {"identity": "ephemeral", "account": {"preset": "readwrite"}}
+        target = {"access": {"app": login, "made": made_account}}
+        proxy = Proxy(
+            cluster=cluster, ca=ca, folder=folder / "proxy", options=options, target=target, database=DATABASE
+        )
         proxy.environment = {} if clock is None else clock.environment
         control.jwks = proxy.signer.jwks
         if can_mount():
@@ -283,7 +298,8 @@ async def _open(stand: Stand, stack: AsyncExitStack, expires_at: float) -> list[
     wires: list[Wire] = []
 
     async def open_one(number: int) -> None:
-        token = stand.proxy.signer.token(make_grant(id=new_grant_id(), profile="app"), exp=expires_at)
+        profile = ("app", "made")[number % 2]
+        token = stand.proxy.signer.token(make_grant(id=new_grant_id(), profile=profile), exp=expires_at)
         wire = await stack.enter_async_context(await Wire.tls(stand.proxy.port, stand.proxy.ca.client_context()))
         await wire.log_in(token)
         await begin(wire, number)
@@ -329,7 +345,8 @@ async def _outlive(stand: Stand, fault: Fault, pids: Sequence[int], since: float
 def _is_backend(pid: int) -> bool:
     """Whether it is (still) a backend of a session's: its process's title says so."""
     with suppress(OSError):
-        return Path(f"/proc/{pid}/cmdline").read_bytes().startswith(f"postgres: {roles.APP.user} ".encode())
+        title = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace")
+        return title.startswith("postgres: ") and is_session(title.split()[1])
     return False
 
 
@@ -340,11 +357,21 @@ async def _left_over(stand: Stand, fault: Fault) -> int:
     """Whatever should not be there once all is in order again."""
     with suppress(TooLateError):
         await eventually(lambda: not unended(stand.proxy), within=PATIENCE_S)
+    begun = time.monotonic()
+    with suppress(TooLateError):
+        in_order = functools.partial(asyncio.to_thread, _in_order, stand)
+        await eventually(in_order, within=PATIENCE_S)
+    took = time.monotonic() - begun
+    stand.longest_s[fault.name] = max(took, stand.longest_s.get(fault.name, 0.0))
     found: Mapping[str, int] = await asyncio.to_thread(_count, stand)
     for what, count in found.items():
         if count:
             _say(f"stop: {fault.name}: {count} {what}")
     return sum(found.values())
+
+
+def _in_order(stand: Stand) -> bool:
+    return _accounts(stand.proxy.cluster) == stand.accounts
 
 
 def _count(stand: Stand) -> dict[str, int]:
