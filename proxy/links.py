@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Iterable, Mapping
 
 from proxy import config
+from proxy.backstop import Backstop
 from proxy.config import Configuration
 from proxy.contract.settings import Secret
 from proxy.registry import Registry
@@ -29,6 +30,7 @@ def make(
             name=name,
             settings=target,
             dialler=Dialler(name, target, read_secret=read_secret),
+            backstop=Backstop(name, wanted=target.backstop),
             keepers={host: Keeper(name, target.at(host), read_secret=read_secret) for host in target.servers},
         )
         for name, target in configuration.targets.items()

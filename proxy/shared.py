@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from proxy.backstop import Backstop
 from proxy.clock import Deadlines
 from proxy.config import ProxySettings
 from proxy.contract.settings import Host, Target
@@ -27,6 +28,7 @@ class TargetLink:
     dialler: Dialler
     keepers: Mapping[Host, Keeper]
     """One for each server (`Target.servers`): a session's backend is ended by the keeper of the one that it is on."""
+    backstop: Backstop
     proofs: Proofs = field(default_factory=Proofs)
     """Behind a pooler: that it pools sessions."""
 
