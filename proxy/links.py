@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 
 from proxy import config
 from proxy.account_reach import Reach
+from proxy.backstop import Backstop
 from proxy.config import Configuration
 from proxy.contract.settings import Secret
 from proxy.registry import Registry
@@ -31,6 +32,7 @@ def make(
             settings=target,
             dialler=Dialler(name, target, read_secret=read_secret),
             reach=Reach(name, target, read_secret=read_secret),
+            backstop=Backstop(name, wanted=target.backstop),
             keepers={host: Keeper(name, target.at(host), read_secret=read_secret) for host in target.servers},
         )
         for name, target in configuration.targets.items()

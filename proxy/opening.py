@@ -79,6 +79,21 @@ class Opening:
 
     async def dial(self) -> Connected:
         """Log in to PostgreSQL. Raises SessionError."""
+        try:
+            try:
+                return await self._try()
+            except UpstreamError as error:
+                if not self.way.link.backstop.is_refused(error):
+                    raise
+                return await self._try()
+        except UpstreamError as error:
+            link = self.way.link
+            text = f"{error}; {_advice(link)}" if _UNKNOWN_PARAMETER in str(error) else str(error)
+            self.log.error("upstream failed", target=link.name, error=text)  # noqa: TRY400 expected
+            raise told_to_client(error) from error
+
+    async def _try(self) -> Connected:
+        """One attempt. Raises UpstreamError, ProtocolViolation."""
         link = self.way.link
         parameters = upstream_parameters(
             self.startup,
@@ -88,16 +103,12 @@ class Opening:
             show_person=link.settings.show_person,
             settings=not link.pooled,
         )
+        parameters += link.backstop.settings(parameters)
         if (over := messages.startup_bytes(parameters) - MAX_STARTUP_BYTES) > 0:
             text = f"with what the proxy adds, the startup packet is {over} bytes longer than PostgreSQL reads"
             raise ProtocolViolation(text, detail=text)
-        try:
-            connected = await self._log_in(parameters)
-            return await self._settle(connected, parameters) if link.pooled else connected
-        except UpstreamError as error:
-            text = f"{error}; {_advice(link)}" if _UNKNOWN_PARAMETER in str(error) else str(error)
-            self.log.error("upstream failed", target=link.name, error=text)  # noqa: TRY400 expected
-            raise told_to_client(error) from error
+        connected = await self._log_in(parameters)
+        return await self._settle(connected, parameters) if link.pooled else connected
 
     async def _log_in(self, parameters: list[tuple[bytes, bytes]]) -> Connected:
         """By the stored login, or as what is made for the grant."""

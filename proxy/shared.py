@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from proxy.account_reach import Reach
+from proxy.backstop import Backstop
 from proxy.clock import Deadlines
 from proxy.config import ProxySettings
 from proxy.contract.settings import Host, Target
@@ -35,6 +36,7 @@ class TargetLink:
     """One for each server (`Target.servers`): a session's backend is ended by the keeper of the one that it is on."""
     reach: Reach
     """The keeper's login again, for jobs on accounts."""
+    backstop: Backstop
     proofs: Proofs = field(default_factory=Proofs)
     """Behind a pooler: that it pools sessions."""
 

@@ -229,6 +229,9 @@ class Target(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     pooler: Literal["none", "session"] = "none"
     """What stands between: `session`, a pooler that gives each client a backend until it leaves (PgBouncer's
     `pool_mode = session`), with a pid of its own making. Pools of transactions or statements are refused."""
+    backstop: bool = False
+    """Whether PostgreSQL is asked, at each login, to notice by itself when the proxy's host has vanished. Off: the
+    server's own settings say it better, for all logins and without a trace in the person's session."""
     lost_lease: Literal["refuse-new", "end-sessions", "run-on"] = "refuse-new"
     durability: Literal["process", "disk"] = "process"
     """What a statement's record survives before the statement goes on: the proxy's death, or the machine's."""
@@ -243,6 +246,8 @@ class Target(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         _hosts(self.host, self.port)
         if self.pooler != "none" and any(profile.replication != "none" for profile in self.access.values()):
             raise ValueError("`replication` goes through no pooler: it needs a target that leads to the server itself")
+        if self.pooler != "none" and self.backstop:
+            raise ValueError("`backstop` goes through no pooler, which keeps its own connections to the server")
         if self.sslmode in ("allow", "prefer"):
             raise ValueError(
                 f"`sslmode` {self.sslmode!r} is not taken: whoever is in the way could have clear text; "

@@ -19,6 +19,7 @@ from proxy.account_names import identifier, literal, mark_text, read_mark
 from proxy.account_password import Passwords
 from proxy.account_reach import Reach
 from proxy.accounts import Accounts
+from proxy.backstop import Backstop
 from proxy.config import read_secret
 from proxy.contract.grant import Grant
 from proxy.contract.record import EndReason
@@ -94,6 +95,7 @@ class Stand:
             settings=self.target,
             dialler=Dialler("orders", self.target, read_secret=read_secret),
             reach=Reach("orders", self.target, read_secret=read_secret),
+            backstop=Backstop("orders", wanted=False),
             keepers={},
         )
         self.links = {"orders": self.link}

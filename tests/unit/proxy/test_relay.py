@@ -2,20 +2,16 @@
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator, Callable
-from pathlib import Path
-from typing import Any, TypeAlias
 
 import pytest
 
 from proxy.contract.record import Notice, StatementEnd, StatementStart
-from proxy.contract.settings import Parameters
 from proxy.errors import JournalFailed, ProtocolViolation
 from proxy.wire import messages
 from proxy.wire.steps import MOST_OPEN
 from tests.harness.waiting import eventually
 from tests.unit.proxy.journals import stored
-from tests.unit.proxy.stand import LIMIT, Stand
+from tests.unit.proxy.stand import LIMIT, MakeStand, Stand
 from tests.unit.proxy.wire.playbook import (
     BOUND,
     COPY_DONE,
@@ -39,31 +35,6 @@ from tests.unit.proxy.wire.reference import header, message
 
 OURS = messages.notice_response("NOTICE", "00000", "soon")
 STREAM = ROWS + ROW + message(b"D", b"long" * 5) + complete("SELECT 2") + READY + error("57P01", "ours", "FATAL")
-
-
-MakeStand: TypeAlias = Callable[..., Stand]
-
-
-@pytest.fixture
-async def stand(tmp_path: Path) -> AsyncIterator[Stand]:
-    """A plain one."""
-    made = Stand(tmp_path / "journal")
-    yield made
-    made.close()
-
-
-@pytest.fixture
-async def stands(tmp_path: Path) -> AsyncIterator[MakeStand]:
-    """Makes as many as the test wants."""
-    made: list[Stand] = []
-
-    def make(**changed: Any) -> Stand:  # noqa: ANN401 Stand's own
-        made.append(Stand(tmp_path / f"journal{len(made)}", **changed))
-        return made[-1]
-
-    yield make
-    for one in made:
-        one.close()
 
 
 def boundaries(stream: bytes) -> list[int]:
@@ -426,87 +397,3 @@ async def test_what_came_early_is_relayed(stands: MakeStand) -> None:
     """Bytes that a leg held when the relay began are not lost."""
     stand = stands(early=(query("early"), ROW))
     assert (stand.upstream, stand.told) == (query("early"), ROW)
-
-
-# --- letting finish what runs
-
-
-async def test_finishing(stand: Stand) -> None:
-    """What runs is answered, and whatever the client sends meanwhile is neither forwarded nor recorded."""
-    stand.client.data_received(query("a"))
-    stand.relay.finish()
-    stand.client.data_received(query("b") + SYNC)
-    stand.client.data_received(query("c"))
-    assert stand.relay.turned_away
-    stand.server.data_received(ROWS + ROW)
-    assert stand.cause() is None
-    stand.server.data_received(complete("A") + READY)
-    assert stand.cause() == "finished"
-    assert (stand.upstream, stand.told) == (query("a"), ROWS + ROW + complete("A") + READY)
-    start, end = stand.records()
-    assert (start.sql, end.tags) == ("a", ["A"])
-
-
-@pytest.mark.parametrize("policy", list(Parameters))
-async def test_finishing_a_plain_statement(stands: MakeStand, policy: Parameters) -> None:
-    """One that the shortcut has begun: it gives up its place, and the records are the same."""
-    stand = stands(policy=policy)
-    stand.client.data_received(parse("b", "s") + SYNC)
-    stand.server.data_received(PARSED + READY)
-    asked = bind(statement="s") + execute() + SYNC
-    stand.client.data_received(asked)
-    stand.relay.finish()
-    stand.client.data_received(asked)
-    stand.server.data_received(BOUND + complete("B") + READY)
-    assert stand.cause() == "finished"
-    assert stand.upstream == parse("b", "s") + SYNC + asked
-    assert [(one.statement, one.tags) for one in stand.records() if isinstance(one, StatementEnd)] == [(1, ["B"])]
-    assert stand.relay.tracker.statements == 1
-
-
-async def test_finishing_a_pipeline(stand: Stand) -> None:
-    """All that was forwarded is answered, the Sync that comes behind it included."""
-    stand.client.data_received(query("a") + parse("b") + bind() + execute())
-    stand.relay.finish()
-    stand.server.data_received(complete("A") + READY)
-    assert stand.cause() is None
-    stand.client.data_received(SYNC + query("c"))
-    stand.server.data_received(PARSED + BOUND + complete("B") + READY)
-    assert stand.cause() == "finished"
-    assert stand.upstream == query("a") + parse("b") + bind() + execute() + SYNC
-    assert [one.sql for one in stand.records() if isinstance(one, StatementStart)] == ["a", "b"]
-
-
-async def test_finishing_a_copy(stand: Stand) -> None:
-    """Its data go on, from the middle of a message, and so does their end."""
-    row = copy_data(b"x" * 10)
-    stand.client.data_received(query("COPY t FROM STDIN"))
-    stand.server.data_received(COPY_IN)
-    stand.client.data_received(row[:7])
-    stand.relay.finish()
-    stand.client.data_received(row[7:] + row)
-    stand.client.data_received(COPY_DONE + query("b"))
-    assert stand.upstream == query("COPY t FROM STDIN") + row + row + COPY_DONE
-    stand.server.data_received(complete("COPY 2") + READY)
-    assert stand.cause() == "finished"
-
-
-async def test_a_client_that_leaves_while_its_statement_may_finish(stand: Stand) -> None:
-    """That is a cause of its own; Terminate is not: PostgreSQL takes it when it is done."""
-    stand.client.data_received(query("a"))
-    stand.relay.finish()
-    stand.client.data_received(TERMINATE)
-    assert stand.upstream == query("a") + TERMINATE
-    stand.client.connection_lost(None)
-    await asyncio.sleep(0)
-    assert stand.cause() is None
-    stand.server.data_received(complete("A") + READY)
-    assert stand.cause() == "finished"
-
-
-async def test_a_client_that_breaks_the_protocol_while_its_statement_may_finish(stand: Stand) -> None:
-    """Ends the session at once."""
-    stand.client.data_received(query("a"))
-    stand.relay.finish()
-    stand.client.data_received(b"?")
-    assert isinstance(stand.cause(), ProtocolViolation)
