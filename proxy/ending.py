@@ -47,6 +47,7 @@ _HINTS: dict[EndReason, str] = {
     "drained": "Connect again: your grant is still valid.",
     "idle": "Connect again: your grant is still valid.",
     "lease_lost": "Your grant is not at fault. Connect again once the proxy hears the control service again.",
+    "locked": "Until the lock is lifted nobody whom it covers gets in: ask whoever set it.",
     "withdrawn": 'Get a fresh token with "curfew token", and connect again.',
 }
 

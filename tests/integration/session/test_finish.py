@@ -20,9 +20,8 @@ from tests.harness.waiting import never
 from tests.harness.wire import SYNC, TERMINATE, Message, Wire, bind, cancel_request, execute, message, parse, query
 from tests.integration.session.governed import Governed, now_ns
 
-LEAD_S = 1.5
-SLOW = "INSERT INTO work SELECT {} FROM (SELECT pg_sleep(1.8)) s"
-"""Runs past the grant's end."""
+LEAD_S = 2.5
+PAST_S = 0.5
 ENDLESS = "INSERT INTO work SELECT {} FROM (SELECT pg_sleep(60)) s"
 DRAIN_S = 0.5
 
@@ -35,10 +34,15 @@ class Stand(Governed):
         options = {"drain_timeout_s": DRAIN_S}
         super().__init__(postgres, ca, folder, database=database, further=further, options=options)
         self.end = 0.0
+        """When the grants end."""
 
-    async def begin(self, grant: str, target: str = "orders", lasts_s: float = LEAD_S) -> Wire:
-        """A session on a grant of mode `finish` that ends soon."""
-        self.end = time.time() + lasts_s
+    def slow(self, number: int) -> str:
+        """A statement that runs past the grants' end, however late it begins."""
+        until = f"pg_sleep_until(to_timestamp({self.end + PAST_S}))"
+        return f"INSERT INTO work SELECT {number} FROM (SELECT {until}) s"
+
+    async def begin(self, grant: str, target: str = "orders") -> Wire:
+        """A session on a grant of mode `finish`."""
         made = make_grant(id=grant, profile="app", target=target, end=EndMode.FINISH)
         wire = await Wire.tls(self.proxy.port, self.proxy.ca.client_context())
         await wire.log_in(self.proxy.signer.token(made, exp=self.end), ("user", "dba1"), ("database", target))
@@ -73,9 +77,9 @@ async def autocommit(stand: Stand) -> None:
     grant = new_grant_id()
     async with await stand.begin(grant) as wire:
         end = stand.end
-        wire.send(query(SLOW.format(1)))
+        wire.send(query(stand.slow(1)))
         said = await wire.until("N")
-        assert end <= time.time() < end + 0.5
+        assert end <= time.time() < end + 1
         assert "the grant has expired" in warning(said)["M"]
         assert warning(said)["H"] == "What runs may finish within 60 s; nothing else is started."
         wire.send(query("INSERT INTO work VALUES (-1)"))
@@ -87,7 +91,7 @@ async def autocommit(stand: Stand) -> None:
     assert last.finish.decided_at == last.decided_at
     assert end <= last.decided_at / 1e9 < end + 0.5
     assert last.finish.until == pytest.approx(last.decided_at + 60e9, abs=1e9)
-    assert [one.sql for one in await stand.records(grant) if isinstance(one, StatementStart)] == [SLOW.format(1)]
+    assert [one.sql for one in await stand.records(grant) if isinstance(one, StatementStart)] == [stand.slow(1)]
 
 
 async def transaction(stand: Stand) -> None:
@@ -95,7 +99,7 @@ async def transaction(stand: Stand) -> None:
     grant = new_grant_id()
     async with await stand.begin(grant) as wire:
         await wire.run("BEGIN")
-        wire.send(query(SLOW.format(-2)))
+        wire.send(query(stand.slow(-2)))
         said = await wire.rest()
     assert [one.kind for one in said] == ["N", "C", "Z", "E"]
     await stand.check(grant, said, "rolled back", "done")
@@ -106,7 +110,7 @@ async def pipeline(stand: Stand) -> None:
     grant = new_grant_id()
     async with await stand.begin(grant) as wire:
         for number in (3, 33):
-            wire.send(parse(SLOW.format(number) if number == 3 else f"INSERT INTO work VALUES ({number})"))
+            wire.send(parse(stand.slow(number) if number == 3 else f"INSERT INTO work VALUES ({number})"))
             wire.send(bind() + execute())
         await wire.until("N")
         wire.send(SYNC + parse("INSERT INTO work VALUES (-3)") + bind() + execute() + SYNC)
@@ -114,6 +118,17 @@ async def pipeline(stand: Stand) -> None:
     assert [one.kind for one in said] == ["1", "2", "C", "1", "2", "C", "Z", "E"]
     last = await stand.last(grant)
     assert (last.outcome, last.statements) == ("committed before", 2)
+
+
+async def in_part(stand: Stand) -> None:
+    """Two rounds behind the end, of which one fails."""
+    grant = new_grant_id()
+    async with await stand.begin(grant) as wire:
+        wire.send(query(stand.slow(10)) + query("INSERT INTO work SELECT 1 / 0"))
+        said = await wire.rest()
+    assert [one.kind for one in said] == ["N", "C", "Z", "E", "Z", "E"]
+    last = await stand.last(grant)
+    assert (last.outcome, last.running, last.statements) == ("partly committed", 1, 2)
 
 
 async def copy_in(stand: Stand) -> None:
@@ -137,7 +152,7 @@ async def too_long(stand: Stand) -> None:
         end = stand.end
         wire.send(query(ENDLESS.format(-5)))
         said = await wire.rest()
-        assert end + 0.4 < time.time() < end + 1.5
+        assert end + 0.4 < time.time() < end + 2
     last = await stand.check(grant, said, "rolled back", "timeout")
     assert last.decided_at / 1e9 < end + 0.4
 
@@ -196,7 +211,7 @@ async def left(stand: Stand) -> None:
     assert last.finish.ended == "cut"
 
 
-CASES = (autocommit, transaction, pipeline, copy_in, too_long, revoked, cancelled, idle, left)
+CASES = (autocommit, transaction, pipeline, in_part, copy_in, too_long, revoked, cancelled, idle, left)
 
 
 @pytest.fixture
@@ -216,17 +231,19 @@ async def rows(postgres: Cluster, database: str) -> list[int]:
 
 
 async def test_behind_the_end(stand: Stand, postgres: Cluster, database: str) -> None:
-    """Nine sessions whose grants end, each doing something else; what stays is what was running and ended in time."""
+    """Ten sessions whose grants end, each doing something else; what stays is what was running and ended in time."""
     for some in (CASES[:5], CASES[5:]):
+        stand.end = time.time() + LEAD_S
         await asyncio.gather(*(case(stand) for case in some))
-    assert await rows(postgres, database) == [1, 3, 4, 4, 33]
+    assert await rows(postgres, database) == [1, 3, 4, 4, 10, 33]
 
 
 async def test_a_drain(stand: Stand, postgres: Cluster, database: str) -> None:
     """It waits for the statement, unless somebody asks a second time; a Terminate from behind the end is heeded."""
     done, cut = new_grant_id(), new_grant_id()
-    async with await stand.begin(done, lasts_s=60) as wire, await stand.begin(cut, lasts_s=60) as other:
-        wire.send(query(SLOW.format(1)))
+    stand.end = time.time() + 60
+    async with await stand.begin(done) as wire, await stand.begin(cut) as other:
+        wire.send(query(f"INSERT INTO work SELECT 1 FROM (SELECT pg_sleep({DRAIN_S + PAST_S})) s"))
         other.send(query(ENDLESS.format(-1)))
         stand.proxy.signal(signal.SIGTERM)
         told = await wire.until("N")
