@@ -37,9 +37,8 @@ _SIGHT = """
 {held}SELECT activity.pid, activity.backend_start, activity.backend_xid,
        CASE WHEN activity.backend_xid IS NOT NULL
             THEN pg_catalog.pg_snapshot_xmax(pg_catalog.pg_current_snapshot())::pg_catalog.text END AS next_xid,
-       {marked} AS marked,
-       CASE WHEN asked.signal AND activity.backend_start = asked.started AND {marked}
-            THEN pg_catalog.pg_terminate_backend(activity.pid) END AS signalled
+       CASE WHEN asked.signal AND activity.backend_start = asked.started{and_marked}
+            THEN pg_catalog.pg_terminate_backend(activity.pid) END AS signalled{marked}
 FROM ROWS FROM (
          pg_catalog.unnest($1::pg_catalog.int4[]),
          pg_catalog.unnest($2::pg_catalog.timestamptz[]),
@@ -48,18 +47,21 @@ FROM ROWS FROM (
      LEFT JOIN pg_catalog.pg_stat_activity AS activity ON activity.pid = asked.pid
 ORDER BY asked.number
 """
-_SIGHT_PLAIN = _SIGHT.format(held="", marked="true", marks="", mark="")
+_SIGHT_PLAIN = _SIGHT.format(held="", and_marked="", marked="", marks="", mark="")
 # How an advisory lock with one 64-bit key stands in pg_locks:
 # https://www.postgresql.org/docs/current/view-pg-locks.html
-_SIGHT_MARKED = _SIGHT.format(
-    held="""WITH held AS MATERIALIZED (
+_HELD = """WITH held AS MATERIALIZED (
     SELECT pid, classid, objid FROM pg_catalog.pg_locks WHERE locktype = 'advisory' AND objsubid = 1 AND granted
 )
-""",
-    marked="""(asked.mark IS NULL OR EXISTS (
+"""
+_MARKED = """(asked.mark IS NULL OR EXISTS (
            SELECT FROM held WHERE held.pid = asked.pid
                  AND held.classid = ((asked.mark >> 32) & 4294967295)::pg_catalog.oid
-                 AND held.objid = (asked.mark & 4294967295)::pg_catalog.oid))""",
+                 AND held.objid = (asked.mark & 4294967295)::pg_catalog.oid))"""
+_SIGHT_MARKED = _SIGHT.format(
+    held=_HELD,
+    and_marked=f" AND {_MARKED}",
+    marked=f",\n       {_MARKED} AS marked",
     marks=",\n         pg_catalog.unnest($4::pg_catalog.int8[])",
     mark=", mark",
 )
@@ -157,11 +159,11 @@ async def sight(connection: Connection, wanted: Sequence[Wanted], *, timeout_s: 
 
 
 def _sighting(row: Row) -> Sighting | None:
-    pid, started, xid, next_xid, marked, _ = row
+    pid, started, xid, next_xid, _, *marked = row
     if pid is None:
         return None
     full = None if next_xid is None else widen(_integer(xid), _integer(next_xid))
-    return Sighting(started=_time(started), xid=full, marked=marked == "t")
+    return Sighting(started=_time(started), xid=full, marked=marked != ["f"])
 
 
 def _integer(text: str | None) -> int:
