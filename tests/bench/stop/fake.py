@@ -65,7 +65,9 @@ class Server:
         return next((rows(values, asking) for word, rows in known.items() if word in sql), [("1",)])
 
     def _starts(self, values: Sequence[str], _: int) -> list[Row]:
-        return [(pid, self.started(int(pid))) for pid in elements(values[0]) if int(pid) in self.backends]
+        """Pid, start, login, database (None: not to be seen), age in seconds, and whether the keeper may end it."""
+        there = (pid for pid in elements(values[0]) if int(pid) in self.backends)
+        return [(pid, self.started(int(pid)), None, None, "0", "t") for pid in there]
 
     def _sight(self, values: Sequence[str], _: int) -> list[Row]:
         rows: list[Row] = []
