@@ -193,7 +193,6 @@ def _ended(session: Session, record: SessionEnd) -> Session:
     if session.reaped_in is not None:
         # Its own proxy came back, and looked for a backend that was gone: when it went, the other one has seen.
         return replace(_at_rest(session), end_reason=record.reason, outcome=record.outcome)
-    gone = record.gone_at
     return replace(
         _at_rest(session),
         state=State.ENDED,
@@ -201,10 +200,19 @@ def _ended(session: Session, record: SessionEnd) -> Session:
         end_reason=record.reason,
         ended_by=record.by,
         decided_at=record.decided_at,
-        gone_at=gone,
+        gone_at=record.gone_at,
         outcome=record.outcome,
         statements=record.statements,
         bytes_in=record.bytes_in,
         bytes_out=record.bytes_out,
-        stop_ns=None if gone is None else max(0, gone - record.decided_at),
+        stop_ns=stop_ns(record),
     )
+
+
+def stop_ns(record: SessionEnd) -> int | None:
+    """How long the stop took. What a statement was given to finish is none of it, nor has an end by itself a stop."""
+    finish = record.finish
+    if record.gone_at is None or (finish is not None and finish.ended == "done"):
+        return None
+    begun = finish.until if finish is not None and finish.ended == "timeout" else record.decided_at
+    return max(0, record.gone_at - begun)

@@ -16,6 +16,7 @@ from typing import Any, TypeAlias
 
 import msgspec
 
+from control.domain.sessions import stop_ns
 from control.evidence.slots import Slots
 from control.times import SECOND, rfc3339
 from proxy.contract.record import (
@@ -104,7 +105,8 @@ class Teller:
             self._slots.take(record, end)
             item |= _course(record, end)
         if isinstance(record, SessionEnd):
-            item["stop_s"] = None if record.gone_at is None else max(0, record.gone_at - record.decided_at) / SECOND
+            took = stop_ns(record)
+            item["stop_s"] = None if took is None else took / SECOND
             item["slots"] = self._slots.left
             if self._slots.left:
                 item["text"] += f"; replication slots left behind: {', '.join(self._slots.left)}"
@@ -171,5 +173,13 @@ def _text(record: AnyRecord) -> str:  # noqa: C901 a case for each record
             text = f"{what} the backend of session {record.reaped}, which {record.left_by} left"
         case SessionEnd():
             by = "" if record.by is None else f" by {record.by}"
-            text = f"the session ended: {record.reason}{by}; {record.outcome}"
+            text = f"the session ended: {record.reason}{by}; {record.outcome}{_finished(record)}"
     return text
+
+
+def _finished(record: SessionEnd) -> str:
+    """What became of the statement that was let finish behind the decision, where one was."""
+    if record.finish is None:
+        return ""
+    words = {"done": "came to its end", "timeout": "was cut when its time was up", "cut": "was cut before its time"}
+    return f"; what ran was let finish and {words[record.finish.ended]}"

@@ -1,11 +1,12 @@
 """What a session's summary says while its records come in."""
 
 from functools import reduce
+from typing import Literal
 
 import pytest
 
 from control.domain.sessions import LARGEST, Session, State, advance, begin
-from proxy.contract.record import AuthRefused, GrantExtended, Record, StatementEnd, StatementStart
+from proxy.contract.record import AuthRefused, Finish, GrantExtended, Record, StatementEnd, StatementStart
 from tests.unit.control.desk import end, statement
 from tests.unit.control.evidence.test_chain import start
 
@@ -72,3 +73,10 @@ def test_statements_are_counted_from_both_sides() -> None:
     """As they begin, and in the end as the proxy says."""
     assert told(*statement(1), begun(2)).statements == 2
     assert told(*statement(1), end(9)).statements == 9
+
+
+@pytest.mark.parametrize(("ended", "took"), [("done", None), ("timeout", 50), ("cut", 250)])
+def test_what_was_let_finish_is_no_delay(ended: Literal["done", "timeout", "cut"], took: int | None) -> None:
+    """The stop begins when the statement's time is up, or when something else cuts it; an end by itself needs none."""
+    finish = Finish(decided_at=1_000, until=1_200, ended=ended)
+    assert told(end(decided_at=1_000, gone_at=1_250, reason="expired", finish=finish)).stop_ns == took

@@ -93,7 +93,7 @@ async def test_an_upgrade_makes_leaves_of_what_is_there(desk: Desk, edge: Edge) 
     engine = sa.create_engine(f"sqlite:///{path}", poolclass=sa.NullPool)
     with engine.begin() as connection:
         config = _config(connection)
-        before = ScriptDirectory.from_config(config).get_revision("log").down_revision
+        before = ScriptDirectory.from_config(config).get_revision("0010").down_revision
         assert isinstance(before, str)
         command.downgrade(config, before)
     engine.dispose()

@@ -6,8 +6,8 @@ from alembic import op
 from control.evidence.tree import Place, append, edge
 from proxy.contract.merkle import leaf_hash
 
-revision = "log"
-down_revision = "0011"
+revision = "0010"
+down_revision = "0009"
 branch_labels = None
 depends_on = None
 
