@@ -216,8 +216,7 @@ class Tracker:
         if portal is self._bound:
             self._bound = None
         step = self._start(Kind.EXECUTE, now, len(body) + 5 + portal.size, portal.statement.text.sql)
-        step.name, step.portal = name, known
-        step.limit = read_count(body, end + 1)
+        step.name, step.portal, step.limit = name, known, read_count(body, end + 1)
         step.start = portal.start(step.statement, self.state, self.transaction)
         return step
 
@@ -428,6 +427,7 @@ class Tracker:
                 self.lost = True
             self._steps.popleft()
         elif step is not None and step.kind & _ROUND and (step.tags or step.answered or step.sqlstate is not None):
+            self._reach(step)
             self._complete(step)
         elif self._spare:  # What is in front would have been answered before its own ReadyForQuery.
             self._spare -= 1

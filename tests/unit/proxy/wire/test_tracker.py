@@ -439,3 +439,11 @@ def test_other_rights() -> None:
         "1< A [I]",
         "is_superuser = off",
     ]
+
+
+def test_a_ready_for_query_behind_the_end() -> None:
+    """No PostgreSQL sends it. The statement behind a Describe has one end even so."""
+    book = Playbook()
+    book.take(client(describe_portal(), query("a")), server(error("57P01", "gone", "FATAL"), READY))
+    assert not book.tracker.busy
+    assert book.close() == []
