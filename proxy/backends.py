@@ -38,7 +38,9 @@ _SIGHT = """
        CASE WHEN activity.backend_xid IS NOT NULL
             THEN pg_catalog.pg_snapshot_xmax(pg_catalog.pg_current_snapshot())::pg_catalog.text END AS next_xid,
        CASE WHEN asked.signal AND activity.backend_start = asked.started{and_marked}
-            THEN pg_catalog.pg_terminate_backend(activity.pid) END AS signalled{marked}
+            THEN pg_catalog.pg_terminate_backend(activity.pid) END AS signalled,
+       activity.state = 'active' AND activity.xact_start IS NULL AND activity.backend_type = 'client backend'
+           AS between{marked}
 FROM ROWS FROM (
          pg_catalog.unnest($1::pg_catalog.int4[]),
          pg_catalog.unnest($2::pg_catalog.timestamptz[]),
@@ -128,6 +130,8 @@ class Sighting:
     """None where we have no right to see it."""
     xid: int | None
     """The id of its transaction with the epoch, if it has one."""
+    between: bool
+    """It is at a statement that has not begun its transaction, or has ended it and still speaks to its client."""
     marked: bool
     """It holds the lock that was asked about; true where none was."""
 
@@ -159,11 +163,11 @@ async def sight(connection: Connection, wanted: Sequence[Wanted], *, timeout_s: 
 
 
 def _sighting(row: Row) -> Sighting | None:
-    pid, started, xid, next_xid, _, *marked = row
+    pid, started, xid, next_xid, _, between, *marked = row
     if pid is None:
         return None
     full = None if next_xid is None else widen(_integer(xid), _integer(next_xid))
-    return Sighting(started=_time(started), xid=full, marked=marked != ["f"])
+    return Sighting(started=_time(started), xid=full, between=between == "t", marked=marked != ["f"])
 
 
 def _integer(text: str | None) -> int:

@@ -78,7 +78,8 @@ class Gone:
     statement that sends the signal. Not proven, therefore: that no id was taken and its transaction committed between
     two looks, before the backend came to act on the signal; nor anything of transactions that ended before the first
     look, such as those that a DO block or a procedure commits itself. None: the backend was gone at the first look, or
-    its transaction was prepared for a two-phase commit, or could not be asked about.
+    its transaction was prepared for a two-phase commit, or could not be asked about; or it was between transactions in
+    mid-statement, as one is that has committed and still writes to a client who does not read.
     """
 
 
@@ -103,6 +104,8 @@ class _Stop:
     forget_at: float = field(default_factory=lambda: time.monotonic() + ORPHAN_S)
     signal_at: float = 0.0
     seen: bool = False
+    between: bool = False
+    """At the first look. Later on, everybody who dies is."""
     xid: int | None = None
     gone_at: int = 0
     abandoned: bool = False
@@ -354,6 +357,7 @@ class Keeper:
                     HandedOnError,
                 )
             else:
+                stop.between = stop.between if stop.seen else sighting.between
                 stop.seen = True
                 stop.signalled = stop.signalled or want.signal
                 stop.xid = stop.xid if sighting.xid is None else sighting.xid
@@ -369,7 +373,8 @@ class Keeper:
                 fates = dict(zip(xids, await backends.fates(connection, xids, timeout_s=STATEMENT_S), strict=True))
         for stop in gone:
             if not stop.answer.done():
-                fate = fates.get(stop.xid) if stop.xid is not None else ("none" if stop.seen else None)
+                none: backends.Fate | Literal["none"] | None = "none" if stop.seen and not stop.between else None
+                fate = none if stop.xid is None else fates.get(stop.xid)
                 stop.answer.set_result(Gone(gone_at=stop.gone_at, seen=stop.seen, transaction=fate))
 
 

@@ -73,7 +73,7 @@ class Server:
         rows: list[Row] = []
         for pid, _started, signal in zip(*map(elements, values), strict=True):
             there = self.started(int(pid))
-            rows.append((pid if there else None, there, None, None, "t" if there and signal == "True" else None))
+            rows.append((pid if there else None, there, None, None, "t" if there and signal == "True" else None, "f"))
             if there and signal == "True":
                 self.backends.pop(int(pid)).terminate()
         return rows

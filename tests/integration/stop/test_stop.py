@@ -5,16 +5,18 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
 from proxy import backends
 from proxy.query import Connection
 from proxy.stop import Gone, Keeper, KeeperError
+from tests.harness import roles
 from tests.harness.postgres import Cluster
 from tests.harness.waiting import eventually
 from tests.integration.stop.conftest import Victims
-from tests.integration.upstream.targets import Raw
+from tests.integration.upstream.targets import Raw, dialler_of, log_in, profile_of
 
 WITHIN_S = 1.0
 
@@ -178,6 +180,24 @@ async def test_committed_before(postgres: Cluster, database: str, victim: Raw, s
     await victim.run("UPDATE work SET done = true")
     assert (await stop(victim)).gone.transaction == "none"
     assert await count(postgres, database, "done") == 10_000
+
+
+@pytest.mark.usefixtures("work")
+async def test_committed_and_still_writing(postgres: Cluster, database: str, tmp_path: Path, stop: Stopper) -> None:
+    """Committed, and hanging in the writes to a client that does not read: that it has no transaction id says nothing.
+
+    Every COMMIT behind the first says no more than that it is complete; a unix socket holds some 200 kB of that.
+    """
+    on_socket = dialler_of(postgres, tmp_path, host=str(postgres.folder))
+    writer = await log_in(on_socket, profile_of(roles.APP, tmp_path), database)
+    await writer.run("SET client_min_messages = error")
+    writer.send("UPDATE work SET done = true; " + "COMMIT;" * 60_000)
+    await doing(postgres, writer, "wait_event = 'ClientWrite' AND state = 'active' AND xact_start IS NULL")
+    stopped = await stop(writer)
+    assert stopped.gone.seen
+    assert stopped.gone.transaction is None
+    assert await count(postgres, database, "done") == 10_000
+    writer.close()
 
 
 async def test_committed_meanwhile(postgres: Cluster, database: str, keeper: Keeper, victim: Raw) -> None:
