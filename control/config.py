@@ -192,7 +192,8 @@ def _value_faults(settings: ControlSettings) -> list[str]:
 def _log_faults(settings: ControlSettings) -> list[str]:
     faults = []
     try:
-        check_origin(log_origin(settings))
+        if settings.issuer:
+            check_origin(log_origin(settings))
     except ValueError as error:
         faults.append(f"control.log.origin: {error}")
     if not 1 <= settings.log.publish_s <= 86_400:  # noqa: PLR2004 a day
