@@ -19,7 +19,7 @@ from control.config import Configuration, effective, find_path, read
 from control.domain.people import Role
 from control.domain.results import Failure
 from control.keys import KeyRingError
-from control.operations import keys, log, people, proxies
+from control.operations import keys, log, people, proxies, reaping
 from control.services import Services, assemble
 from control.store.engine import DatabaseError
 from control.store.migrate import migrate, newest, revision
@@ -93,6 +93,20 @@ def join_token(
         if isinstance(made, Failure):
             raise CommandError(made.detail)
     typer.echo(made.value[0])
+
+
+@app.command("reap")
+def reap(
+    proxy: str,
+    reason: Annotated[str, typer.Option(help="Why it is sure that the proxy is gone.")],
+    config: ConfigOption = None,
+) -> None:
+    """Have other proxies end what one has left that is gone for good; prints how many sessions that are."""
+    with _faults_told():
+        made = _run(_initialised(config), lambda services: reaping.order(services, proxy, by=BY, reason=reason))
+        if isinstance(made, Failure):
+            raise CommandError(made.detail)
+    typer.echo(str(made.value))
 
 
 @app.command("rotate-keys")

@@ -192,7 +192,7 @@ def _value_faults(settings: ControlSettings) -> list[str]:
 def _log_faults(settings: ControlSettings) -> list[str]:
     faults = []
     try:
-        if settings.issuer:
+        if settings.log.origin or settings.issuer:  # else it is told what `issuer` must be
             check_origin(log_origin(settings))
     except ValueError as error:
         faults.append(f"control.log.origin: {error}")

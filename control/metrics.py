@@ -21,6 +21,7 @@ class Metrics:
     tokens: Counter
     revocations: Counter
     locks: Counter
+    reapings: Counter
     streams: Gauge
     log_size: Gauge
     log_broken: Gauge
@@ -55,6 +56,9 @@ def create() -> Metrics:
         tokens=Counter(f"{name}_tokens", "Tokens issued", registry=registry),
         revocations=Counter(f"{name}_revocations", "Grants revoked", registry=registry),
         locks=Counter(f"{name}_locks", "Locks made", registry=registry),
+        reapings=Counter(
+            f"{name}_reapings", "Sessions of silent proxies that others were told to end, each time", registry=registry
+        ),
         streams=Gauge(f"{name}_directive_streams", "Proxies that follow the directives now", registry=registry),
         log_size=Gauge(f"{name}_log_size", "Records in the newest signed head of the log", registry=registry),
         log_broken=Gauge(

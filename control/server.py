@@ -20,7 +20,7 @@ import uvicorn
 from control.app import create_app
 from control.config import Configuration, ControlSettings, listen_address
 from control.connections import Connection, Reaper, hang_up
-from control.operations import publishing
+from control.operations import publishing, reaping
 from control.operations.keys import current_key
 from control.operations.log import follow, ready
 from control.services import Services, assemble
@@ -58,10 +58,14 @@ async def serve(configuration: Configuration, reread: Callable[[], Configuration
         await _start(server, listener)  # Whoever is answered may send a signal.
         _announce(settings, listener)
         state = server.server_state
-        reaping = spawn("reap", Reaper(cast("set[Connection]", state.connections)).run())
-        following = [spawn("log", follow(services)), *publishing.start(services)]
+        background = [
+            spawn("hang up", Reaper(cast("set[Connection]", state.connections)).run()),
+            spawn("silent proxies", reaping.watch(services)),
+            spawn("log", follow(services)),
+            *publishing.start(services),
+        ]
         await server.main_loop()
-        for task in (reaping, *following):
+        for task in background:
             task.cancel()
         _notify("STOPPING=1")
         hanging_up = spawn("hang up", hang_up(cast("set[Connection]", state.connections), state.tasks))

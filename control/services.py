@@ -1,11 +1,13 @@
 """What the operations work with, put together once at start."""
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from control.config import Configuration, ControlSettings, log_origin
+from control.domain.reaping import Vigil
 from control.keys import KeyRing, Signer
 from control.log_key import LogKey
 from control.metrics import Metrics, create
@@ -43,11 +45,17 @@ class Presence:
     def __init__(self) -> None:
         self._streams: dict[str, int] = {}
         self._seen: dict[str, int] = {}
+        self._lately: dict[str, int] = {}
         self._telling: set[str] = set()
 
     def seen(self, proxy: str, now: int) -> None:
         """The proxy was heard of."""
-        self._seen[proxy] = now
+        self._seen[proxy] = self._lately[proxy] = now
+
+    def heard_lately(self) -> dict[str, int]:
+        """Who was heard since this was last asked, and when: for the books, which others read."""
+        lately, self._lately = self._lately, {}
+        return lately
 
     def tells(self, proxy: str) -> None:
         """The proxy says by itself that it is there, so from here on an open stream is no sign of it any more.
@@ -103,6 +111,9 @@ class Services:
     """Held while a head of the log is signed."""
     proving: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Held while a whole session's proof is made: that of a long one takes seconds."""
+    watch: Callable[[], float] = time.monotonic
+    """Seconds, by a clock that nobody sets."""
+    vigil: Vigil = field(default_factory=Vigil)
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when the service is to stop: what has no end of its own ends then."""
 
@@ -112,7 +123,9 @@ class Services:
         self.store.signals.wake_everybody()
 
 
-def assemble(configuration: Configuration, clock: Callable[[], int]) -> Services:
+def assemble(
+    configuration: Configuration, clock: Callable[[], int], watch: Callable[[], float] = time.monotonic
+) -> Services:
     """The services for a configuration. The database exists and is up to date (see `store.migrate`)."""
     settings = configuration.control
     ring = KeyRing(settings.keys)
@@ -124,4 +137,5 @@ def assemble(configuration: Configuration, clock: Callable[[], int]) -> Services
         signer=Signer(ring, issuer=settings.issuer, audience=settings.audience),
         log_key=LogKey(settings.keys, log_origin(settings)),
         clock=clock,
+        watch=watch,
     )

@@ -46,3 +46,6 @@ $$;
 --     GRANT alice TO curfew_keeper WITH ADMIN TRUE, INHERIT FALSE, SET FALSE;
 -- With `elevate_by` = "certificate" the keeper needs no right over people's own roles at all.
 -- To hand over what an account owned, the keeper must be able to connect to each database (CONNECT, which PUBLIC has).
+-- In pg_hba.conf, accounts log in by password from the proxies' addresses, people's own roles by certificate:
+--     hostssl all all    10.1.0.0/16 scram-sha-256
+--     hostssl all +staff 10.1.0.0/16 cert                (before that line, where people are elevated)

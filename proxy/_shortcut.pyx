@@ -11,10 +11,10 @@ be left out anywhere, and is where there is no compiler. Tests hold every line o
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-from cpython.unicode cimport PyUnicode_AsUTF8AndSize
 from libc.stdint cimport uint8_t, uint32_t
-from libc.string cimport memchr, memcpy
+from libc.string cimport memchr
 
+from proxy._line cimport ROOM, Line, classify, is_plain, put, put_number, put_plain, put_text, written
 from proxy.contract.chain cimport Chain
 from proxy.journal cimport Journal
 from proxy.recorder cimport Recorder
@@ -29,37 +29,15 @@ from proxy.contract.settings import Parameters
 cdef enum:
     HEADER = 5
     MOST_BYTES = 8192     # of a chunk: beyond it nobody would notice the difference
-    ROOM = 16384          # of a line
     NAME_BYTES = 63       # PostgreSQL's NAMEDATALEN, see `proxy.wire.statements`
     COUNT_DIGITS = 18     # that fit 64 bits, as in `proxy.wire.messages`
     TAG_BYTES = 64        # COMPLETION_TAG_BUFSIZE
     TEXT = 0              # format codes
     BINARY = 1
 
-cdef enum Char:
-    PLAIN = 0
-    ESCAPED               # JSON wants a backslash before it
-    NEWLINE
-    WATCHED               # a word that may announce a secret can begin with it, see `proxy.wire.secrets.mask`
-    STRANGE               # not ASCII, or a control character
-
-cdef uint8_t CHARS[256]
-cdef char LINE[ROOM]
+cdef Line LINE
 """The line that is being written. Nothing else runs until it is whole."""
-
-
-cdef void classify():
-    cdef int code
-    for code in range(256):
-        CHARS[code] = PLAIN if 32 <= code < 128 else STRANGE
-    for code in b'"\\':
-        CHARS[code] = ESCAPED
-    for code in b"pP:":
-        CHARS[code] = WATCHED
-    CHARS[10] = NEWLINE
-
-
-classify()
+classify(&LINE)
 
 
 cdef inline uint32_t uint32_at(const uint8_t *at) noexcept:
@@ -68,20 +46,6 @@ cdef inline uint32_t uint32_at(const uint8_t *at) noexcept:
 
 cdef inline uint32_t uint16_at(const uint8_t *at) noexcept:
     return (<uint32_t>at[0] << 8) | at[1]
-
-
-cdef inline bint announces(const uint8_t *at, Py_ssize_t left) noexcept:
-    # Whether "password" in any case, or "://", begins here.
-    cdef const char *word = b"password"
-    cdef Py_ssize_t i
-    if at[0] == c":":
-        return left >= 3 and at[1] == c"/" and at[2] == c"/"
-    if left < 8:
-        return False
-    for i in range(8):
-        if (at[i] | 0x20) != <uint8_t>word[i]:
-            return False
-    return True
 
 
 cdef class Shortcut:
@@ -98,7 +62,6 @@ cdef class Shortcut:
         bytes _portal           # one that was, and whose portal is open while its transaction is
         long long _started
         Py_ssize_t _asked_bytes  # of what makes the statement
-        Py_ssize_t _used        # of LINE; ROOM + 1 where it was too long
         Py_ssize_t _tag, _tag_end
         uint8_t _state
 
@@ -204,19 +167,19 @@ cdef class Shortcut:
         # What stands in front of a record's own fields, as `Chain.seal_fields` has it.
         cdef Chain chain = self._chain
         chain.settle()
-        self._used = 0
-        self._put(b'{"type":"statement.')
-        self._put(which)
-        self._put_text(chain._versioned)
-        self._put_number(chain.next_seq)
-        self._put(b',"at":')
-        self._put_number(time_ns())
-        self._put(b',"prev":"')
-        self._put_text(chain._head)
-        self._put(b'"')
+        LINE.used = 0
+        put(&LINE, b'{"type":"statement.')
+        put(&LINE, which)
+        put_text(&LINE, chain._versioned)
+        put_number(&LINE, chain.next_seq)
+        put(&LINE, b',"at":')
+        put_number(&LINE, time_ns())
+        put(&LINE, b',"prev":"')
+        put_text(&LINE, chain._head)
+        put(&LINE, b'"')
 
     cdef bytes _seal(self):
-        cdef bytes line = PyBytes_FromStringAndSize(LINE, self._used)
+        cdef bytes line = written(&LINE)
         self._chain.follow(self._chain.next_seq, line)
         return line
 
@@ -226,10 +189,10 @@ cdef class Shortcut:
             return False
         self._asked_bytes = size
         self._put_statement()
-        self._put(b',"kind":"query","sql":"')
-        if not self._put_plain(p + HEADER, size - HEADER - 1, True):
+        put(&LINE, b',"kind":"query","sql":"')
+        if not put_plain(&LINE, p + HEADER, size - HEADER - 1, True):
             return False
-        self._put(b'"')
+        put(&LINE, b'"')
         return self._put_transaction()
 
     cdef bint _execute(self, const uint8_t *p, Py_ssize_t size) except -1:
@@ -252,11 +215,11 @@ cdef class Shortcut:
             return False
         self._asked_bytes = end + 10
         self._put_statement()
-        self._put(b',"kind":"execute"')
-        self._put_text(prepared.text.fields)
+        put(&LINE, b',"kind":"execute"')
+        put_text(&LINE, prepared.text.fields)
         if not self._put_values(p, values, end, prepared.types):
             return False
-        self._put_text(prepared.named)
+        put_text(&LINE, prepared.named)
         if not self._put_transaction():
             return False
         prepared.text.recorded = True
@@ -279,19 +242,19 @@ cdef class Shortcut:
         return known.meaning
 
     cdef bint _put_statement(self) except -1:
-        self._put(b',"statement":')
-        self._put_number(self._tracker.statements + 1)
+        put(&LINE, b',"statement":')
+        put_number(&LINE, self._tracker.statements + 1)
         return True
 
     cdef bint _put_transaction(self) except -1:
         # What ends a start; whether the whole line had room.
         cdef Tracker tracker = self._tracker
-        self._put(b',"state":"')
-        self._put_text(tracker.state)
-        self._put(b'","transaction":')
-        self._put_number(tracker.transaction + is_idle(tracker.state))
-        self._put(b'}')
-        return self._used <= ROOM
+        put(&LINE, b',"state":"')
+        put_text(&LINE, tracker.state)
+        put(&LINE, b'","transaction":')
+        put_number(&LINE, tracker.transaction + is_idle(tracker.state))
+        put(&LINE, b'}')
+        return LINE.used <= ROOM
 
     cdef bint _put_values(self, const uint8_t *p, Py_ssize_t at, Py_ssize_t end, tuple types) except -1:
         # The values of the Bind that ends at `end`, from the count of their formats on.
@@ -311,7 +274,7 @@ cdef class Shortcut:
             return True
         if not self._shows_values or (format_count > 1 and format_count != count):
             return False
-        self._put(b',"parameters":[')
+        put(&LINE, b',"parameters":[')
         for index in range(count):
             if end - at < 4:
                 return False
@@ -319,39 +282,39 @@ cdef class Shortcut:
             at += 4
             form = TEXT if format_count == 0 else uint16_at(p + formats_at + (2 * index if format_count > 1 else 0))
             oid = types[index] if index < len(types) else 0
-            self._put(b'{"type":' if index == 0 else b',{"type":')
-            self._put_number(oid)
+            put(&LINE, b'{"type":' if index == 0 else b',{"type":')
+            put_number(&LINE, oid)
             if size == 0xFFFFFFFF:  # NULL
-                self._put(b'}')
+                put(&LINE, b'}')
                 continue
             if size > <uint32_t>(end - at):
                 return False
             if not self._put_value(p + at, size, form, oid):
                 return False
             at += size
-        self._put(b']')
+        put(&LINE, b']')
         return True
 
     cdef bint _put_value(self, const uint8_t *p, uint32_t size, int form, uint32_t oid) except -1:
         # As `proxy.wire.values.decode`, of the types that are mostly bound.
         if form == TEXT or form == BINARY and oid in (25, 1042, 1043):
-            self._put(b',"value":"')
-            if not self._put_plain(p, size, False):
+            put(&LINE, b',"value":"')
+            if not put_plain(&LINE, p, size, False):
                 return False
-            self._put(b'"}')
+            put(&LINE, b'"}')
             return True
         if form != BINARY:
             return False
-        self._put(b',"value":')
+        put(&LINE, b',"value":')
         if oid == 23 and size == 4:
-            self._put_number(<int>uint32_at(p))
+            put_number(&LINE, <int>uint32_at(p))
         elif oid == 20 and size == 8:
-            self._put_number(<long long>((<unsigned long long>uint32_at(p) << 32) | uint32_at(p + 4)))
+            put_number(&LINE, <long long>((<unsigned long long>uint32_at(p) << 32) | uint32_at(p + 4)))
         elif oid == 21 and size == 2:
-            self._put_number(<short>uint16_at(p))
+            put_number(&LINE, <short>uint16_at(p))
         else:
             return False
-        self._put(b'}')
+        put(&LINE, b'}')
         return True
 
     cdef bint _is_plain_answer(self, bytes data) except -1:
@@ -372,41 +335,34 @@ cdef class Shortcut:
                 return False
             if p[at] == c"C":
                 self._tag, self._tag_end = at + HEADER, at + 1 + <Py_ssize_t>length
-                if not 5 < length <= TAG_BYTES or not self._is_plain_tag(p):
+                if not 5 < length <= TAG_BYTES or not is_plain(&LINE, p + self._tag, length - 5):
                     return False
             elif p[at] not in b"DT2n":
                 return False
             at += 1 + <Py_ssize_t>length
         return False
 
-    cdef bint _is_plain_tag(self, const uint8_t *p) noexcept:
-        cdef Py_ssize_t at
-        for at in range(self._tag, self._tag_end - 1):
-            if CHARS[p[at]] != PLAIN and CHARS[p[at]] != WATCHED:
-                return False
-        return True
-
     cdef bint _put_end(self, const uint8_t *p, long long bytes_out) except -1:
         # The end of the statement that the answer at `p` is of; it always has room.
         cdef long long rows = self._rows(p)
         self._begin(b"end")
-        self._put(b',"statement":')
-        self._put_number(self._tracker.statements)
-        self._put(b',"tags":["')
-        self._put_plain(p + self._tag, self._tag_end - 1 - self._tag, False)
-        self._put(b'"]')
+        put(&LINE, b',"statement":')
+        put_number(&LINE, self._tracker.statements)
+        put(&LINE, b',"tags":["')
+        put_plain(&LINE, p + self._tag, self._tag_end - 1 - self._tag, False)
+        put(&LINE, b'"]')
         if rows:
-            self._put(b',"rows":')
-            self._put_number(rows)
-        self._put(b',"duration":')
-        self._put_number(monotonic_ns() - self._started)
-        self._put(b',"bytes_in":')
-        self._put_number(self._asked_bytes)
-        self._put(b',"bytes_out":')
-        self._put_number(bytes_out)
-        self._put(b',"state":"')
-        self._put_text(self._tracker.state)
-        self._put(b'"}')
+            put(&LINE, b',"rows":')
+            put_number(&LINE, rows)
+        put(&LINE, b',"duration":')
+        put_number(&LINE, monotonic_ns() - self._started)
+        put(&LINE, b',"bytes_in":')
+        put_number(&LINE, self._asked_bytes)
+        put(&LINE, b',"bytes_out":')
+        put_number(&LINE, bytes_out)
+        put(&LINE, b',"state":"')
+        put_text(&LINE, self._tracker.state)
+        put(&LINE, b'"}')
         return True
 
     cdef long long _rows(self, const uint8_t *p) noexcept:
@@ -420,57 +376,6 @@ cdef class Shortcut:
             unit *= 10
             at -= 1
         return rows
-
-    # Writing into LINE.
-
-    cdef inline int _put_bytes(self, const char *text, Py_ssize_t size) noexcept:
-        if size > ROOM - self._used:
-            self._used = ROOM + 1
-            return 0
-        memcpy(LINE + self._used, text, size)
-        self._used += size
-        return 0
-
-    cdef inline int _put(self, bytes text) noexcept:
-        return self._put_bytes(PyBytes_AS_STRING(text), PyBytes_GET_SIZE(text))
-
-    cdef inline int _put_text(self, str text) except -1:
-        cdef Py_ssize_t size
-        cdef const char *utf8 = PyUnicode_AsUTF8AndSize(text, &size)
-        return self._put_bytes(utf8, size)
-
-    cdef inline int _put_number(self, long long number) noexcept:
-        cdef char digits[20]
-        cdef Py_ssize_t at = 20
-        cdef unsigned long long left = <unsigned long long>number
-        if number < 0:
-            left = 0 - left
-        while True:
-            at -= 1
-            digits[at] = <char>(c"0" + left % 10)
-            left //= 10
-            if left == 0:
-                break
-        if number < 0:
-            self._put_bytes(b"-", 1)
-        return self._put_bytes(digits + at, 20 - at)
-
-    cdef bint _put_plain(self, const uint8_t *p, Py_ssize_t size, bint is_sql) noexcept:
-        # Text as JSON has it; whether it was plain.
-        cdef Py_ssize_t at
-        cdef uint8_t kind
-        if 2 * size > ROOM - self._used:
-            return False
-        for at in range(size):
-            kind = CHARS[p[at]]
-            if kind == STRANGE or (kind == WATCHED and is_sql and announces(p + at, size - at)):
-                return False
-            if kind == ESCAPED or kind == NEWLINE:
-                LINE[self._used] = c"\\"
-                self._used += 1
-            LINE[self._used] = c"n" if kind == NEWLINE else <char>p[at]
-            self._used += 1
-        return True
 
 
 cdef inline bint is_message(const uint8_t *p, Py_ssize_t at, Py_ssize_t size, uint8_t kind, uint32_t length) noexcept:

@@ -22,7 +22,10 @@ from proxy.wire import messages
 
 STATEMENT_S = 15.0
 LOCK_S = 5.0
-"""A table that is in use, or another proxy at the same account: somebody else comes first, and we come again."""
+"""A table that is in use: whoever has it comes first, and we come again."""
+TURN_S = 12.0
+"""How long somebody else's turn is waited for."""
+_WAIT = "SELECT pg_catalog.set_config('lock_timeout', $1, false)"
 _STARTUP = (
     *SETTINGS,
     (b"application_name", b"curfew-accounts"),
@@ -89,7 +92,9 @@ class Reach:
         """
         number = int.from_bytes(hashlib.sha256(f"curfew account {key}".encode()).digest()[:8], signed=True)
         async with self.connection(self._keeper.database) as connection:
+            await ask(connection, _WAIT, f"{TURN_S:g}s")
             await ask(connection, "SELECT pg_catalog.pg_advisory_lock($1::pg_catalog.int8)", str(number))
+            await ask(connection, _WAIT, f"{LOCK_S:g}s")
             yield Turn(reach=self, connection=connection, home=self._keeper.database)
 
     @property

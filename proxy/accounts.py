@@ -51,7 +51,7 @@ SWEEP_AGAIN_S = 30.0
 """The same where a target could not be reached."""
 MARGIN_S = 60.0
 """How long past its end an account is left to the proxy that has it in its ledger."""
-CLOSING_S = 5.0
+CLOSING_S = 4.0
 NOT_READY = "the account for this grant cannot be made ready"
 
 Parameters: TypeAlias = Sequence[tuple[bytes, bytes]]

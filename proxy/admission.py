@@ -83,8 +83,6 @@ class Admission:
             return Refusal.WRONG_TARGET
         if grant.profile not in link.settings.access:
             return Refusal.UNKNOWN_PROFILE
-        if grant.end != "hard":
-            return Refusal.UNSUPPORTED
         if link.settings.lost_lease != "run-on" and not self.shared.has_lease():
             return Refusal.NO_LEASE
         profile = link.settings.access[grant.profile]

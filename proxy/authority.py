@@ -17,7 +17,19 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from proxy import config, membership
 from proxy.config import ProxySettings
-from proxy.contract.directive import AnyDirective, Extend, Keys, Kill, Lock, Reap, Revoke, Snapshot, Unlock
+from proxy.contract.directive import (
+    AnyDirective,
+    Extend,
+    Extension,
+    Keys,
+    Kill,
+    Lock,
+    Reap,
+    Revocation,
+    Revoke,
+    Snapshot,
+    Unlock,
+)
 from proxy.contract.proof import public_text
 from proxy.contract.settings import SettingsError
 from proxy.contract.token import KeySet, KeySetError
@@ -50,9 +62,16 @@ class ControlSide:
         environment: Mapping[str, str] = os.environ,
         place: Place | None = None,
         on_reap: Callable[[Reap], object] = lambda _: None,
+        on_revoked: Callable[[str], object] = lambda _: None,
+        on_extended: Callable[[Extension], object] = lambda _: None,
     ) -> None:
-        """`on_reap` ends what another proxy has left. Raises SettingsError where the key set's file cannot be used."""
+        """`on_reap` ends what another proxy has left; `on_revoked` and `on_extended` hear of grants, sessions or not.
+
+        Raises SettingsError where the key set's file cannot be used.
+        """
         self._on_reap = on_reap
+        self._on_revoked = on_revoked
+        self._on_extended = on_extended
         self._registry = registry
         self._settings = settings
         self._place = place or of_single(Path(settings.state_dir))
@@ -158,14 +177,12 @@ class ControlSide:
                 self._take_snapshot(directive)
             case Keys():
                 self._take_keys(directive.jwks, directive.at)
-            case Revoke():
-                self._registry.revoke(
-                    directive.grant, expires_at=directive.expires_at, by=directive.by, decided_at=directive.at
-                )
+            case Revoke(grant=grant, expires_at=expires_at, by=by, at=at):
+                self._revoke(Revocation(grant=grant, expires_at=expires_at, by=by, decided_at=at))
             case Kill():
                 self._registry.kill(directive.session, by=directive.by, decided_at=directive.at)
             case Extend():
-                self._registry.extend(directive.extension)
+                self._extend(directive.extension)
             case Lock():
                 self._registry.lock(directive.lock)
             case Unlock():
@@ -175,12 +192,20 @@ class ControlSide:
             case _:
                 pass
 
+    def _revoke(self, one: Revocation) -> None:
+        self._registry.revoke(one.grant, expires_at=one.expires_at, by=one.by, decided_at=one.decided_at)
+        self._on_revoked(one.grant)
+
+    def _extend(self, extension: Extension) -> None:
+        self._registry.extend(extension)
+        self._on_extended(extension)
+
     def _take_snapshot(self, snapshot: Snapshot) -> None:
         for one in snapshot.revoked:  # First: they count, whatever is wrong with the keys.
-            self._registry.revoke(one.grant, expires_at=one.expires_at, by=one.by, decided_at=one.decided_at)
+            self._revoke(one)
         self._registry.replace_locks(snapshot.locks)
         for extension in snapshot.extended:
-            self._registry.extend(extension)
+            self._extend(extension)
         self._take_keys(snapshot.jwks, snapshot.at)
 
     def _take_keys(self, jwks: str, decided_at: int) -> None:

@@ -14,20 +14,19 @@ from pathlib import Path
 
 from cryptography import x509
 
-from proxy import account_check, membership
+from proxy import account_check, backends, membership, pooled
 from proxy.config import Configuration, ProxySettings, parse_listen, read_secret
-from proxy.contract.settings import AccessProfile, Host, Keeper, Secret, SettingsError, Target
+from proxy.contract.settings import AccessProfile, Host, Secret, SettingsError, Target
 from proxy.contract.token import KeySet, KeySetError
 from proxy.dial import UpstreamError, dial
 from proxy.peer import gid, uids
 from proxy.places import JOURNAL
+from proxy.query import SETTINGS, Connection, LostError, QueryError
 from proxy.replication import PLACEHOLDER
 from proxy.tls import served_names
 from proxy.upstream import Dialler
 from proxy.upstream_tls import Contexts, key_fault, logins, no_passphrase
 from proxy.wire import messages
-
-_SUPERUSER = b"is_superuser\0on\0"
 
 
 def on_disk(configuration: Configuration, environment: Mapping[str, str] = os.environ) -> list[str]:
@@ -227,11 +226,10 @@ async def _target_faults(name: str, target: Target, environment: Mapping[str, st
 
     reached = await asyncio.gather(*(_host_faults(name, target, host) for host in target.hosts))
     faults = [fault for found in reached for fault in found]
-    for host, found in zip(target.hosts, reached, strict=True):
-        if not found:
-            faults += await _login_faults(
-                f"{path}.keeper", dialler(target.at(host)), target.keeper, target.keeper.database
-            )
+    down = {host for host, found in zip(target.hosts, reached, strict=True) if found}
+    for host in target.servers:
+        if host not in down:
+            faults += await _keeper_faults(path, dialler(target.at(host)), target)
     if all(reached):
         return faults
     sessions = dialler(target)
@@ -239,7 +237,7 @@ async def _target_faults(name: str, target: Target, environment: Mapping[str, st
     for key, profile in target.access.items():
         if profile.identity != "vaulted":
             continue
-        faults += await _login_faults(f"{path}.access.{key}", sessions, profile, target.database)
+        faults += await _login_faults(f"{path}.access.{key}", sessions, profile, target)
         if profile.replication != "none":
             faults += await _replication_faults(f"{path}.access.{key}", sessions, profile)
     return faults
@@ -264,19 +262,48 @@ async def _host_faults(name: str, target: Target, host: Host) -> list[str]:
     return []
 
 
-async def _login_faults(path: str, dialler: Dialler, login: AccessProfile | Keeper, database: str) -> list[str]:
-    user = login.login if isinstance(login, AccessProfile) else login.user
-    parameters = [(b"user", user.encode()), (b"database", database.encode())]
+async def _keeper_faults(path: str, dialler: Dialler, target: Target) -> list[str]:
+    """Log in as the keeper, and ask what it may do."""
+    keeper = target.keeper
+    parameters = [(b"user", keeper.user.encode()), (b"database", keeper.database.encode()), *SETTINGS]
+    try:
+        connection = Connection(await dialler.log_in(keeper, parameters), on_end=lambda: None)
+    except UpstreamError as error:
+        return [f"{path}.keeper: {error}; {_login_advice(keeper.user, keeper.database)}"]
+    try:
+        rights = await backends.rights(connection, target.stored_logins, timeout_s=target.connect_timeout_s)
+    except (QueryError, LostError) as error:
+        return [f"{path}.keeper: {error}"]
+    finally:
+        connection.close()
+    refused = [
+        f"{path}.access.{key}.user: sessions would be refused, because of the keeper: {rights.unendable[profile.login]}"
+        for key, profile in target.access.items()
+        if profile.identity == "vaulted" and profile.login in rights.unendable
+    ]
+    return [*(f"{path}.keeper.user: {lack}" for lack in rights.lacks), *refused]
+
+
+def _login_advice(user: str, database: str) -> str:
+    return f"see that {user} may log in to {database} with this password (deploy/keeper.sql, pg_hba.conf)"
+
+
+async def _login_faults(path: str, dialler: Dialler, login: AccessProfile, target: Target) -> list[str]:
+    """Log in as a profile; behind a pooler, see that it pools sessions."""
+    parameters = [(b"user", login.login.encode()), (b"database", target.database.encode())]
     try:
         connected = await dialler.log_in(login, parameters)
     except UpstreamError as error:
-        advice = f"see that {user} may log in to {database} with this password (deploy/keeper.sql, pg_hba.conf)"
-        return [f"{path}: {error}; {advice}"]
-    connected.leg.write(messages.TERMINATE)
-    with contextlib.suppress(OSError):  # it may close first, and asyncio then fails to shut its half down
-        await connected.leg.close()
-    if _SUPERUSER in connected.announcement:
-        return [f"{path}.user: {user} is a superuser, whose backends the keeper may not end; name another role"]
+        return [f"{path}: {error}; {_login_advice(login.login, target.database)}"]
+    try:
+        if target.pooler != "none":
+            await pooled.check(connected, lambda: dialler.log_in(login, parameters))
+        connected.leg.write(messages.TERMINATE)
+    except UpstreamError as error:
+        return [f"{path}: {error}"]
+    finally:
+        with contextlib.suppress(OSError):  # it may close first, and asyncio then fails to shut its half down
+            await connected.leg.close()
     return []
 
 

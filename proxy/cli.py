@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import gc
 import os
 import sys
 from pathlib import Path
@@ -66,7 +67,11 @@ async def _supervise(path: Path, configuration: Configuration) -> bool:
 
 
 async def _run(path: Path, configuration: Configuration, worker: Worker | None) -> None:
-    await Server(path, configuration, worker=worker).run()
+    server = Server(path, configuration, worker=worker)
+    # What is there by now stays: the garbage collector need not walk it in the midst of everybody's sessions.
+    gc.collect()
+    gc.freeze()
+    await server.run()
 
 
 def _loop_factory() -> "type[asyncio.AbstractEventLoop] | None":

@@ -14,7 +14,8 @@ from datetime import UTC, datetime
 from structlog.typing import FilteringBoundLogger
 
 from proxy.contract.grant import Grant
-from proxy.contract.record import EndReason, Outcome, SessionEnd
+from proxy.contract.record import EndReason, Finish, Outcome, SessionEnd
+from proxy.decision import Stop
 from proxy.errors import GrantEnded, SessionError, UpstreamFailed
 from proxy.journal import JournalError
 from proxy.leg import Leg
@@ -25,7 +26,7 @@ from proxy.shared import Shared
 from proxy.stop import Gone, KeeperError
 from proxy.upstream import Connected
 from proxy.wire import messages
-from proxy.wire.outcome import outcome
+from proxy.wire.outcome import Scene, outcome
 
 LAST_WORDS_S = 0.5
 """How long to read what PostgreSQL still sends once its backend is gone."""
@@ -46,17 +47,14 @@ _HINTS: dict[EndReason, str] = {
     "drained": "Connect again: your grant is still valid.",
     "idle": "Connect again: your grant is still valid.",
     "lease_lost": "Your grant is not at fault. Connect again once the proxy hears the control service again.",
+    "locked": "Until the lock is lifted nobody whom it covers gets in: ask whoever set it.",
     "withdrawn": 'Get a fresh token with "curfew token", and connect again.',
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Stop:
-    """A decision from outside to end a session. `decided_at` in ns since the epoch."""
-
-    reason: EndReason
-    by: str | None
-    decided_at: int
+def what_happened(reason: EndReason) -> str:
+    """Why access has ended, as the person is told."""
+    return _WHAT.get(reason, "the session was ended")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,12 +70,12 @@ class Ending:
     recorder: Recorder
     log: FilteringBoundLogger
 
-    async def run(self, cause: Cause | Stop) -> None:
-        """End the session for `cause`."""
-        decided_at = cause.decided_at if isinstance(cause, Stop) else time.time_ns()
+    async def run(self, cause: Cause | Stop, *, scene: Scene | None = None, finish: Finish | None = None) -> None:
+        """End the session for `cause`. `scene`: what was going on when that was decided, where it was before."""
+        begun = time.time_ns()
+        decided_at = cause.decided_at if isinstance(cause, Stop) else begun
         tracker = self.relay.tracker
-        running, open_at_decision = tracker.running, len(tracker.open)
-        state = tracker.state
+        scene = scene or Scene.of(tracker)
         left_by_itself = cause == "client" and not tracker.busy
         ended_by_client = cause == "upstream" and tracker.terminated
         if left_by_itself:
@@ -88,12 +86,7 @@ class Ending:
             gone = await self._stop_after_telling(cause)
         else:
             gone = await self._stop()
-        became = outcome(
-            tracker,
-            open_at_decision=open_at_decision,
-            state_at_decision=state,
-            fate=gone.transaction if gone else None,
-        )
+        became = outcome(tracker, scene, fate=gone.transaction if gone else None)
         if gone is None and tracker.busy:
             became = "unknown"  # Nobody saw the backend die: what it was running may go on and commit.
         reason: EndReason = "closed" if left_by_itself or ended_by_client else _reason(cause)
@@ -104,13 +97,14 @@ class Ending:
                 decided_at=decided_at,
                 gone_at=gone.gone_at if gone is not None else None,
                 outcome=became,
-                running=running[0].statement if running else None,
+                running=scene.running,
+                finish=finish,
                 statements=tracker.statements,
                 bytes_in=self.relay.bytes_in,
                 bytes_out=self.relay.bytes_out,
             )
         )
-        self._measure(reason, decided_at, gone)
+        self._measure(reason, decided_at if finish is None or finish.ended == "cut" else begun, gone)
         if not self.client.transport.is_closing():
             await self._part(self._farewell(cause, became))
 
@@ -135,7 +129,11 @@ class Ending:
         self.relay.close_in()
         try:
             gone = await self.backend.keeper.stop(
-                self.backend.pid, self.backend.started, within_s=self.shared.settings.stop_timeout_s
+                self.backend.pid,
+                self.backend.started,
+                within_s=self.shared.settings.stop_timeout_s,
+                mark=self.backend.mark,
+                held=self._holds_backend,
             )
         except KeeperError as error:
             self.log.error("the backend's end could not be verified", pid=self.backend.pid, error=str(error))  # noqa: TRY400
@@ -149,23 +147,28 @@ class Ending:
             pass
         return gone
 
+    def _holds_backend(self) -> bool:
+        """Whether our connection to a pooler is still open: until it is closed, the backend is given to nobody else."""
+        return not self.relay.upstream_ended.done() and not self.connected.leg.transport.is_closing()
+
     def _record(self, end: SessionEnd) -> None:
         """Hand over the last records. A journal that is shut keeps them, within its bound, and writes them later."""
         try:
             with contextlib.suppress(JournalError):  # The next line says it, if it is still so.
-                self.recorder.after(self.relay.tracker.close(time.monotonic_ns(), self.relay.copied))
+                ends = self.relay.tracker.close(time.monotonic_ns(), self.relay.copied)
+                self.recorder.after([*ends, *self.relay.withdrawn])
             self.recorder.end(end)
         except JournalError as error:
             self.log.critical("the session's end could not be recorded", error=str(error), outcome=end.outcome)
 
-    def _measure(self, reason: EndReason, decided_at: int, gone: Gone | None) -> None:
+    def _measure(self, reason: EndReason, stopped_at: int, gone: Gone | None) -> None:
         metrics = self.shared.metrics
         metrics.ended[reason] += 1
         metrics.statements += self.relay.tracker.statements
         metrics.bytes_in += self.relay.bytes_in
         metrics.bytes_out += self.relay.bytes_out
         if gone is not None and reason not in ("closed", "upstream"):
-            metrics.stop_seconds.observe((gone.gone_at - decided_at) / 1e9)
+            metrics.stop_seconds.observe((gone.gone_at - stopped_at) / 1e9)
         self.log.info("session ended", reason=reason, grant=self.grant.id)
 
     def _farewell(self, cause: Cause | Stop, became: Outcome) -> SessionError | None:
@@ -182,13 +185,13 @@ class Ending:
         grant = self.grant
         at = datetime.fromtimestamp(stop.decided_at / 1e9, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
         by = f" by {stop.by}" if stop.by else ""
-        what = _WHAT.get(stop.reason, "the session was ended")
-        message = f"access to {grant.target} has ended: {what}{by} (grant {grant.id}, {at})"
+        message = f"access to {grant.target} has ended: {what_happened(stop.reason)}{by} (grant {grant.id}, {at})"
+        later = " What was asked since then was not run." if self.relay.turned_away else ""
         again = f"Ask again: curfew request {grant.target} {grant.profile} --for 1h --reason '...'"
         return GrantEnded(
             stop.reason,
             message,
-            detail=f"Work that was open: {became}.",
+            detail=f"Work that was open: {became}.{later}",
             hint=_HINTS.get(stop.reason, again),
         )
 

@@ -7,11 +7,12 @@ cdef class Leg:
     cdef public bytes _chunk
     cdef object _reader, _sink, _on_end, _on_fault
     cdef Py_ssize_t _at, _wanted, _slice
-    cdef bint _held, _has_turn, _reading_paused, _eof, _lost, _parting
+    cdef long _held
+    cdef bint _has_turn, _reading_paused, _eof, _lost, _parting
 
     cpdef data_received(self, bytes data)
-    cpdef pause(self)
-    cpdef resume(self)
+    cpdef pause(self, long why=*)
+    cpdef resume(self, long why=*)
     cdef _wake(self)
     cdef _hand_on(self, bytes data)
     cpdef let_others(self)

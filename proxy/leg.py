@@ -19,12 +19,15 @@ from proxy.errors import ClientGone, ProtocolViolation
 HEADER_BYTES = 5
 READ_AHEAD_BYTES = 65_536
 LINGER_S = 2.0
-SLICE_BYTES, LEAST_SLICE_BYTES = 32_768, 1_024
-"""The most and the least that is handed on at once: rows fly by, but a slice may hold 1,700 small statements."""
-TURN_S = 0.002
+SLICE_BYTES, FIRST_SLICE_BYTES, LEAST_SLICE_BYTES = 32_768, 8_192, 1_024
+"""The most that is handed on at once, the first time, and the least: rows fly by, but the most may hold 2,300 small
+statements, and 10 ms."""
+TURN_S = 0.001
 """A leg hands on slices for so long at most, then it is the others' turn."""
 READ_BYTES = 32_768
 """What is read at once. uvloop's own 250 kB, up to 32 times in a row, are more than a session's share of anything."""
+FULL, CROWDED = 1, 2
+"""Why nothing is handed on: the other leg cannot send, or the inbox is full; too much is open at PostgreSQL."""
 BUFFER = memoryview(bytearray(READ_BYTES))
 """Where every leg's bytes arrive: they are taken out before anything else can run."""
 
@@ -62,12 +65,12 @@ class Leg:
         self._sink: Callable[[bytes], None] | None = None
         self._on_end: Callable[[], None] | None = None
         self._on_fault: Callable[[Exception], None] = _nothing
-        self._held = False
-        """The other leg cannot send, or the inbox is full."""
+        self._held = 0
+        """Why nothing is handed on: these bits."""
         self._chunk = b""
         self._at = 0
         """How much of the chunk is handed on; from here on it waits for its turn, or for the other leg."""
-        self._slice = SLICE_BYTES
+        self._slice = FIRST_SLICE_BYTES
         """What is handed on at once: less where that takes long."""
         self._has_turn = False
         """`_hand_on_slices` is running, or will be."""
@@ -199,18 +202,18 @@ class Leg:
         self._sink, self._on_end = _nothing, None
         self._inbox.clear()
         self._chunk = b""
-        self.resume()
+        self.resume(FULL | CROWDED)
         self._end()
 
-    def pause(self) -> None:
+    def pause(self, why: int = FULL) -> None:
         """Hand nothing on, and stop reading from the socket."""
-        self._held = True
+        self._held |= why
         self._regulate()
 
-    def resume(self) -> None:
-        """Hand on what is waiting, then read from the socket again."""
-        self._held = False
-        if self._chunk and not self._has_turn:
+    def resume(self, why: int = FULL) -> None:
+        """Where nothing else is in the way, hand on what is waiting, then read from the socket again."""
+        self._held &= ~why
+        if self._chunk and not self._held and not self._has_turn:
             self._has_turn = True
             asyncio.get_running_loop().call_soon(self._hand_on_slices)
         self._regulate()
@@ -304,7 +307,7 @@ class Leg:
 
     def _regulate(self) -> None:
         """Read from the socket where there is room for what comes."""
-        paused = self._held or bool(self._chunk)
+        paused = bool(self._held or self._chunk)
         if paused == self._reading_paused or self.transport.is_closing():
             return
         self._reading_paused = paused

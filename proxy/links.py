@@ -3,10 +3,9 @@
 import asyncio
 from collections.abc import Iterable, Mapping
 
-import structlog
-
 from proxy import config
 from proxy.account_reach import Reach
+from proxy.backstop import Backstop
 from proxy.config import Configuration
 from proxy.contract.settings import Secret
 from proxy.registry import Registry
@@ -15,8 +14,6 @@ from proxy.stop import Keeper
 from proxy.upstream import Dialler
 
 RETIRE_POLL_S = 1.0
-
-log = structlog.get_logger(__name__)
 
 
 def make(
@@ -35,19 +32,16 @@ def make(
             settings=target,
             dialler=Dialler(name, target, read_secret=read_secret),
             reach=Reach(name, target, read_secret=read_secret),
-            keepers={host: Keeper(name, target.at(host), read_secret=read_secret) for host in target.hosts},
+            backstop=Backstop(name, wanted=target.backstop),
+            keepers={host: Keeper(name, target.at(host), read_secret=read_secret) for host in target.servers},
         )
         for name, target in configuration.targets.items()
     }
 
 
 async def start(links: Mapping[str, TargetLink]) -> None:
-    """Have the keepers connect, and say what they may not do."""
+    """Have the keepers connect; they say themselves what they may not do."""
     await asyncio.gather(*(keeper.start() for link in links.values() for keeper in link.keepers.values()))
-    for link in links.values():
-        for host, keeper in link.keepers.items():
-            for warning in keeper.warnings:
-                log.warning("the keeper lacks a right", target=link.name, host=str(host), warning=warning)
 
 
 async def retire(link: TargetLink, registry: Registry) -> None:

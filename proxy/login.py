@@ -41,6 +41,8 @@ class Connected:
     server: Server
     announcement: bytes
     """ParameterStatus and NoticeResponse messages, byte for byte as they came."""
+    told: tuple[int, str | None] | None = None
+    """Behind a pooler: the backend's pid and start by its own word (`proxy.pooled`); `pid` is the pooler's."""
 
 
 class Login:

@@ -16,10 +16,11 @@ from proxy import segments
 from proxy.contract.directive import Orphan, Reap
 from proxy.contract.record import Chain, RecordError, SessionReaped, SessionStart
 from proxy.journal import JournalError
+from proxy.pooled import mark_of
 from proxy.recorder import Recorder
 from proxy.session import new_session_id
 from proxy.shared import Shared
-from proxy.stop import Gone, KeeperError
+from proxy.stop import Gone, HandedOnError, KeeperError
 
 AT_ONCE = 200
 """In one letter to a worker."""
@@ -31,7 +32,7 @@ log = structlog.get_logger(__name__)
 
 
 class NobodyToAskError(Exception):
-    """The configuration has no way to the server that the backend is on. For the log, with what to do."""
+    """Nobody can say whether the backend is gone, now or later. For the log."""
 
 
 def of(session: str, start: SessionStart) -> Orphan:
@@ -84,7 +85,12 @@ async def stop(orphan: Orphan, shared: Shared) -> Gone:
     if link is None:
         raise NobodyToAskError(f"the target {orphan.target!r} is not configured")
     keepers, named = link.keepers_of(orphan.server), link.has_server(orphan.server)
-    said = await asyncio.gather(*(keeper.stop(orphan.pid, orphan.started) for keeper in keepers))
+    mark = mark_of(orphan.session) if link.pooled else None
+    stops = (keeper.stop(orphan.pid, orphan.started, mark=mark) for keeper in keepers)
+    try:
+        said = await asyncio.gather(*stops)
+    except HandedOnError as error:
+        raise NobodyToAskError(str(error)) from error
     gone = max(said, key=lambda one: (one.seen, one.gone_at))
     if not named and not gone.seen:
         raise NobodyToAskError(f"the target {orphan.target!r} has the host {orphan.server} no more")

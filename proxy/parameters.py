@@ -10,9 +10,12 @@ _OURS = (b"user", b"database", b"replication")
 
 
 def upstream_parameters(
-    startup: StartupMessage, grant: Grant, *, user: str, database: str, show_person: bool
+    startup: StartupMessage, grant: Grant, *, user: str, database: str, show_person: bool, settings: bool = True
 ) -> list[tuple[bytes, bytes]]:
-    """The client's parameters byte for byte, but for who logs in where, and ours behind them."""
+    """The client's parameters byte for byte, but for who logs in where, and ours behind them.
+
+    Without `settings`, of ours none that a pooler would not know (see `proxy.pooled`).
+    """
     theirs = [
         (name, value)
         for name, value in startup.parameters
@@ -28,8 +31,7 @@ def upstream_parameters(
             if show_person
             else []
         ),
-        (b"curfew.person", grant.person.encode()),
-        (b"curfew.grant", grant.id.encode()),
+        *([(b"curfew.person", grant.person.encode()), (b"curfew.grant", grant.id.encode())] if settings else []),
     ]
 
 

@@ -92,10 +92,10 @@ class Connection:
         """Parse if need be, then Bind and Execute, all of it text, and Sync."""
         known = self._prepared.get(sql)
         name = known or self._name()
-        parse = b"" if known else _message(b"P", b"%b\0%b\0\0\0" % (name, sql.encode()))
+        parse = b"" if known else message(b"P", b"%b\0%b\0\0\0" % (name, sql.encode()))
         parameters = b"".join(_value(value) for value in values)
         bound = b"\0%b\0%b%b\0\0" % (name, struct.pack("!hh", 0, len(values)), parameters)
-        return parse + _message(b"B", bound) + _message(b"E", b"\0\0\0\0\0") + messages.SYNC
+        return parse + message(b"B", bound) + message(b"E", b"\0\0\0\0\0") + messages.SYNC
 
     def _name(self) -> bytes:
         return b"curfew_%d" % len(self._prepared)
@@ -133,7 +133,7 @@ class Connection:
         elif kind == ord("1"):
             self._prepared[self._sql] = self._name()
         elif kind == ord("D"):
-            self._rows.append(_row(body))
+            self._rows.append(row(body))
         elif kind == ord("Z"):
             if self._error is not None:
                 self._answer.set_exception(self._error)
@@ -157,15 +157,28 @@ class Connection:
 
 
 def array(values: Iterable[object]) -> str:
-    """An array's text, each of its elements as `str` has it and quoted.
+    """An array's text, each of its elements as `str` has it and quoted, None as NULL.
 
     https://www.postgresql.org/docs/current/arrays.html#ARRAYS-IO
     """
-    quoted = (str(value).replace("\\", "\\\\").replace('"', '\\"') for value in values)
-    return "{" + ",".join(f'"{value}"' for value in quoted) + "}"
+    return "{" + ",".join("NULL" if value is None else _quoted(str(value)) for value in values) + "}"
 
 
-def _message(kind: bytes, body: bytes) -> bytes:
+def _quoted(text: str) -> str:
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
+
+
+def ask_once(sql: str, values: Iterable[str]) -> bytes:
+    """The messages that run `sql` once, answered as text, and leave nothing behind: no statement, named or unnamed."""
+    given = [_value(value) for value in values]
+    bound = b"\0\0%b%b\0\0" % (struct.pack("!hh", 0, len(given)), b"".join(given))
+    parse, bind = message(b"P", b"\0%b\0\0\0" % sql.encode()), message(b"B", bound)
+    return parse + bind + message(b"E", b"\0\0\0\0\0") + message(b"C", b"S\0") + messages.SYNC
+
+
+def message(kind: bytes, body: bytes) -> bytes:
+    """The message, with its length."""
     return kind + struct.pack("!i", len(body) + 4) + body
 
 
@@ -176,7 +189,7 @@ def _value(value: str | None) -> bytes:
     return struct.pack("!i", len(encoded)) + encoded
 
 
-def _row(body: bytes) -> Row:
+def row(body: bytes) -> Row:
     """A DataRow's columns. Raises what it raises for one that is malformed."""
     (count,), at = struct.unpack_from("!H", body), 2
     columns: list[str | None] = []

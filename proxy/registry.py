@@ -31,8 +31,12 @@ class LiveSession(Protocol):
     signed_by: VerifyingKey
     """The key that proved the grant."""
 
-    def stop(self, reason: EndReason, *, by: str | None, decided_at: int) -> None:
-        """End it; `decided_at` in ns since the epoch."""
+    def stop(self, reason: EndReason, *, by: str | None, decided_at: int, at_once: bool = False) -> None:
+        """End it; `decided_at` in ns since the epoch. With `at_once`, whatever its grant's end mode."""
+
+    @property
+    def finish_s(self) -> float:
+        """How long a statement of it that is let finish may take."""
 
     @property
     def needs_lease(self) -> bool:
@@ -233,11 +237,12 @@ class Registry:
         if session is not None:
             session.stop("killed", by=by, decided_at=decided_at)
 
-    def stop_all(self, reason: EndReason) -> None:
-        """End every session."""
+    def stop_all(self, reason: EndReason, *, at_once: bool = False) -> float:
+        """End every session; returns how many seconds statements have that are let finish."""
         decided_at = time.time_ns()
         for session in self:
-            session.stop(reason, by=None, decided_at=decided_at)
+            session.stop(reason, by=None, decided_at=decided_at, at_once=at_once)
+        return max((session.finish_s for session in self), default=0.0)
 
 
 def used_up(grant: Grant) -> TooManySessions:

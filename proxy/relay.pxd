@@ -4,9 +4,11 @@ from proxy.recorder cimport Recorder
 from proxy.wire.tracker cimport Tracker
 
 cdef class Relay:
-    cdef object _client, _upstream, _to_client, _to_upstream, _frontend, _backend, _shortcut
+    cdef object _client, _upstream, _to_client, _to_upstream, _frontend, _backend, _shortcut, _gate
     cdef Recorder _recorder
     cdef list _injected, _held
+    cdef readonly list withdrawn
+    cdef long long _gone_on
     cdef object _on_disk
     cdef bint _closing, _settled
     cdef Tracker _tracker

@@ -10,6 +10,7 @@ It decides nothing about the end: it reports the first cause there is to `ended`
 
 import asyncio
 import contextlib
+import sys
 import time
 from collections.abc import Callable
 from typing import Literal
@@ -19,14 +20,15 @@ import structlog
 from proxy.contract.record import Record
 from proxy.errors import JournalFailed, ProtocolViolation, SessionError
 from proxy.journal import JournalError
-from proxy.leg import Leg
+from proxy.leg import CROWDED, Leg
 from proxy.recorder import Recorder
 from proxy.wire.framing import IMPLEMENTATION, BackendFramer, FrontendFramer
-from proxy.wire.steps import Noted, wants_copy_data
+from proxy.wire.gate import Gate
+from proxy.wire.steps import Noted, Step, wants_copy_data, withdraw
 from proxy.wire.tracker import Tracker
 
-Cause = SessionError | Literal["client", "upstream"]
-"""Why the relay ended: a fault, or which of the two sides stopped talking."""
+Cause = SessionError | Literal["client", "upstream", "finished"]
+"""Why the relay ended: a fault, which of the two sides stopped talking, or that `finish` has come to its end."""
 
 ERROR = ord("E")
 _now = time.monotonic_ns
@@ -46,6 +48,11 @@ if IMPLEMENTATION == "cython":
         make_shortcut = Shortcut
 
 
+def _first_statement(records: list[Noted]) -> int:
+    """The number of the first statement that these records begin."""
+    return min((one.statement for one in records if isinstance(one, Step)), default=sys.maxsize)
+
+
 class Relay:
     """The two directions of one session."""
 
@@ -54,6 +61,8 @@ class Relay:
         "_client",
         "_closing",
         "_frontend",
+        "_gate",
+        "_gone_on",
         "_held",
         "_injected",
         "_on_disk",
@@ -67,6 +76,7 @@ class Relay:
         "bytes_in",
         "ended",
         "upstream_ended",
+        "withdrawn",
     )
 
     def __init__(
@@ -87,12 +97,18 @@ class Relay:
         self._to_upstream = self._hold if durable else upstream.transport.write
         self._held: list[bytes] = []
         self._on_disk = -1
+        self._gone_on = 0
+        """The statements that PostgreSQL has, where records go to the disk first."""
+        self.withdrawn: list[Step] = []
+        """Statements that are on record and that PostgreSQL never gets, because the session ended first."""
         self._recorder = recorder
         self._frontend = FrontendFramer(limit)
         self._backend = BackendFramer()
         self._injected: list[bytes] = []
         self._closing = False
         self._settled = False
+        self._gate: Gate | None = None
+        """Where nothing more may begin."""
         self._tracker = tracker
         self._shortcut = make_shortcut(tracker, recorder, self._frontend, self._backend)
         self.bytes_in = 0
@@ -137,13 +153,19 @@ class Relay:
         self.bytes_in += len(data)
         if self.ended.done():
             return
+        if self._gate is not None:
+            size, count = self._gate.passes(forward)
+            messages, forward = messages[:count], forward[:size]
         if messages:
             records = self._tracker.requests(messages, _now())
             if records and not self._record_before(records):
+                self._withdraw(_first_statement(records))
                 return
         if forward:
             self._to_upstream(forward)
             self._recorder.settle()
+        if messages and self._tracker.crowded:
+            self._client.pause(CROWDED)
         if self._frontend.error is not None:
             self._end(ProtocolViolation(self._frontend.error, detail=self._frontend.error))
 
@@ -153,6 +175,7 @@ class Relay:
         except JournalError as error:
             self.bytes_in += len(data)
             self._end(JournalFailed(str(error)))
+            self._withdraw(self.tracker.statements)
             return True
         if plain:
             self.bytes_in += len(data)
@@ -181,15 +204,16 @@ class Relay:
             self._sync()
 
     def _sync(self) -> None:
-        count, recorded = len(self._held), self._recorder.recorded
-        self._recorder.sync(lambda wrong: self._synced(wrong, count, recorded))
+        covered = len(self._held), self._recorder.recorded, self.tracker.statements
+        self._recorder.sync(lambda wrong: self._synced(wrong, *covered))
 
-    def _synced(self, wrong: Exception | None, count: int, recorded: int) -> None:
+    def _synced(self, wrong: Exception | None, count: int, recorded: int, statements: int) -> None:
         if wrong is not None:
             self._end(JournalFailed(str(wrong)))
         if self._closing or self.ended.done():
-            self._held.clear()
+            self._drop_held()
             return
+        self._gone_on = statements
         going, self._held = self._held[:count], self._held[count:]
         self._on_disk = recorded
         self._upstream.transport.write(b"".join(going))
@@ -197,6 +221,15 @@ class Relay:
             self._sync()
         elif not self._upstream.blocked:
             self._client.resume()
+
+    def _drop_held(self) -> None:
+        if self._held:
+            self._held.clear()
+            self._withdraw(self._gone_on + 1)
+
+    def _withdraw(self, first: int) -> None:
+        """Statement `first` and all behind it never go on: nothing is open, or runs, because of them."""
+        self.withdrawn += withdraw(self.tracker.owed, first)
 
     def _client_end(self) -> None:
         if self.tracker.terminated:
@@ -215,6 +248,8 @@ class Relay:
     def _from_upstream(self, data: bytes) -> None:
         if (shortcut := self._shortcut) is None or not self._answers_plainly(data, shortcut):
             self._relay_answers(data)
+        if self._gate is not None and not self._tracker.busy:
+            self._end("finished")
         if self._client.ended and not self._works_on() and not self.tracker.terminated:
             self._end("client")
 
@@ -248,6 +283,8 @@ class Relay:
         records = self._tracker.responses(messages, _now(), self._frontend.copy_bytes + self._backend.copy_bytes)
         if records:
             self._record_after(records)
+        if not self._tracker.crowded:
+            self._client.resume(CROWDED)
         if self._tracker.lost:
             text = "a statement was sent while a COPY before it took data, and that failed"
             self._end(ProtocolViolation(text, detail="Send CopyDone or CopyFail before the next statement."))
@@ -286,6 +323,18 @@ class Relay:
         self._client.write(b"".join([data[:cut], *self._injected, data[cut:]]))
         self._injected.clear()
 
+    def finish(self) -> None:
+        """Let what PostgreSQL was asked come to its end, and nothing more begin; then `ended` says "finished"."""
+        if self._shortcut is not None:
+            self._shortcut.leave()
+            self._shortcut = None
+        self._gate = Gate(self._frontend.copy_left)
+
+    @property
+    def turned_away(self) -> bool:
+        """Whether the client has asked for something since `finish`."""
+        return self._gate is not None and self._gate.shut
+
     def close_in(self) -> None:
         """Forward nothing more to PostgreSQL, and to the client only up to the next end of a message."""
         if self._closing:
@@ -293,7 +342,7 @@ class Relay:
         self._closing = True
         self._settled = self._backend.boundary == self._backend.position
         self._injected.clear()
-        self._held.clear()
+        self._drop_held()
         self._client.discard()
         self._upstream.source = None
         self._client.source = None

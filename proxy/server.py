@@ -138,6 +138,8 @@ class Server:
             environment=self._environment,
             place=place,
             on_reap=lambda directive: spawn("reap", orphans.reap(directive, self._shared)),
+            on_revoked=lambda grant: self._shared.accounts.revoked(grant),  # noqa: PLW0108 there is no `_shared` yet
+            on_extended=lambda one: spawn("extend", self._shared.accounts.extend(one.grant, one.expires_at)),
         )
         self._shared = Shared(
             settings=proxy,
@@ -282,6 +284,9 @@ class Server:
         faults += [f"the journal: {shared.journal.fault}"] if shared.journal.fault else []
         ready = {name: any(one.ready for one in link.keepers.values()) for name, link in shared.targets.items()}
         faults += [f"target {name}: no keeper" for name in ready if not ready[name]]
+        for name, link in shared.targets.items():
+            why = {why for keeper in link.keepers.values() for why in keeper.unendable.values()}
+            faults += [f"target {name}: sessions are refused: {one}" for one in sorted(why)]
         return faults
 
     # Serving.
@@ -393,7 +398,7 @@ class Server:
         self._stopping = True
         self._signalled.set()
         if now:
-            self._shared.registry.stop_all("drained")
+            self._shared.registry.stop_all("drained", at_once=True)
 
     async def _drain(self) -> None:
         """Take no new connections, let sessions end by themselves for a while, then end them."""
@@ -407,8 +412,8 @@ class Server:
         proxy = self._shared.settings
         log.info("draining", sessions=len(self._shared.registry), timeout_s=proxy.drain_timeout_s)
         await self._wait_for_sessions(proxy.drain_timeout_s)
-        self._shared.registry.stop_all("drained")
-        await self._wait_for_sessions(proxy.stop_timeout_s + PARTING_S)
+        finish_s = self._shared.registry.stop_all("drained")
+        await self._wait_for_sessions(finish_s + proxy.stop_timeout_s + PARTING_S)
         await asyncio.wait([self._reaping], timeout=proxy.stop_timeout_s)
 
     def _stop_listening(self) -> None:

@@ -21,7 +21,8 @@ from proxy.contract.directive import Extension
 from proxy.contract.grant import Grant
 from proxy.contract.record import Cancel, Chain, EndReason, GrantExtended, Notice
 from proxy.contract.token import VerifyingKey
-from proxy.ending import Ending, Stop
+from proxy.decision import Finishing, Stop
+from proxy.ending import Ending, what_happened
 from proxy.errors import (
     AuthenticationTimeout,
     ClientGone,
@@ -42,6 +43,7 @@ from proxy.term import Term
 from proxy.tls import thumbprint
 from proxy.upstream import Connected, UpstreamError
 from proxy.wire import messages
+from proxy.wire.outcome import Scene
 from proxy.wire.proxy_header import HeaderError
 from proxy.wire.startup import StartupMessage
 from proxy.wire.tracker import Tracker
@@ -94,6 +96,9 @@ class Session:
         self._relay: Relay | None = None
         self._connected: Connected | None = None
         self._term: Term | None = None
+        self._finishing: Finishing | None = None
+        self._scene: Scene | None = None
+        """What was going on when the end was decided."""
         self._recorder = Recorder(shared.journal, shared.key, Chain(self.id))
 
     async def run(self) -> None:
@@ -230,14 +235,17 @@ class Session:
             on_warning=self._warn,
         )
         try:
-            connected, ending = await self._open(startup, way)
+            connected, ending = await self._open(startup, way, term.ends_at)
             try:
                 cause = await self._run_relay()
             finally:
                 self._shared.registry.drop_cancel_key(self, connected.pid)
-            await ending.run(cause)
+            finish = None if self._finishing is None else self._finishing.record(cause)
+            await ending.run(cause, scene=self._scene, finish=finish)
         finally:
             term.close()
+            if self._finishing is not None:
+                self._finishing.deadline.cancel()
             self._shared.registry.leave(self)
             if self._shared.quota is not None:
                 self._shared.quota.give_back(self.id)
@@ -245,7 +253,7 @@ class Session:
                 self._connected.leg.transport.abort()
             self._shared.accounts.released(self.id, self._stop.result().reason if self._stop.done() else None)
 
-    async def _open(self, startup: StartupMessage, way: Way) -> tuple[Connected, Ending]:
+    async def _open(self, startup: StartupMessage, way: Way, ends_at: float) -> tuple[Connected, Ending]:
         """Get a backend, record the session's start, then tell the client that it is in."""
         if (client := self._client) is None:
             raise ClientGone
@@ -258,12 +266,13 @@ class Session:
             recorder=self._recorder,
             accounts=self._shared.accounts,
             session=self.id,
+            ends_at=ends_at,
             proxy=self._shared.settings.name,
             log=self._log,
         )
         connected = self._connected = await opening.dial()
         backend = await opening.identify(connected)
-        opening.record(connected, backend)
+        opening.record(backend)
         tracker = Tracker(way.profile.parameters)
         limit = self._shared.settings.max_message_bytes
         durable = way.link.settings.durability == "disk"
@@ -305,20 +314,62 @@ class Session:
         finally:
             if idle is not None:
                 idle.close()
-        return self._stop.result() if self._stop.done() else relay.ended.result()
+        if self._stop.done():
+            return self._stop.result()
+        cause = relay.ended.result()
+        return self._finishing.stop if cause == "finished" and self._finishing is not None else cause
 
     # From outside.
 
-    def stop(self, reason: EndReason, *, by: str | None, decided_at: int) -> None:
-        """End the session, wherever it is; the first decision counts."""
-        if not self._stop.done():
-            self._stop.set_result(Stop(reason=reason, by=by, decided_at=decided_at))
-            if self._relay is not None:
-                self._relay.close_in()  # From this moment on, whenever `run` gets its turn.
+    def stop(self, reason: EndReason, *, by: str | None, decided_at: int, at_once: bool = False) -> None:
+        """End the session, wherever it is. The first decision counts; one that means now cuts short what may finish."""
+        stop = Stop(reason=reason, by=by, decided_at=decided_at)
+        if self._stop.done() or (not at_once and stop.may_finish(self.grant) and self._lets_finish(stop)):
+            return
+        self._stop_now(stop)
+
+    def _stop_now(self, stop: Stop) -> None:
+        self._stop.set_result(stop)
+        if self._relay is not None:
+            self._scene = self._scene or Scene.of(self._relay.tracker)
+            self._relay.close_in()  # From this moment on, whenever `run` gets its turn.
+
+    def _lets_finish(self, stop: Stop) -> bool:
+        """Whether a statement runs that may end first: from now on no other one begins."""
+        relay, way = self._relay, self._way
+        if self._finishing is not None or relay is None or way is None or relay.ended.done():
+            return self._finishing is not None
+        if not relay.tracker.busy:
+            return False
+        self._scene = Scene.of(relay.tracker)
+        relay.finish()
+        seconds = way.link.settings.finish_timeout_s
+        until = time.time() + seconds
+        deadline = self._shared.deadlines.at(until, self._stop_finishing)
+        self._finishing = Finishing(stop=stop, until=until, deadline=deadline)
+        text = f"access to {self.grant.target} has ended: {what_happened(stop.reason)} (grant {self.grant.id})"
+        hint = f"What runs may finish within {seconds:.0f} s; nothing else is started."
+        self._tell("WARNING", "01000", text, hint=hint)
+        return True
+
+    def _stop_finishing(self) -> None:
+        if self._finishing is not None and not self._stop.done():
+            self._finishing.timed_out = True
+            self._stop_now(self._finishing.stop)
+
+    @property
+    def finish_s(self) -> float:
+        """How long a statement that is let finish may take; 0 where none is."""
+        return 0.0 if self._finishing is None else max(0.0, self._finishing.until - time.time())
 
     def extend(self, extension: Extension) -> None:
         """Go on until the grant's new end, unless the end was decided before; the person is told."""
-        if self._stop.done() or self._term is None or not self._term.extend(extension.expires_at):
+        if (
+            self._stop.done()
+            or self._finishing is not None
+            or self._term is None
+            or not self._term.extend(extension.expires_at)
+        ):
             return
         if self._relay is not None:
             self._record_extension(extension)

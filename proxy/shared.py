@@ -1,18 +1,20 @@
 """What all sessions of one proxy process share: handed to each, owned by `proxy.server`."""
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from proxy.account_reach import Reach
+from proxy.backstop import Backstop
 from proxy.clock import Deadlines
 from proxy.config import ProxySettings
 from proxy.contract.settings import Host, Target
 from proxy.contract.token import KeySet
 from proxy.journal import Journal
 from proxy.metrics import Metrics
+from proxy.pooled import Proofs
 from proxy.quota import Quota
 from proxy.registry import Registry
 from proxy.stop import Keeper
@@ -31,9 +33,21 @@ class TargetLink:
     settings: Target
     dialler: Dialler
     keepers: Mapping[Host, Keeper]
-    """One for each host: a session's backend is ended by the keeper of the very server that it is on."""
+    """One for each server (`Target.servers`): a session's backend is ended by the keeper of the one that it is on."""
     reach: Reach
     """The keeper's login again, for jobs on accounts."""
+    backstop: Backstop
+    proofs: Proofs = field(default_factory=Proofs)
+    """Behind a pooler: that it pools sessions."""
+
+    @property
+    def pooled(self) -> bool:
+        """Whether there is a pooler between sessions and their backends."""
+        return self.settings.pooler != "none"
+
+    def keepers_behind(self, host: Host) -> list[Keeper]:
+        """The keepers, one of which is on the server that `host` leads to."""
+        return list(self.keepers.values()) if self.settings.keeper.host is not None else [self.keepers[host]]
 
     def keepers_of(self, server: str | None) -> list[Keeper]:
         """The keeper of the server that a record names; all of them where it names none of ours."""

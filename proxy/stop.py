@@ -10,10 +10,10 @@ sessions and decides nothing.
 import asyncio
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Literal
 
 import structlog
@@ -36,14 +36,15 @@ RETRY_S = (0.1, 5.0)
 """The first and the longest pause before a reconnection; URGENT_RETRY_S is the longest while somebody waits."""
 URGENT_RETRY_S = 0.25
 MAX_ASKED = 10_000
-_STARTUP = (
-    *SETTINGS,
-    (b"application_name", b"curfew-keeper"),
-    (b"search_path", b"pg_catalog"),
-    (b"statement_timeout", b"%ds" % STATEMENT_S),
-    (b"idle_session_timeout", b"0"),
-    (b"default_transaction_isolation", b"read committed"),
+_STARTUP = (*SETTINGS, (b"application_name", b"curfew-keeper"))
+_SETTINGS = (
+    ("search_path", "pg_catalog"),
+    ("statement_timeout", f"{STATEMENT_S:.0f}s"),
+    ("idle_session_timeout", "0"),
+    ("default_transaction_isolation", "read committed"),
 )
+_SET = "SELECT pg_catalog.set_config($1, $2, false)"
+"""How they are set behind a pooler, which refuses a startup packet with them in it."""
 _INSUFFICIENT_PRIVILEGE = "42501"
 
 log = structlog.get_logger(__name__)
@@ -51,6 +52,14 @@ log = structlog.get_logger(__name__)
 
 class KeeperError(Exception):
     """What was asked cannot be done, or not in time. For the log."""
+
+
+class UnknownBackendError(KeeperError):
+    """The keeper's server has no such backend."""
+
+
+class HandedOnError(KeeperError):
+    """A pooler's backend without the session's mark: it may be somebody else's by now, and is let be."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +87,7 @@ class _Look:
     """Somebody waits for a backend's start."""
 
     pid: int
-    answer: asyncio.Future[str]
+    answer: asyncio.Future[backends.Seen]
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -88,6 +97,9 @@ class _Stop:
     pid: int
     started: datetime
     answer: asyncio.Future[Gone]
+    mark: int | None = None
+    held: Callable[[], bool] = lambda: True
+    signalled: bool = False
     forget_at: float = field(default_factory=lambda: time.monotonic() + ORPHAN_S)
     signal_at: float = 0.0
     seen: bool = False
@@ -120,10 +132,19 @@ class Keeper:
         self._trouble = "not connected yet"
         self.ready = False
         """There is a connection, as far as the last round knows."""
-        self.warnings: list[str] = []
-        """What the keeper's login lacks, one sentence each, as of the last connection."""
+        self._rights = backends.Rights()
 
     # What the server and its sessions call.
+
+    @property
+    def warnings(self) -> list[str]:
+        """What the keeper's login lacks, one sentence each, when it was last asked."""
+        return [*self._rights.lacks, *self._rights.unendable.values()]
+
+    @property
+    def unendable(self) -> Mapping[str, str]:
+        """The logins of access profiles whose backends it cannot end, and why. Their sessions are refused."""
+        return self._rights.unendable
 
     async def start(self) -> None:
         """Connect, and stay connected from here on. Returns after the first attempt, successful or not."""
@@ -141,6 +162,10 @@ class Keeper:
 
     async def backend_start(self, pid: int, *, within_s: float = WITHIN_S) -> str:
         """When backend `pid` started, as ISO 8601 with microseconds and UTC offset. Raises KeeperError."""
+        return (await self.look_up(pid, within_s=within_s)).started
+
+    async def look_up(self, pid: int, *, within_s: float = WITHIN_S) -> backends.Seen:
+        """Who backend `pid` is. Raises KeeperError, UnknownBackendError where there is none."""
         look = _Look(pid=pid, answer=_future())
         self._ask(self._looks, look)
         try:
@@ -149,13 +174,26 @@ class Keeper:
         except TimeoutError as error:
             raise KeeperError(f"{self._name}: backend {pid} could not be looked up: {self._trouble}") from error
 
-    async def stop(self, pid: int, backend_start: str, *, within_s: float = WITHIN_S) -> Gone:
+    async def stop(
+        self,
+        pid: int,
+        backend_start: str,
+        *,
+        within_s: float = WITHIN_S,
+        mark: int | None = None,
+        held: Callable[[], bool] = lambda: False,
+    ) -> Gone:
         """End backend `pid` that started at `backend_start`; returns when it is gone. Raises KeeperError.
 
         A backend that is gone already is Gone at once. After `within_s`, or when the caller is cancelled, the keeper
         goes on by itself for ORPHAN_S: a backend whose grant is over must not run on because nobody waits any more.
+
+        With `mark` it is a pooler's, which hands it on when the session's own connection to the pooler is closed. While
+        `held` says that this is open, the backend is ended as any other; afterwards only where it carries the mark, and
+        where it does not, HandedOnError is raised.
         """
-        stop = _Stop(pid=pid, started=datetime.fromisoformat(backend_start), answer=_future())
+        started = datetime.fromisoformat(backend_start)
+        stop = _Stop(pid=pid, started=started, answer=_future(), mark=mark, held=held)
         self._ask(self._stops, stop)
         try:
             async with asyncio.timeout(within_s):
@@ -198,17 +236,29 @@ class Keeper:
     async def _connect(self) -> Connection:
         login = self._target.keeper
         named = [(b"user", login.user.encode()), (b"database", login.database.encode())]
-        connected = await self._dialler.log_in(login, [*named, *_STARTUP])
+        pooled = self._target.pooler != "none" and login.host is None
+        settings = [] if pooled else [(name.encode(), value.encode()) for name, value in _SETTINGS]
+        connected = await self._dialler.log_in(login, [*named, *_STARTUP, *settings])
         connection = Connection(connected, on_end=self._wake.set)
         try:
-            users = sorted({profile.user for profile in self._target.access.values() if profile.user is not None})
-            self.warnings = await backends.shortcomings(connection, users, timeout_s=STATEMENT_S)
+            for name, value in _SETTINGS if pooled else ():
+                await connection.fetch(_SET, name, value, timeout_s=STATEMENT_S)
+            await self._ask_rights(connection)
         except BaseException:
             connection.close()
             raise
-        for warning in self.warnings:
-            log.warning("the keeper's login falls short", target=self._name, user=login.user, warning=warning)
         return connection
+
+    async def _ask_rights(self, connection: Connection) -> None:
+        """See what the login may do, and say so when that has changed."""
+        rights = await backends.rights(connection, self._target.stored_logins, timeout_s=STATEMENT_S)
+        before, self._rights = self._rights, rights
+        if self._rights == before:
+            return
+        for warning in self._rights.lacks:
+            log.warning("the keeper's login falls short", target=self._name, warning=warning)
+        for user, why in self._rights.unendable.items():
+            log.error("sessions are refused, because they could not be ended", target=self._name, user=user, why=why)
 
     async def _pause(self, failures: int) -> None:
         """Wait before the next attempt: longer each time, never in step with other proxies, short if one waits."""
@@ -241,7 +291,7 @@ class Keeper:
                 await self._wake.wait()
         except TimeoutError:
             if not self._stops:
-                await connection.fetch("SELECT 1", timeout_s=STATEMENT_S)
+                await self._ask_rights(connection)  # it is a sign of life too
         if connection.lost is not None:
             raise LostError(connection.lost)
 
@@ -256,16 +306,17 @@ class Keeper:
 
     async def _look(self, connection: Connection) -> None:
         looks = list(self._looks)  # who asks during the statement is served by the next one
-        found = await backends.starts(connection, [look.pid for look in looks], timeout_s=STATEMENT_S)
+        found = await backends.seen(connection, [look.pid for look in looks], timeout_s=STATEMENT_S)
         for look in looks:
-            started = found.get(look.pid)
+            seen = found.get(look.pid)
             if look.answer.done():
                 continue
-            if started is not None:
-                look.answer.set_result(started.astimezone(UTC).isoformat(timespec="microseconds"))
+            if seen is not None:
+                look.answer.set_result(seen)
+            elif look.pid in found:
+                _fail(look, f"{self._name}: backend {look.pid} may not be seen")
             else:
-                known = look.pid in found
-                _fail(look, f"{self._name}: backend {look.pid} " + ("may not be seen" if known else "does not exist"))
+                _fail(look, f"{self._name}: backend {look.pid} does not exist", UnknownBackendError)
 
     async def _stop_round(self, connection: Connection) -> None:
         """One look at every backend that is to end, with the signal for those whose time it is."""
@@ -286,7 +337,7 @@ class Keeper:
 
     async def _sight(self, connection: Connection, stops: list[_Stop]) -> None:
         now = time.monotonic()
-        wanted = [backends.Wanted(pid=stop.pid, started=stop.started, signal=now >= stop.signal_at) for stop in stops]
+        wanted = [_wanted(stop, now) for stop in stops]
         seen = await backends.sight(connection, wanted, timeout_s=STATEMENT_S)
         now_ns = time.time_ns()
         gone = []
@@ -296,8 +347,15 @@ class Keeper:
                 gone.append(stop)
             elif sighting.started is None:
                 _fail(stop, f"{self._name}: backend {stop.pid} may not be seen: GRANT pg_read_all_stats to the keeper")
+            elif not sighting.marked and not stop.signalled:
+                _fail(
+                    stop,
+                    f"{self._name}: the pooler has handed backend {stop.pid} on, or its mark is gone",
+                    HandedOnError,
+                )
             else:
                 stop.seen = True
+                stop.signalled = stop.signalled or want.signal
                 stop.xid = stop.xid if sighting.xid is None else sighting.xid
                 stop.signal_at = now + SIGNAL_AGAIN_S if want.signal else stop.signal_at
         await self._settle(connection, gone)
@@ -315,6 +373,12 @@ class Keeper:
                 stop.answer.set_result(Gone(gone_at=stop.gone_at, seen=stop.seen, transaction=fate))
 
 
+def _wanted(stop: _Stop, now: float) -> backends.Wanted:
+    """What to look for. One that dies gives its locks back first: it is looked for without its mark, once signalled."""
+    mark = None if stop.mark is None or stop.signalled or stop.held() else stop.mark
+    return backends.Wanted(pid=stop.pid, started=stop.started, signal=now >= stop.signal_at, mark=mark)
+
+
 def _future() -> asyncio.Future[Any]:
     """A future whose failure may go unseen, because nobody may wait for it any more."""
     future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
@@ -322,6 +386,6 @@ def _future() -> asyncio.Future[Any]:
     return future
 
 
-def _fail(ask: _Look | _Stop, text: str) -> None:
+def _fail(ask: _Look | _Stop, text: str, kind: type[KeeperError] = KeeperError) -> None:
     if not ask.answer.done():
-        ask.answer.set_exception(KeeperError(text))
+        ask.answer.set_exception(kind(text))

@@ -264,7 +264,8 @@ class Supervisor:
     async def _drain(self, keeping: Collection[asyncio.Task[None]]) -> None:
         limits = self._limits
         log.info("draining", timeout_s=limits.drain_timeout_s)
-        stop_s = 2 * limits.stop_timeout_s + PARTING_S
+        finish_s = max((target.finish_timeout_s for target in self._configuration.targets.values()), default=0.0)
+        stop_s = finish_s + 2 * limits.stop_timeout_s + PARTING_S
         await asyncio.wait(keeping, timeout=limits.drain_timeout_s + stop_s + MARGIN_S)
 
     async def _close(self, keeping: Collection[asyncio.Task[None]]) -> None:

@@ -11,6 +11,7 @@ from control.api.shapes import (
     Approval,
     Comment,
     GrantOut,
+    NewExtension,
     NewRequest,
     Page,
     ProfileOut,
@@ -20,10 +21,11 @@ from control.api.shapes import (
     Why,
 )
 from control.domain.drafts import Draft
+from control.domain.extensions import Draft as ExtensionDraft
 from control.domain.grants import State as GrantState
 from control.domain.requests import Action
 from control.domain.requests import State as RequestState
-from control.operations import grants, requests
+from control.operations import extensions, grants, requests
 
 router = APIRouter(prefix="/v1", tags=["access"])
 After = Annotated[int | None, Query(ge=0, lt=2**63)]
@@ -78,7 +80,7 @@ async def get_request(services: Office, caller: Caller, request_id: str, wait_s:
 async def approve_request(
     services: Office, caller: Caller, request_id: str, approval: Approval | None = None
 ) -> RequestOut:
-    """Approve: the grant starts at once."""
+    """Approve: the grant starts at once, or the one that is to be extended ends later."""
     approval = approval or Approval()
     decided = await requests.decide(
         services,
@@ -120,7 +122,7 @@ async def list_grants(
     """The grants that you may see, newest first."""
     found, following = await grants.page(services, asker=caller, person=person, state=state, after=after, limit=limit)
     now = services.clock()
-    return Page(items=[GrantOut.of(grant, now) for grant in found], next=None if following is None else str(following))
+    return Page(items=[GrantOut.of(told, now) for told in found], next=None if following is None else str(following))
 
 
 @router.get("/grants/{grant_id}")
@@ -134,6 +136,14 @@ async def revoke_grant(services: Office, caller: Caller, grant_id: str, why: Why
     """End a grant now, and its sessions with it. Anybody may end their own."""
     revoked = await grants.revoke(services, grant_id, by=caller, reason=why.reason)
     return GrantOut.of(unwrap(revoked), services.clock())
+
+
+@router.post("/grants/{grant_id}/extensions", status_code=201)
+async def request_extension(services: Office, caller: Caller, grant_id: str, new: NewExtension) -> RequestOut:
+    """Ask for more time on your own active grant: a request that somebody else decides."""
+    return RequestOut.model_validate(
+        unwrap(await extensions.ask(services, grant_id, ExtensionDraft(**dict(new)), by=caller))
+    )
 
 
 @router.post("/grants/{grant_id}/token")

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, aclosing
+from dataclasses import asdict
 from typing import Annotated, Any
 
 import msgspec
@@ -11,12 +12,12 @@ from fastapi import APIRouter, Query, Request, Response
 from control.api.callers import Admin, Auditor, Office, ProxyCaller, unauthenticated
 from control.api.people import Limit
 from control.api.problems import ProblemError, unwrap
-from control.api.shapes import JoinTokenOut, NewJoinToken, Page, ProxyOut
+from control.api.shapes import JoinTokenOut, NewJoinToken, Page, ProxyOut, ReapOut, Why
 from control.api.streams import NDJSON, Stream
 from control.domain.results import Failure, Reason
 from control.evidence.chain import Kind
 from control.evidence.ingest import Taken, ingest
-from control.operations import proxies
+from control.operations import proxies, reaping
 from control.services import Services
 from control.times import SECOND
 from proxy.contract.directive import Acknowledged, Joining, encode
@@ -58,9 +59,11 @@ async def create_join_token(services: Office, caller: Admin, new: NewJoinToken |
 async def list_proxies(services: Office, _: Auditor, after: str | None = None, limit: Limit = 100) -> Page[ProxyOut]:
     """The proxies that have joined, by name, with the public keys that records are verified with."""
     found, following = await proxies.page(services, after=after, limit=limit)
+    standing = await reaping.standings(services, found)
     items = [
         ProxyOut.model_validate(
-            {
+            asdict(standing[proxy.name])
+            | {
                 "name": proxy.name,
                 "public_key": proxy.keys[0],
                 "public_keys": proxy.keys,
@@ -72,6 +75,16 @@ async def list_proxies(services: Office, _: Auditor, after: str | None = None, l
         for proxy in found
     ]
     return Page(items=items, next=following)
+
+
+@router.post("/proxies/{name}/reap", status_code=202)
+async def reap_proxy(services: Office, caller: Admin, name: str, why: Why) -> ReapOut:
+    """Say that a proxy is gone for good: others end what it has left, all of it, until that is on record.
+
+    Only for a proxy that has been silent for longer than its lease.
+    """
+    ordered = unwrap(await reaping.order(services, name, by=caller.name, reason=why.reason))
+    return ReapOut(proxy=name, sessions=ordered)
 
 
 @router.get("/directives", response_class=Response)

@@ -10,6 +10,7 @@ from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Fiel
 
 from control.domain import grants, keyring, locks, requests, sessions
 from control.domain.people import Role
+from control.operations.grants import Told
 from control.times import SECOND, rfc3339
 from proxy.contract.grant import EndMode
 
@@ -92,15 +93,22 @@ class NewRequest(_In):
     )
 
 
+class NewExtension(_In):
+    """How much longer a grant is to last."""
+
+    duration_s: Whole
+    reason: str
+
+
 class Approval(_In):
     """How a request is approved. `duration_s` may only be shorter than what was asked for."""
 
     comment: str | None = None
     duration_s: Whole | None = None
-    end: EndMode = Field(
-        default=EndMode.HARD,
-        description="How the grant's sessions end, whatever was asked for: `hard` ends the running statement too, "
-        "`finish` lets it end within the target's limit, and no other one starts.",
+    end: EndMode | None = Field(
+        default=None,
+        description="How the grant's sessions end, whatever was asked for: `hard` (the default) ends the running "
+        "statement too, `finish` lets it end within the target's limit, and no other one starts. Not for an extension.",
     )
 
 
@@ -184,7 +192,7 @@ class ApiKeyOut(_Out):
 
 
 class RequestOut(_Out):
-    """A request as it stands."""
+    """A request as it stands. With `extends` it is for more time on that grant, and not for another one."""
 
     id: str
     person: str
@@ -197,6 +205,7 @@ class RequestOut(_Out):
     addresses: list[str]
     certificate: str | None
     end: EndMode = Field(description="What the person asked for; the grant says what the approver picked.")
+    extends: str | None
     state: requests.State
     created_at: Time
     decided_at: Time | None
@@ -205,8 +214,19 @@ class RequestOut(_Out):
     grant: str | None
 
 
+class ExtensionOut(_Out):
+    """An approved extension of a grant: by whom, when, why, and the end from then on."""
+
+    request: str
+    by: str
+    at: Time
+    duration_s: int
+    reason: str
+    expires_at: Time
+
+
 class GrantOut(_Out):
-    """A grant as it stands."""
+    """A grant as it stands. `expires_at` is the end that its extensions have led to."""
 
     id: str
     request: str
@@ -223,14 +243,15 @@ class GrantOut(_Out):
     addresses: list[str]
     certificate: str | None
     end: EndMode
+    extensions: list[ExtensionOut]
     revoked_at: Time | None
     revoked_by: str | None
     revoke_reason: str | None
 
     @classmethod
-    def of(cls, grant: grants.Grant, now: int) -> "GrantOut":
+    def of(cls, told: Told, now: int) -> "GrantOut":
         """The grant as it stands at `now`."""
-        return cls.model_validate(asdict(grant) | {"state": grant.state(now)})
+        return cls.model_validate(asdict(told.grant) | {"state": told.grant.state(now), "extensions": told.extensions})
 
 
 class LockOut(_Out):
@@ -317,6 +338,8 @@ class SessionOut(_Out):
     bytes_in: int
     bytes_out: int
     records: int
+    reaped_by: str | None = Field(description="The proxy that has ended its backend, where its own was gone.")
+    reaped_in: str | None = Field(description="The id under which that is on record.")
     stop_s: Annotated[float | None, Field(validation_alias="stop_ns"), BeforeValidator(_seconds)]
     faults: int
 
@@ -357,6 +380,16 @@ class ProxyOut(_Out):
     joined_at: Time
     last_seen_at: Time
     connected: bool
+    silent_since: Time | None = Field(description="When it was last heard, where that is longer ago than its lease.")
+    open_sessions: int
+    reaping: int = Field(description="Its sessions that other proxies are told to end, until they have.")
+
+
+class ReapOut(_Out):
+    """A proxy that others are told to end the sessions of."""
+
+    proxy: str
+    sessions: int
 
 
 class JoinTokenOut(_Out):

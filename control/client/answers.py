@@ -55,6 +55,15 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     grant: str | None = None
     certificate: str | None = None
     end: str | None = None
+    extends: str | None = None
+    """The grant that it is to prolong, where it is for that."""
+
+
+class Extension(msgspec.Struct, frozen=True, kw_only=True):
+    """More time that a grant was given."""
+
+    duration_s: float
+    by: str | None = None
 
 
 class Grant(msgspec.Struct, frozen=True, kw_only=True):
@@ -71,6 +80,7 @@ class Grant(msgspec.Struct, frozen=True, kw_only=True):
     approved_by: str | None = None
     reason: str | None = None
     end: str | None = None
+    extensions: list[Extension] = []
     revoked_by: str | None = None
     revoke_reason: str | None = None
 

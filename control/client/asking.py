@@ -144,7 +144,7 @@ def requests(
             one.person,
             one.target,
             one.profile,
-            show_duration(one.duration_s or 0),
+            ("+" if one.extends else "") + show_duration(one.duration_s or 0),
             show_time(one.created_at, now=now),
             one.decided_by,
             one.reason,
@@ -165,6 +165,9 @@ def approve(
         # Left out where it is the default, so that an older service understands the rest.
         done = _decide(api, request_id, "approve", body if end is EndMode.HARD else body | {"end": end})
     screen.say(f"approved {done.id}: {summary(done)}")
+    if done.extends:
+        screen.note(f"`curfew grants` shows the new end of {done.extends}; the sessions on it go on")
+        return
     if done.end == EndMode.FINISH and end is EndMode.HARD:
         screen.note(
             "it was asked that what runs may finish; granted is a hard end (--end finish would have allowed it)"
@@ -225,6 +228,9 @@ def wait_for(api: Api, made: Request, afterwards: str) -> Request:
 
 def summary(one: Request) -> str:
     """A request in one line."""
+    if one.extends:
+        more = f"{one.person}: {show_duration(one.duration_s or 0)} more on grant {one.extends}"
+        return f"{more} ({one.target} as {one.profile}): {one.reason or 'no reason given'}"
     databases = f" ({', '.join(one.databases)})" if one.databases and one.databases != ["*"] else ""
     length = f" for {show_duration(one.duration_s)}" if one.duration_s else ""
     bound = ", bound to a client certificate" if one.certificate else ""

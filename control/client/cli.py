@@ -44,7 +44,7 @@ def build() -> typer.Typer:
     app.callback()(_root)
     _add(app, account.login, account.logout, account.whoami, asking.targets)
     _add(app, asking.request, asking.requests, asking.approve, asking.deny, asking.withdraw)
-    _add(app, granted.grants, granted.revoke, granted.token)
+    _add(app, granted.grants, granted.extend, granted.revoke, granted.token)
     app.command(cls=_PsqlCommand)(connect.connect)
     _add(app, locking.lock, locking.locks, locking.unlock)
     _add(app, watching.sessions, watching.kill, watching.replay)

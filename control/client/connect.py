@@ -131,7 +131,7 @@ def _pending(api: Api, wanted: Wanted) -> Request | None:
         return None
     me = read(Me, api.get("/v1/me")).name
     listed = read(list[Request], api.page("/v1/requests", limit=MINE, state="pending", person=me).items)
-    return next((one for one in listed if _serves(one, wanted, me)), None)
+    return next((one for one in listed if one.extends is None and _serves(one, wanted, me)), None)
 
 
 def _only_profile(api: Api, target: str) -> str:

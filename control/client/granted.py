@@ -6,15 +6,15 @@ from typing import Annotated
 
 import typer
 
-from control.client import credentials, ends, naming, screen
+from control.client import credentials, ends, naming, screen, waiting
 from control.client.account import Json, rootcert
-from control.client.answers import Grant, Target, Token, read
+from control.client.answers import Grant, Request, Target, Token, read
 from control.client.api import PAGE, Api, from_environment, segment
-from control.client.asking import Limit
+from control.client.asking import Limit, seconds, summary, wait_for
 from control.client.config import current
 from control.client.credentials import Format
 from control.client.ends import WITHIN, Wait, Within
-from control.client.times import local_now, show_time
+from control.client.times import local_now, show_duration, show_time
 
 TARGETS = 10_000
 GrantId = Annotated[str, typer.Argument(metavar="GRANT", help="The grant, or the beginning of its id.")]
@@ -55,7 +55,7 @@ def grants(
             one.target,
             one.profile,
             ", ".join(one.databases or ["*"]),
-            show_time(one.expires_at, now=now),
+            show_time(one.expires_at, now=now) + _extensions(one),
             one.end or "hard",
             one.approved_by,
             f"revoked by {one.revoked_by}: {one.revoke_reason}" if one.revoked_by else one.reason,
@@ -65,6 +65,38 @@ def grants(
     columns = ("ID", "STATE", "PERSON", "TARGET", "PROFILE", "DATABASES", "ENDS", "HOW", "APPROVED BY", "REASON")
     screen.table(columns, rows, empty="no grants")
     screen.more(page)
+
+
+def extend(
+    *,
+    grant_id: GrantId,
+    duration: Annotated[
+        int, typer.Option("--for", parser=seconds, metavar="DURATION", help="How much longer: 90s, 15m, 1h30m.")
+    ],
+    reason: Annotated[str, typer.Option(help="Why.")],
+    wait: Annotated[bool, typer.Option("--wait", help="Wait until it is decided.")] = False,
+    json: Json = False,
+) -> None:
+    """Ask for more time on a grant of yours. Approved, its sessions go on without reconnecting."""
+    with from_environment() as api:
+        found = read(Grant, naming.find(api, "grants", grant_id))
+        body = {"duration_s": duration, "reason": reason}
+        answer = api.post(f"/v1/grants/{segment(found.id)}/extensions", body)
+        made = read(Request, answer)
+        if wait:
+            made = wait_for(api, made, "`curfew grants` shows its end")
+            answer = api.get(f"/v1/requests/{segment(made.id)}")
+            found = read(Grant, api.get(f"/v1/grants/{segment(found.id)}"))
+    if json:
+        screen.dump(answer)
+    if wait:
+        waiting.approved(made)
+        if not json:
+            until = show_time(found.expires_at, now=local_now())
+            screen.say(f"{made.id} is approved by {made.decided_by}: grant {found.id} ends {until}")
+            screen.note(f"sessions on it go on; for new ones: curfew connect {found.target} --grant {found.id}")
+    elif not json:
+        screen.say(f"{made.id} is {made.state}: {summary(made)}")
 
 
 def revoke(
@@ -125,3 +157,8 @@ def database_name(api: Api, grant: Grant, issued: Token, wanted: str | None) -> 
 def authority(given: str | None) -> str | None:
     """The `sslrootcert` to use: as given, or as stored at login."""
     return rootcert(given) or current(os.environ).sslrootcert
+
+
+def _extensions(one: Grant) -> str:
+    """How the grant's end has moved."""
+    return "".join(f" +{show_duration(more.duration_s)} by {more.by or 'somebody'}" for more in one.extensions)

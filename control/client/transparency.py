@@ -121,7 +121,7 @@ def _look(api: Api, key: LogKey, *, pinned: bool, older: Sequence[Path], environ
     sizes = []
     for old in notes:
         before = _head(old, key, "an older head of the log")
-        hashes = _consistency(api, before.size, head.size) if before.size <= head.size else []
+        hashes = _consistency(api, old=before.size, new=head.size) if before.size <= head.size else []
         check_begins_with(head, before, hashes, note, old)
         sizes.append(before.size)
     checked = LogChecked(
@@ -198,7 +198,7 @@ def _text(api: Api, path: str) -> str:
         raise LogFaultError(f"the service has no log to show: {error}") from error
 
 
-def _consistency(api: Api, old: int, new: int) -> list[str]:
+def _consistency(api: Api, *, old: int, new: int) -> list[str]:
     try:
         return read(Consistency, api.get("/v1/log/consistency", old=old, new=new)).hashes
     except AnsweredError as error:

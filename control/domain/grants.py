@@ -42,6 +42,9 @@ class Grant:
     addresses: tuple[str, ...] = ()
     certificate: str | None = None
     end: EndMode = EndMode.HARD
+    extended_at: int | None = None
+    """When its end was moved last, and by whom. `expires_at` is the end that it has now."""
+    extended_by: str | None = None
     revoked_at: int | None = None
     revoked_by: str | None = None
     revoke_reason: str | None = None

@@ -19,6 +19,7 @@ The theory:
 * `expired` is a matter of the clock and not of a job that has to run: a request that is stored as pending is expired
   once its `pending_until` has passed (`as_of`). No reader and no decision ever sees it otherwise.
 * An approver may give less time than was asked for, never more.
+* A request for more time on a grant (`extends`, see `extensions`) goes by the same table and the same pairs of eyes.
 
 The table is data (`TRANSITIONS`), so that a test can walk over every pair of state and action.
 """
@@ -77,6 +78,8 @@ class Request:
     """The thumbprint of the client certificate that the person will show."""
     end: EndMode = EndMode.HARD
     """How its sessions are to end, as the person would like it. The approver picks, and the grant says what."""
+    extends: str | None = None
+    """The grant that is to last `duration_s` longer, where the request is for that and not for a new one."""
     state: State = State.PENDING
     created_at: int
     pending_until: int

@@ -23,6 +23,7 @@ from proxy.contract.record import (
 )
 
 REFUSED = "refused"
+REAPED = "reaped"
 LARGEST = 2**63 - 1
 """What a counter stops at: every number of a record fits, but a hostile proxy's sum of them might not."""
 
@@ -33,6 +34,8 @@ class State(enum.StrEnum):
     OPEN = "open"
     ENDED = "ended"
     REFUSED = "refused"
+    REAPED = "reaped"
+    """No session either: the one record of a proxy that has ended what another one left (`Session.reaped_in`)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,9 +78,18 @@ class Session:
     records: int = 0
     head: str = GENESIS
     faults: int = 0
+    reaped_by: str | None = None
+    """The proxy that has ended its backend, where its own was gone."""
+    reaped_in: str | None = None
+    """Where that is on record: the id of that record's own chain."""
+
+    @property
+    def complete(self) -> bool:
+        """Whether its chain has its last record. A proxy that comes back may still carry on what others have ended."""
+        return (self.state is not State.OPEN and self.end_reason != REAPED) or self.state is State.REAPED
 
 
-def begin(record: SessionStart | AuthRefused, proxy: str) -> Session:
+def begin(record: SessionStart | AuthRefused | SessionReaped, proxy: str) -> Session:
     """The summary that a session's first record makes. It does not count that record yet (see `advance`).
 
     A refused connection has no `person`: its user name is only what it said.
@@ -96,6 +108,8 @@ def begin(record: SessionStart | AuthRefused, proxy: str) -> Session:
             started_at=record.at,
             expires_at=record.expires_at,
         )
+    if isinstance(record, SessionReaped):
+        return Session(id=record.session, proxy=proxy, target=record.target, database="", started_at=record.at)
     return Session(
         id=record.session,
         proxy=proxy,
@@ -126,11 +140,9 @@ def advance(session: Session, record: AnyRecord, head: str) -> Session:
             )
         case GrantExtended():
             return replace(session, expires_at=record.expires_at)
-        case SessionEnd():
-            return _ended(session, record)
-        case AuthRefused():
-            return replace(session, state=State.REFUSED, ended_at=record.at, end_reason=REFUSED)
-        case SessionStart() | StatementPrepare() | Copy() | Cancel() | Notice() | Authorization() | SessionReaped():
+        case SessionEnd() | AuthRefused() | SessionReaped():
+            return _last(session, record)
+        case SessionStart() | StatementPrepare() | Copy() | Cancel() | Notice() | Authorization():
             return session
         case _:
             assert_never(record)
@@ -140,7 +152,47 @@ def _at_rest(session: Session) -> Session:
     return replace(session, running=None, running_since=None, running_command=None)
 
 
+def _last(session: Session, record: SessionEnd | AuthRefused | SessionReaped) -> Session:
+    match record:
+        case SessionEnd():
+            return _ended(session, record)
+        case AuthRefused():
+            return replace(session, state=State.REFUSED, ended_at=record.at, end_reason=REFUSED)
+        case SessionReaped():
+            return replace(
+                session,
+                state=State.REAPED,
+                ended_at=record.at,
+                end_reason=REAPED,
+                ended_by=record.by,
+                decided_at=record.decided_at,
+                gone_at=record.gone_at,
+            )
+
+
+def reap(session: Session, record: SessionReaped, *, by: str) -> Session:
+    """The summary of a session whose backend the proxy `by` has ended. Where nobody saw that it is gone, nothing is."""
+    if session.state is not State.OPEN or record.gone_at is None:
+        return session
+    return replace(
+        _at_rest(session),
+        state=State.ENDED,
+        ended_at=record.gone_at,
+        end_reason=REAPED,
+        ended_by=record.by,
+        decided_at=record.decided_at,
+        gone_at=record.gone_at,
+        outcome="unknown",
+        stop_ns=max(0, record.gone_at - record.decided_at),
+        reaped_by=by,
+        reaped_in=record.session,
+    )
+
+
 def _ended(session: Session, record: SessionEnd) -> Session:
+    if session.reaped_in is not None:
+        # Its own proxy came back, and looked for a backend that was gone: when it went, the other one has seen.
+        return replace(_at_rest(session), end_reason=record.reason, outcome=record.outcome)
     gone = record.gone_at
     return replace(
         _at_rest(session),

@@ -12,15 +12,16 @@ from dataclasses import dataclass
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from control.domain.sessions import LARGEST, Session, State, advance, begin
+from control.domain.sessions import LARGEST, Session, advance, begin
 from proxy.contract.merkle import leaf_hash
 from proxy.contract.record import (
     GENESIS,
+    LAST,
     AnyRecord,
     AuthRefused,
     ChainError,
     RecordError,
-    SessionEnd,
+    SessionReaped,
     SessionStart,
     decode,
     line_hash,
@@ -42,6 +43,8 @@ class Kind(enum.StrEnum):
     REWRITTEN = "rewritten"
     AFTER_END = "after end"
     SIGNATURE = "signature"
+    MISSING = "missing"
+    """A session that its journal has before this one has not arrived (`control.evidence.journals`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +89,9 @@ def _oddity(record: AnyRecord) -> str | None:
     """What no proxy of ours would write, though it has the form of a record."""
     if not 1 <= len(record.session) <= SHOWN or not record.session.isascii() or not record.session.isprintable():
         return "the session's id is no id"
+    entry = getattr(record, "entry", None) or getattr(record, "next_entry", None)
+    if entry is not None and not (0 < len(entry.journal) <= SHOWN and 0 <= entry.number <= LARGEST):
+        return "its place in its journal is no place"
     for name in record.__struct_fields__:
         value = getattr(record, name)
         if isinstance(value, int) and not 0 <= value <= LARGEST:
@@ -111,6 +117,8 @@ class Ledger:
         self.new: list[Line] = []
         self.known = 0
         self.flaw: Flaw | None = None
+        self.reaped: SessionReaped | None = None
+        """What the proxy has ended for another one, where this is such a record and a new one."""
 
     def take(self, line: Line) -> None:
         """Judge the session's next line."""
@@ -132,27 +140,29 @@ class Ledger:
 
     def _take_new(self, line: Line) -> None:
         if self.session is None:
-            assert isinstance(line.record, SessionStart | AuthRefused)  # `_wrong` saw to it
+            assert isinstance(line.record, SessionStart | AuthRefused | SessionReaped)  # `_wrong` saw to it
             self.session = begin(line.record, self._proxy)
         self.session = advance(self.session, line.record, line.digest)
         self._stored[line.record.seq] = line.raw
         self.new.append(line)
+        if isinstance(line.record, SessionReaped):
+            self.reaped = line.record
 
     def _wrong(self, line: Line) -> tuple[Kind, str] | None:
         """Why the line cannot be the session's next one."""
         record, session = line.record, self.session
         expected, head = (0, GENESIS) if session is None else (session.records, session.head)
         foreign = isinstance(record, SessionStart) and record.proxy != self._proxy
-        last = isinstance(record, SessionEnd | AuthRefused)
+        last = isinstance(record, LAST)
         unsigned = last and not any(_signed_by(line.raw, key) for key in self._keys)
         checks = (
-            (session is not None and session.state is not State.OPEN, Kind.AFTER_END, "the session has ended"),
+            (session is not None and session.complete, Kind.AFTER_END, "the session has ended"),
             (record.seq != expected, Kind.GAP, f"expected record {expected}"),
             (record.prev != head, Kind.CHAIN, "its prev is not the hash of the record before it"),
             (
-                (session is None) != isinstance(record, SessionStart | AuthRefused),
+                (session is None) != isinstance(record, SessionStart | AuthRefused | SessionReaped),
                 Kind.BEGINNING,
-                "a session begins with session.start, or is one auth.refused",
+                "a session begins with session.start; auth.refused and session.reaped stand alone",
             ),
             (foreign, Kind.FOREIGN, "another proxy's session"),
             (unsigned, Kind.SIGNATURE, "not signed by a key of this proxy"),

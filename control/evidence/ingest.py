@@ -9,12 +9,18 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from control.domain.sessions import Session, State
+import structlog
+
+from control.domain.sessions import Session, State, reap
 from control.evidence.chain import Flaw, Kind, Ledger, Line, by_session, parse
-from control.store import places, proxies, records, sessions, tree
+from control.evidence.journals import follow, journals_of
+from control.store import journals, places, proxies, reapings, records, sessions, tree
 from control.store.engine import Store, Transaction
 from control.store.proxies import Proxy
 from proxy.contract.proof import public_key
+from proxy.contract.record import SessionReaped, SessionStart, decode
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +42,9 @@ async def ingest(store: Store, *, proxy: Proxy, body: bytes, now: int) -> Taken:
         await proxies.seen(tx, proxy.name, now)
         ledgers = await _ledgers(tx, proxy, lines)
         await _keep(tx, ledgers)
+        reaped = [await _reap(tx, ledger.reaped, by=proxy.name) for _, ledger in ledgers if ledger.reaped is not None]
         flaws = [ledger.flaw for _, ledger in ledgers if ledger.flaw is not None]
+        flaws += await _missing(tx, proxy.name, [line for _, ledger in ledgers for line in ledger.new])
         if malformed is not None:
             flaws.append(malformed)
         for flaw in flaws:
@@ -45,8 +53,12 @@ async def ingest(store: Store, *, proxy: Proxy, body: bytes, now: int) -> Taken:
         stored=sum(len(ledger.new) for _, ledger in ledgers),
         known=sum(ledger.known for _, ledger in ledgers),
         flaws=flaws,
-        # Nothing is new behind an end: where something is, and the session has ended, it was the end.
-        ended=[one.session for _, one in ledgers if one.new and one.session and one.session.state is State.ENDED],
+        # Nothing is new behind an end: where something is, and the session has ended, it was the end; but for those
+        # that others have ended, which were told of then.
+        ended=[
+            *(one.session for _, one in ledgers if one.new and one.session and _ended_by_itself(one.session)),
+            *(session for session in reaped if session is not None),
+        ],
     )
 
 
@@ -96,6 +108,43 @@ async def _keep(tx: Transaction, ledgers: Sequence[tuple[int | None, Ledger]]) -
         await records.add(tx, rows, size)
         await tree.grow(tx, size, leaves)
         tx.touch(tree.GROWN)
+
+
+async def _missing(tx: Transaction, proxy: str, new: Sequence[Line]) -> Sequence[Flaw]:
+    """What should have arrived before these, and has not. They are evidence all the same, and stored."""
+    if not (named := journals_of(new)):
+        return ()
+    known = await journals.find(tx, proxy, named)
+    followed = follow(known, new)
+    await journals.save(tx, proxy, {one: entry for one, entry in followed.next.items() if known.get(one) != entry})
+    return followed.flaws
+
+
+def _ended_by_itself(session: Session) -> bool:
+    return session.state is State.ENDED and session.reaped_in is None
+
+
+async def _reap(tx: Transaction, record: SessionReaped, *, by: str) -> Session | None:
+    """Take it that the proxy `by` has ended another's session; None where that changes nothing.
+
+    Its word counts for what control has asked for, and for that very backend.
+    """
+    found = await sessions.find(tx, record.reaped)
+    if found is None or not await reapings.ordered(tx, record.reaped):
+        log.warning("a reaping that nobody has asked for", session=record.reaped, proxy=by)
+        return None
+    number, session = found
+    start = decode((await records.firsts(tx, [number]))[number])
+    assert isinstance(start, SessionStart)
+    if (start.backend_pid, start.backend_start) != (record.backend_pid, record.backend_start):
+        log.warning("a reaping of another backend than the session's", session=record.reaped, proxy=by)
+        return None
+    after = reap(session, record, by=by)
+    if after is session:
+        return None
+    await sessions.change(tx, [(number, after)])
+    await places.give_back(tx, [session.id])
+    return after
 
 
 async def _keep_fault(tx: Transaction, proxy: str, flaw: Flaw, now: int) -> None:

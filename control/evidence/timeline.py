@@ -162,7 +162,8 @@ def _text(record: AnyRecord) -> str:  # noqa: C901 a case for each record
         case Authorization():
             text = f"{record.parameter} is now '{record.value}'"
         case GrantExtended():
-            text = f"the grant now ends at {rfc3339(record.expires_at)}"
+            by = "" if record.by is None else f", extended by {record.by}"
+            text = f"the grant now ends at {rfc3339(record.expires_at)}{by}"
         case AuthRefused():
             text = f"a connection as {record.user} to {record.database} was refused: {record.refusal}"
         case SessionReaped():

@@ -6,13 +6,14 @@ from dataclasses import dataclass
 import structlog
 
 from control.domain import grants as rules
+from control.domain.extensions import Extension, history
 from control.domain.grants import Grant, State
 from control.domain.people import Person, Right
 from control.domain.results import Failure, Reason, Result, Success
 from control.operations import locks
 from control.operations.keys import current_key
 from control.services import Services
-from control.store import directives, grants, keys
+from control.store import directives, grants, keys, requests
 from control.store.engine import Transaction
 from control.times import SECOND
 from proxy.contract.directive import Revoke
@@ -20,6 +21,14 @@ from proxy.contract.directive import Revoke
 NO_SUCH_GRANT = Failure(Reason.NOT_FOUND, "there is no such grant")
 
 log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Told:
+    """A grant, and how its end has moved."""
+
+    grant: Grant
+    extensions: tuple[Extension, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,23 +43,26 @@ class Token:
 
 async def page(
     services: Services, *, asker: Person, person: str | None, state: State | None, after: int | None, limit: int
-) -> tuple[Sequence[Grant], int | None]:
+) -> tuple[Sequence[Told], int | None]:
     """The grants that `asker` may see, newest first, and where the next page starts."""
     if not asker.has(Right.SEE_REQUESTS):
         if person not in (None, asker.name):
             return [], None
         person = asker.name
     async with services.store.read() as tx:
-        return await grants.page(tx, person=person, state=state, now=services.clock(), after=after, limit=limit)
+        now = services.clock()
+        found, following = await grants.page(tx, person=person, state=state, now=now, after=after, limit=limit)
+        return await _told(tx, *found), following
 
 
-async def get(services: Services, grant_id: str, *, asker: Person) -> Result[Grant]:
+async def get(services: Services, grant_id: str, *, asker: Person) -> Result[Told]:
     """One grant."""
     async with services.store.read() as tx:
-        return await _visible(tx, grant_id, asker)
+        found = await _visible(tx, grant_id, asker)
+        return found if isinstance(found, Failure) else Success((await _told(tx, found.value))[0])
 
 
-async def revoke(services: Services, grant_id: str, *, by: Person, reason: str) -> Result[Grant]:
+async def revoke(services: Services, grant_id: str, *, by: Person, reason: str) -> Result[Told]:
     """End a grant. What ends it and what tells the proxies are one transaction, committed on return."""
     now = services.clock()
     async with services.store.write() as tx:
@@ -58,10 +70,13 @@ async def revoke(services: Services, grant_id: str, *, by: Person, reason: str) 
         if isinstance(found, Failure):
             return found
         revoked = await _revoke(tx, found.value, by=by, reason=reason, now=now)
-    if isinstance(revoked, Success) and revoked.value != found.value:
+        if isinstance(revoked, Failure):
+            return revoked
+        told = (await _told(tx, revoked.value))[0]
+    if told.grant != found.value:
         services.metrics.revocations.inc()
         log.info("grant revoked", grant=grant_id, person=found.value.person, by=by.name)
-    return revoked
+    return Success(told)
 
 
 async def revoke_all_of(tx: Transaction, person: str, *, by: Person, now: int) -> None:
@@ -103,6 +118,11 @@ async def _visible(tx: Transaction, grant_id: str, asker: Person) -> Result[Gran
     return Success(grant)
 
 
+async def _told(tx: Transaction, *found: Grant) -> Sequence[Told]:
+    approved = await requests.extensions_of(tx, [grant.id for grant in found])
+    return [Told(grant=grant, extensions=history(grant, approved.get(grant.id, ()))) for grant in found]
+
+
 async def _locked(tx: Transaction, grant: Grant, now: int) -> Failure | None:
     return await locks.obstacle(tx, person=grant.person, target=grant.target, profile=grant.profile, now=now)
 
@@ -113,6 +133,7 @@ async def _revoke(tx: Transaction, grant: Grant, *, by: Person, reason: str, now
         return revoked
     after = revoked.value
     await grants.change(tx, after)
+    await requests.close_extensions(tx, after.id, now)
     await directives.add(
         tx,
         Revoke(

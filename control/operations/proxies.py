@@ -16,6 +16,7 @@ from control.times import SECOND
 from proxy.contract.directive import (
     HEARTBEAT_S,
     AnyDirective,
+    Extension,
     Heartbeat,
     Joined,
     Joining,
@@ -155,7 +156,16 @@ async def _snapshot(services: Services, after: int) -> Snapshot:
             )
             for grant in await grants.revoked(tx, now)
         ]
+        extended = [
+            Extension(
+                grant=grant.id,
+                expires_at=grant.expires_at / SECOND,
+                by=grant.extended_by or "",
+                decided_at=grant.extended_at or now,
+            )
+            for grant in await grants.extended(tx, now)
+        ]
         locked = [lock.told() for lock in await locks.in_force(tx, now)]
         key_set = jwks(await keys.everything(tx), now)
     cursor = after if 0 < after <= last else last
-    return Snapshot(cursor=cursor, at=now, revoked=revoked, jwks=key_set, locks=locked)
+    return Snapshot(cursor=cursor, at=now, revoked=revoked, jwks=key_set, locks=locked, extended=extended)

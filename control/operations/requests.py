@@ -6,12 +6,12 @@ import structlog
 
 from control.credentials import new_id
 from control.domain import requests as rules
-from control.domain.drafts import Draft, Limits, submit
+from control.domain.drafts import Draft, submit
 from control.domain.grants import grant_of
 from control.domain.people import Person, Right
 from control.domain.requests import Action, Request, State, as_of
 from control.domain.results import Failure, Reason, Result, Success
-from control.operations import locks
+from control.operations import extensions, locks
 from control.operations.keys import current_key
 from control.services import Services
 from control.store import grants, people, requests
@@ -29,12 +29,7 @@ log = structlog.get_logger(__name__)
 
 async def create(services: Services, draft: Draft, *, by: Person) -> Result[Request]:
     """Ask for access. A request whose token could not be sent by every client is refused here, not once approved."""
-    settings, now = services.settings, services.clock()
-    limits = Limits(
-        max_duration_s=settings.max_duration_s,
-        default_duration_s=settings.default_duration_s,
-        request_ttl_s=settings.request_ttl_s,
-    )
+    now, limits = services.clock(), extensions.limits_of(services)
     made = submit(draft, by=by, targets=services.targets, limits=limits, request_id=new_id("req"), now=now)
     if isinstance(made, Failure):
         return made
@@ -87,9 +82,9 @@ async def decide(
     by: Person,
     comment: str | None = None,
     duration_s: int | None = None,
-    end: EndMode = EndMode.HARD,
+    end: EndMode | None = None,
 ) -> Result[Request]:
-    """Approve, deny or withdraw. An approval makes the grant in the same transaction."""
+    """Approve, deny or withdraw. An approval makes the grant, or extends one, in the same transaction."""
     now = services.clock()
     async with services.store.write() as tx:
         request = await requests.find(tx, request_id)
@@ -98,16 +93,29 @@ async def decide(
         decided = rules.decide(request, action, by=by, now=now, comment=comment, duration_s=duration_s)
         if isinstance(decided, Failure):
             return decided
-        request = decided.value
         if action is Action.APPROVE:
-            if (obstacle := await _obstacle(services, tx, request)) is not None:
-                return obstacle
-            grant = grant_of(request, grant_id=new_id("grt"), approver=by.name, end=end, now=now)
-            await grants.add(tx, grant)
-            request = rules.granted(request, grant.id)
+            decided = await _grant(services, tx, decided.value, by=by, end=end, now=now)
+            if isinstance(decided, Failure):
+                return decided
+        request = decided.value
         await requests.change(tx, request)
     log.info("request decided", request=request.id, state=request.state, by=by.name, grant=request.grant)
     return Success(request)
+
+
+async def _grant(
+    services: Services, tx: Transaction, request: Request, *, by: Person, end: EndMode | None, now: int
+) -> Result[Request]:
+    """What an approval makes of the request: a new grant, or more time on one."""
+    if (obstacle := await _obstacle(services, tx, request)) is not None:
+        return obstacle
+    if request.extends is not None:
+        if end is not None:
+            return Failure(Reason.INVALID, "end: an extension leaves the grant's end mode as it is")
+        return await extensions.approve(services, tx, request, by=by, now=now)
+    grant = grant_of(request, grant_id=new_id("grt"), approver=by.name, end=end or EndMode.HARD, now=now)
+    await grants.add(tx, grant)
+    return Success(rules.granted(request, grant.id))
 
 
 async def _obstacle(services: Services, tx: Transaction, request: Request) -> Failure | None:

@@ -80,7 +80,7 @@ async def timeline(
     if isinstance(found, Failure):
         return found
     session, raw = found.value
-    return Success((session, _items(session, raw)))
+    return Success((session, _items(services, session, raw)))
 
 
 async def kill(services: Services, session_id: str, *, by: Person, reason: str) -> Result[Session]:
@@ -121,10 +121,17 @@ async def _lines(services: Services, number: int, after: int) -> AsyncIterator[b
             yield line + b"\n"
 
 
-async def _items(session: Session, raw: AsyncIterator[bytes]) -> AsyncIterator[Item]:
+async def _items(services: Services, session: Session, raw: AsyncIterator[bytes]) -> AsyncIterator[Item]:
     teller = Teller(session.started_at)
     async for line in raw:
         for item in teller.take(decode(line[:-1])):
             yield item
     for item in teller.finish():
         yield item
+    if session.reaped_in is not None:  # what another proxy has on record of it
+        async with services.store.read() as tx:
+            found = await sessions.find(tx, session.reaped_in)
+        if found is not None:
+            async for line in _lines(services, found[0], -1):
+                for item in teller.take(decode(line[:-1])):
+                    yield item

@@ -1,12 +1,13 @@
 """Queries: grants."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 
 import sqlalchemy as sa
 
 from control.domain.grants import Grant, State
 from control.store.engine import Transaction
+from control.store.records import IN_ONE_QUERY
 from control.store.tables import grants
 from proxy.contract.grant import EndMode
 
@@ -22,6 +23,16 @@ async def find(tx: Transaction, grant_id: str) -> Grant | None:
     """The grant with this id."""
     row = (await tx.connection.execute(sa.select(grants).where(grants.c.id == grant_id))).first()
     return None if row is None else _grant(row)
+
+
+async def find_all(tx: Transaction, grant_ids: Iterable[str]) -> Mapping[str, Grant]:
+    """Those of the grants that are known, by id."""
+    wanted, found = list(grant_ids), {}
+    for start in range(0, len(wanted), IN_ONE_QUERY):
+        query = sa.select(grants).where(grants.c.id.in_(wanted[start : start + IN_ONE_QUERY]))
+        for row in await tx.connection.execute(query):
+            found[row.id] = _grant(row)
+    return found
 
 
 async def add(tx: Transaction, grant: Grant) -> None:
@@ -59,6 +70,12 @@ async def active_of(tx: Transaction, person: str, now: int) -> Sequence[Grant]:
 async def revoked(tx: Transaction, now: int) -> Sequence[Grant]:
     """The revoked grants that would not have expired yet: what every proxy has to know."""
     query = sa.select(grants).where(grants.c.expires_at > now, grants.c.revoked_at.is_not(None))
+    return [_grant(row) for row in await tx.connection.execute(query)]
+
+
+async def extended(tx: Transaction, now: int) -> Sequence[Grant]:
+    """The active grants whose end has moved: what every proxy has to know."""
+    query = sa.select(grants).where(_stands(State.ACTIVE, now), grants.c.extended_at.is_not(None))
     return [_grant(row) for row in await tx.connection.execute(query)]
 
 

@@ -27,6 +27,15 @@ async def signed(tx: Transaction, kid: str, until: int) -> None:
     await tx.connection.execute(sa.update(signing_keys).where(later).values(signed_until=until))
 
 
+async def outlast(tx: Transaction, *, before: int, until: int) -> None:
+    """A token that expires at `before` may go on to be needed `until`: so are the keys that may have signed it.
+
+    Which one signed it is not kept. None that did is forgotten before, so whatever lasts to `before` may be the one.
+    """
+    may = (signing_keys.c.signed_until >= before) & (signing_keys.c.signed_until < until)
+    await tx.connection.execute(sa.update(signing_keys).where(may).values(signed_until=until))
+
+
 async def remove(tx: Transaction, kids: Sequence[str]) -> None:
     """Forget keys for good."""
     await tx.connection.execute(sa.delete(signing_keys).where(signing_keys.c.kid.in_(kids)))

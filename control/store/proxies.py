@@ -1,6 +1,6 @@
 """Queries: proxies, their public keys, and the tokens that they join with."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import sqlalchemy as sa
@@ -75,6 +75,20 @@ async def replace_key(tx: Transaction, name: str, public_key: str, now: int) -> 
 async def seen(tx: Transaction, name: str, now: int) -> None:
     """The proxy was heard of."""
     await tx.connection.execute(sa.update(proxies).where(proxies.c.name == name).values(last_seen_at=now))
+
+
+async def heard(tx: Transaction, seen: Mapping[str, int]) -> None:
+    """When these proxies were heard last. An older time than is known counts too: the clock was set back."""
+    if seen:
+        rows = [{"key": name, "at": at} for name, at in seen.items()]
+        those = sa.update(proxies).where(proxies.c.name == sa.bindparam("key"))
+        await tx.connection.execute(those.values(last_seen_at=sa.bindparam("at")), rows)
+
+
+async def last_seen(tx: Transaction) -> Mapping[str, int]:
+    """When each proxy was heard last, by name."""
+    rows = await tx.connection.execute(sa.select(proxies.c.name, proxies.c.last_seen_at))
+    return {row.name: row.last_seen_at for row in rows}
 
 
 async def add_join_token(tx: Transaction, token: JoinToken) -> None:

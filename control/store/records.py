@@ -63,6 +63,16 @@ async def after(tx: Transaction, session: int, seq: int, *, lines: int, size: in
     return sorted((await at(tx, session, chosen)).items())
 
 
+async def firsts(tx: Transaction, sessions: Sequence[int]) -> Mapping[int, bytes]:
+    """The first lines of these sessions, by the sessions' numbers."""
+    found: dict[int, bytes] = {}
+    for start in range(0, len(sessions), IN_ONE_QUERY):
+        wanted = records.c.session.in_(sessions[start : start + IN_ONE_QUERY]) & (records.c.seq == 0)
+        for row in await tx.connection.execute(sa.select(records.c.session, records.c.line).where(wanted)):
+            found[row.session] = row.line
+    return found
+
+
 async def add_fault(tx: Transaction, fault: Fault) -> bool:
     """Keep a fault. Whether it is new: the same line sent again is the same fault."""
     same = (faults.c.session == fault.session) & (faults.c.kind == fault.kind) & (faults.c.digest == fault.digest)

@@ -1,12 +1,13 @@
 """Queries: requests."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
 import sqlalchemy as sa
 
 from control.domain.requests import Request, State
 from control.store.engine import Transaction
+from control.store.records import IN_ONE_QUERY
 from control.store.tables import requests
 from proxy.contract.grant import EndMode
 
@@ -59,6 +60,31 @@ async def page(
     rows = (await tx.connection.execute(query)).all()
     following = rows[limit - 1].number if len(rows) > limit else None
     return [_request(row) for row in rows[:limit]], following
+
+
+async def extension_is_open(tx: Transaction, grant_id: str, now: int) -> bool:
+    """Whether a request to extend the grant waits for a decision."""
+    waiting = sa.select(requests.c.number).where(requests.c.extends == grant_id, _stands(State.PENDING, now))
+    return (await tx.connection.execute(waiting.limit(1))).first() is not None
+
+
+async def close_extensions(tx: Transaction, grant_id: str, now: int) -> None:
+    """The grant is over: what would extend it has expired by `now`."""
+    open_ones = (requests.c.extends == grant_id) & _stands(State.PENDING, now)
+    for row in (await tx.connection.execute(sa.select(requests.c.id).where(open_ones))).all():
+        tx.touch(topic(row.id))
+    await tx.connection.execute(sa.update(requests).where(open_ones).values(pending_until=now))
+
+
+async def extensions_of(tx: Transaction, grant_ids: Sequence[str]) -> Mapping[str, Sequence[Request]]:
+    """The approved extensions of each of these grants, by grant; one that has none is left out."""
+    found: dict[str, list[Request]] = {}
+    for start in range(0, len(grant_ids), IN_ONE_QUERY):
+        these = requests.c.extends.in_(grant_ids[start : start + IN_ONE_QUERY])
+        query = sa.select(requests).where(these, requests.c.state == State.APPROVED).order_by(requests.c.number)
+        for row in await tx.connection.execute(query):
+            found.setdefault(row.extends, []).append(_request(row))
+    return found
 
 
 def _stands(state: State, now: int) -> sa.ColumnElement[bool]:

@@ -16,6 +16,15 @@ def topic(session_id: str) -> str:
     return f"session:{session_id}"
 
 
+UNLISTED = (State.REFUSED, State.REAPED)
+"""What is not listed where no state is wanted: records that are no sessions.
+
+Said by what is left out: by what is listed SQLite would look it up by state, and sort all that there ever was.
+"""
+MOST_OPEN = 10_000
+"""Open sessions of silent proxies that are looked at in one go."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Filter:
     """Which sessions are wanted. None does not narrow; without a state, refused connections are left out."""
@@ -79,7 +88,7 @@ async def page(
     for column, value in wanted.narrowed().items():
         query = query.where(sessions.c[column] == value)
     state = sessions.c.state
-    query = query.where(state != State.REFUSED if wanted.state is None else state == wanted.state)
+    query = query.where(state.not_in(UNLISTED) if wanted.state is None else state == wanted.state)
     if after is not None:
         query = query.where(sessions.c.number < after)
     rows = (await tx.connection.execute(query)).all()
@@ -98,3 +107,17 @@ async def count_fault(tx: Transaction, session_id: str, proxy: str) -> None:
     """One more fault was found in what its proxy sent for this session."""
     own = (sessions.c.id == session_id) & (sessions.c.proxy == proxy)
     await tx.connection.execute(sa.update(sessions).where(own).values(faults=sessions.c.faults + 1))
+
+
+async def open_of(tx: Transaction, proxies: Iterable[str]) -> Sequence[tuple[int, Session]]:
+    """The open sessions of these proxies, with their numbers, oldest first."""
+    wanted = sessions.c.proxy.in_(list(proxies)) & (sessions.c.state == State.OPEN)
+    rows = await tx.connection.execute(sa.select(sessions).where(wanted).order_by(sessions.c.number).limit(MOST_OPEN))
+    return [(row.number, _session(row)) for row in rows]
+
+
+async def count_open_of(tx: Transaction, proxies: Iterable[str]) -> Mapping[str, int]:
+    """How many open sessions each of these proxies has; those without any are left out."""
+    wanted = sessions.c.proxy.in_(list(proxies)) & (sessions.c.state == State.OPEN)
+    query = sa.select(sessions.c.proxy, sa.func.count().label("sessions")).where(wanted).group_by(sessions.c.proxy)
+    return {row.proxy: row.sessions for row in await tx.connection.execute(query)}

@@ -54,6 +54,7 @@ requests = sa.Table(
     sa.Column("addresses", sa.JSON, nullable=False),
     sa.Column("certificate", sa.Text),
     sa.Column("end", sa.Text, nullable=False, server_default="hard"),
+    sa.Column("extends", sa.Text, index=True),
     sa.Column("state", sa.Text, nullable=False),
     sa.Column("created_at", Whole, nullable=False),
     sa.Column("pending_until", Whole, nullable=False),
@@ -82,6 +83,8 @@ grants = sa.Table(
     sa.Column("addresses", sa.JSON, nullable=False),
     sa.Column("certificate", sa.Text),
     sa.Column("end", sa.Text, nullable=False, server_default="hard"),
+    sa.Column("extended_at", Whole),
+    sa.Column("extended_by", sa.Text),
     sa.Column("revoked_at", Whole),
     sa.Column("revoked_by", sa.Text),
     sa.Column("revoke_reason", sa.Text),
@@ -168,7 +171,7 @@ sessions = sa.Table(
     sa.Column("profile", sa.Text),
     sa.Column("address", sa.Text),
     sa.Column("application_name", sa.Text),
-    sa.Column("state", sa.Text, nullable=False),
+    sa.Column("state", sa.Text, nullable=False, index=True),
     sa.Column("started_at", Whole, nullable=False),
     sa.Column("expires_at", Whole),
     sa.Column("ended_at", Whole),
@@ -187,7 +190,22 @@ sessions = sa.Table(
     sa.Column("records", Whole, nullable=False),
     sa.Column("head", sa.Text, nullable=False),
     sa.Column("faults", Whole, nullable=False),
+    sa.Column("reaped_by", sa.Text),
+    sa.Column("reaped_in", sa.Text),
+    sa.Index("ix_sessions_proxy_state", "proxy", "state"),
     sqlite_autoincrement=True,
+)
+
+reapings = sa.Table(
+    "reapings",
+    metadata,
+    sa.Column("session", sa.ForeignKey("sessions.id"), primary_key=True),
+    sa.Column("proxy", sa.Text, nullable=False, index=True),
+    sa.Column("why", sa.Text, nullable=False),
+    sa.Column("by", sa.Text),
+    sa.Column("decided_at", Whole, nullable=False),
+    sa.Column("tries", Whole, nullable=False),
+    sa.Column("next_at", Whole, nullable=False),
 )
 
 places = sa.Table(
@@ -202,6 +220,16 @@ places = sa.Table(
     sa.Column("taken_at", Whole, nullable=False),
     sqlite_autoincrement=True,
 )
+
+journals = sa.Table(
+    "journals",
+    metadata,
+    sa.Column("proxy", sa.ForeignKey("proxies.name"), primary_key=True),
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("number", Whole, nullable=False),
+    sa.Column("prev", sa.Text, nullable=False),
+)
+"""Where the chain of each journal's sessions goes on (`control.evidence.journals`)."""
 
 records = sa.Table(
     "records",

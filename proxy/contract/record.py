@@ -29,6 +29,7 @@ __all__ = [
     "Copy",
     "EndReason",
     "Entry",
+    "Finish",
     "GrantExtended",
     "Notice",
     "Outcome",
@@ -291,6 +292,17 @@ class AuthRefused(Record, kw_only=True, tag="auth.refused"):
     """As in `SessionEnd`."""
 
 
+class Finish(msgspec.Struct, frozen=True, kw_only=True):
+    """A statement ran when the end was decided, and was let finish (end mode `finish`); no other one began."""
+
+    decided_at: int
+    """When that was; the record's own `decided_at`, but where something else cut it short."""
+    until: int
+    """How long the statement was given."""
+    ended: Literal["done", "timeout", "cut"]
+    """It came to its end, its time was up, or the session ended of the record's `reason` before either."""
+
+
 class SessionEnd(Record, kw_only=True, tag="session.end"):
     """A session's last record. `signature` is over the bytes of its line before it."""
 
@@ -302,7 +314,9 @@ class SessionEnd(Record, kw_only=True, tag="session.end"):
     """When the backend was seen to be gone from pg_stat_activity; None where nobody could look."""
     outcome: Outcome
     running: int | None = None
-    """The statement that was running at the decision."""
+    """The statement that was running at the decision (the first one, of `finish`)."""
+    finish: Finish | None = None
+    """Where the running statement was let finish."""
     statements: int
     bytes_in: int
     bytes_out: int

@@ -186,9 +186,14 @@ class Keeper(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """As in an access profile."""
     key_file: Text | None = None
     database: Text = "postgres"
+    host: Text | Texts | None = None
+    """Where the servers themselves are, each with a keeper: for a target whose hosts are poolers or lead to several."""
+    port: Port | Ports = 5432
+    """Of `host`: one for all, or one for each."""
 
     def __post_init__(self) -> None:
         _check_pair(self.certificate_file, self.key_file)
+        _hosts([] if self.host is None else self.host, self.port)
 
 
 class Target(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -221,17 +226,28 @@ class Target(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     max_protocol_version: Literal["3.0", "3.2"] = "3.2"
     """What is asked for; a server that knows less says so."""
     connect_timeout_s: Seconds = 10.0
+    pooler: Literal["none", "session"] = "none"
+    """What stands between: `session`, a pooler that gives each client a backend until it leaves (PgBouncer's
+    `pool_mode = session`), with a pid of its own making. Pools of transactions or statements are refused."""
+    backstop: bool = False
+    """Whether PostgreSQL is asked, at each login, to notice by itself when the proxy's host has vanished. Off: the
+    server's own settings say it better, for all logins and without a trace in the person's session."""
     lost_lease: Literal["refuse-new", "end-sessions", "run-on"] = "refuse-new"
     durability: Literal["process", "disk"] = "process"
     """What a statement's record survives before the statement goes on: the proxy's death, or the machine's."""
+    finish_timeout_s: Seconds = 60.0
+    """How long a running statement may go on behind the end of a grant whose end mode is `finish`."""
     show_person: bool = False
     """Put the person and the grant into `application_name` too."""
     keeper: Keeper
     access: dict[Name, AccessProfile]
 
     def __post_init__(self) -> None:
-        if isinstance(self.port, list) and len(self.port) not in (1, len(self.host_names)):
-            raise ValueError(f"`port` must be one for all, or one for each of the {len(self.host_names)} hosts")
+        _hosts(self.host, self.port)
+        if self.pooler != "none" and any(profile.replication != "none" for profile in self.access.values()):
+            raise ValueError("`replication` goes through no pooler: it needs a target that leads to the server itself")
+        if self.pooler != "none" and self.backstop:
+            raise ValueError("`backstop` goes through no pooler, which keeps its own connections to the server")
         if self.sslmode in ("allow", "prefer"):
             raise ValueError(
                 f"`sslmode` {self.sslmode!r} is not taken: whoever is in the way could have clear text; "
@@ -260,16 +276,19 @@ class Target(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         return any(profile.identity != "vaulted" for profile in self.access.values())
 
     @property
-    def host_names(self) -> list[str]:
-        """`host` as a list."""
-        return [self.host] if isinstance(self.host, str) else self.host
+    def hosts(self) -> list[Host]:
+        """Where sessions are dialled, in the order in which it is tried."""
+        return _hosts(self.host, self.port)
 
     @property
-    def hosts(self) -> list[Host]:
-        """The servers, in the order in which they are tried."""
-        ports = self.port if isinstance(self.port, list) else [self.port]
-        each = ports * len(self.host_names) if len(ports) == 1 else ports
-        return [Host(name, port) for name, port in zip(self.host_names, each, strict=True)]
+    def servers(self) -> list[Host]:
+        """Where keepers are: at the hosts, or where the servers themselves are."""
+        return self.hosts if self.keeper.host is None else _hosts(self.keeper.host, self.keeper.port)
+
+    @property
+    def stored_logins(self) -> list[str]:
+        """The roles of its vaulted profiles."""
+        return sorted({profile.login for profile in self.access.values() if profile.identity == "vaulted"})
 
     @property
     def verifies_server(self) -> bool:
@@ -283,6 +302,16 @@ class Target(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 Targets: TypeAlias = dict[Name, Target]
 """`[targets]`: what both services read."""
+
+
+def _hosts(names: str | list[str], port: int | list[int]) -> list[Host]:
+    """Each host with its port. Raises ValueError where there are fewer or more ports than hosts."""
+    names = [names] if isinstance(names, str) else names
+    ports = port if isinstance(port, list) else [port]
+    if len(ports) not in (1, len(names)):
+        raise ValueError(f"`port` must be one for all, or one for each of the {len(names)} hosts")
+    each = ports * len(names) if len(ports) == 1 else ports
+    return [Host(name, number) for name, number in zip(names, each, strict=True)]
 
 
 def _check_pair(certificate_file: str | None, key_file: str | None) -> None:

@@ -93,6 +93,11 @@ cdef class FrontendFramer:
             self._keep(cut(<const uint8_t *>PyBytes_AS_STRING(data), end, PyBytes_GET_SIZE(data)))
         return messages, cut(<const uint8_t *>PyBytes_AS_STRING(data), 0, end)
 
+    @property
+    def copy_left(self):
+        """How many bytes of a CopyData are still to come."""
+        return self._copy_left
+
     cdef bint _is_between(self) noexcept:
         # Whether the next byte begins a message.
         return self.error is None and self.pending == 0 and self._copy_left == 0

@@ -44,6 +44,11 @@ class FrontendFramer:
         """How many bytes are held back."""
         return len(self._held)
 
+    @property
+    def copy_left(self) -> int:
+        """How many bytes of a CopyData are still to come."""
+        return self._copy_left
+
     def feed(self, data: bytes) -> tuple[list[tuple[int, bytes]], bytes]:
         """Take the next bytes: the complete messages, and what may go upstream now."""
         messages: list[tuple[int, bytes]] = []

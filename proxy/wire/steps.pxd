@@ -12,10 +12,11 @@ cdef class Step(Owed):
     cdef public long long started, bytes_in, bytes_out, duration, rows, limit
     cdef public str sql, start
     cdef public object name, portal, described, sqlstate, message, copying, ran, state
-    cdef public list tags
+    cdef public object tags
     cdef public bint skipped, suspended, answered
 
     cpdef settle(self)
+    cpdef complete(self, str tag, long long rows)
     cpdef fail(self, dict fields)
     @cython.locals(tags=str, rows=str, size=str, rest=str, state=str, ran=str)
     cpdef str end(self)

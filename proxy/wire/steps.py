@@ -15,6 +15,10 @@ if TYPE_CHECKING:
 
 _encode = msgspec.json.Encoder().encode
 
+MOST_OPEN = 8_192
+"""More than keeps PostgreSQL busy, and more than it can answer (by 5 bytes at least) before it must send something: it
+gathers 8 kB of answers where no Sync tells it to send them (PQ_SEND_BUFFER_SIZE)."""
+
 CopyDirection: TypeAlias = Literal["in", "out", "both"]
 
 
@@ -94,7 +98,7 @@ class Step(Owed):
         self.portal: Prepared | Portal | None = None
         """What that name was thought to mean."""
         self.described: Prepared | None = None
-        self.tags: list[str] = []
+        self.tags: tuple[str, ...] | list[str] = ()
         self.rows = 0
         self.duration = 0
         self.bytes_out = 0
@@ -114,6 +118,19 @@ class Step(Owed):
         if self.name is not None and self.name.meaning is not self.portal:
             self.ran = self.name.ran()
             self.sql = self.ran.sql
+
+    def complete(self, tag: str, rows: int) -> None:
+        """Take a CommandComplete, nearly always its only one.
+
+        Thousands of steps can be open: text in a tuple is nothing that the garbage collector must come back to.
+        """
+        self.rows += rows
+        if not self.tags:
+            self.tags = (tag,)
+        elif isinstance(self.tags, list):
+            self.tags.append(tag)
+        else:
+            self.tags = [*self.tags, tag]
 
     def fail(self, fields: dict[str, str]) -> None:
         """Take an ErrorResponse as its end, unless it has one: the first is the cause."""
@@ -195,6 +212,22 @@ def wants_copy_data(queue: "deque[Step | Name]") -> bool:
     """Whether PostgreSQL waits for data of a COPY that the client has not ended."""
     copying = queue[0] if queue else None
     return isinstance(copying, Step) and copying.copying in ("in", "both") and COPY_END not in queue
+
+
+def crowded(queue: "deque[Step | Name]") -> bool:
+    """Whether too much is open. Not where PostgreSQL takes data, because then it goes on only when it hears more."""
+    return len(queue) > MOST_OPEN and not wants_copy_data(queue)
+
+
+def withdraw(queue: "deque[Step | Name]", first: int) -> list[Step]:
+    """Take statement `first` and all behind it off the queue: they never went on. Returns them, for their ends."""
+    withdrawn: list[Step] = []
+    while queue and any(one.statement >= first for one in queue):
+        one = queue.pop()
+        if isinstance(one, Step) and one.statement:
+            one.skipped = True
+            withdrawn.append(one)
+    return withdrawn[::-1]
 
 
 def drop_swallowed_syncs(queue: "deque[Step | Name]") -> tuple[int, bool]:

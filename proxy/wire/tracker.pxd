@@ -47,7 +47,8 @@ cdef class Tracker:
     cdef Owed _foremost(self)
     @cython.locals(step=Owed)
     cdef Owed _front(self, long kinds)
-    cdef object _reach(self, Owed step)
+    @cython.locals(answered=bint)
+    cdef bint _reach(self, Owed step) except -1
     @cython.locals(step=Step)
     cdef object _command_complete(self, bytes body, list records)
     @cython.locals(name=Name)

@@ -83,13 +83,11 @@ class Tracker:
         self._steps: deque[Step | Name] = deque()
         self._finished: list[Step] = []
         """Statements whose results have come, waiting for their round's ReadyForQuery."""
-        self._skipping = False
-        self._in_round = False
-        """A statement was sent since the last Sync."""
-        self._now = self._position = self._bytes_out = 0
+        self._skipping = self._in_round = False
+        """After an error; and a statement was sent since the last Sync."""
+        self._now = self._position = self._bytes_out = self._copy_seen = self._copy_counted = 0
         self._spare = 0
         """How many ReadyForQuery may come for Syncs that were taken for swallowed by COPY."""
-        self._copy_seen = self._copy_counted = 0
         self.state: TransactionState = "I"
         """What the last ReadyForQuery said."""
         self.statements = 0
@@ -107,6 +105,11 @@ class Tracker:
     def busy(self) -> bool:
         """Whether something was asked that has not been answered."""
         return bool(self._steps)
+
+    @property
+    def crowded(self) -> bool:
+        """Whether so much is open that the client should be heard later. Not while PostgreSQL skips up to a Sync."""
+        return not self._skipping and steps.crowded(self._steps)
 
     @property
     def running(self) -> tuple[Step, ...]:
@@ -272,10 +275,13 @@ class Tracker:
         self._spare = 0  # It would have come before.
         return step
 
-    def _reach(self, step: Step) -> None:
-        """Take the markers in front of `step` off the queue: they were done."""
+    def _reach(self, step: Step) -> bool:
+        """Take the markers in front of `step` off the queue: they were done. Whether PostgreSQL has answered any."""
+        answered = False
         while self._steps[0] is not step:
+            answered = answered or self._steps[0].kind == EXTENDED
             self._drop_marker()
+        return answered
 
     def _drop_marker(self) -> None:
         """Take the oldest step, a marker, off the queue: it was done."""
@@ -295,8 +301,7 @@ class Tracker:
         if step is None:
             return
         tag, rows = parse_tag(body)
-        step.tags.append(tag)
-        step.rows += rows
+        step.complete(tag, rows)
         if step.copying is not None:
             records.append(self._copy_ends(step, failed=False))
         if step.kind == Kind.EXECUTE:
@@ -333,10 +338,9 @@ class Tracker:
     def _described(self, body: bytes) -> None:
         """PostgreSQL says which types the parameters have that Parse left open."""
         step = self._front(Kind.DESCRIBE)
-        if step is not None:
+        if step is not None and step.described is not None:
             self._steps.popleft()
-            if step.described is not None:
-                self._prepared.type(step.described, read_types(body))
+            self._prepared.type(step.described, read_types(body))
 
     # COPY.
 
@@ -418,12 +422,11 @@ class Tracker:
             self.lost = self.lost or ends is None
             if ends:
                 self._skip()
-        ambiguous = self._spare > 0 and bool(self._steps) and self._steps[0].kind == EXTENDED
         step = self._foremost()
         if step is steps.SYNC:
-            self._reach(step)
+            if self._reach(step) and self._spare:  # Or this is a spare one, and nothing of them is done.
+                self.lost = True
             self._steps.popleft()
-            self.lost = self.lost or ambiguous
         elif step is not None and step.kind & _ROUND and (step.tags or step.answered or step.sqlstate is not None):
             self._complete(step)
         elif self._spare:  # What is in front would have been answered before its own ReadyForQuery.

@@ -131,7 +131,6 @@ FORGERIES = (
     _claim("client certificate", Refusal.WRONG_CERTIFICATE, cnf={"x5t#S256": "AAAA"}),
     _claim("unknown profile", Refusal.UNKNOWN_PROFILE, acs="root"),
     _claim("end mode of a later version", Refusal.UNSUPPORTED, end="never"),
-    _claim("end mode not served yet", Refusal.UNSUPPORTED, end="finish"),
     _claim("unknown version", Refusal.UNKNOWN_VERSION, v=2),
     _claim("no end", Refusal.MISSING_CLAIM, exp=...),
     _claim("end as text", Refusal.MISSING_CLAIM, exp="9999999999"),

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 
-from tests.faults import blackhole, kill, matrix, network, soak
+from tests.faults import blackhole, identities, kill, matrix, network, soak, stop
 from tests.faults.result import DEFAULT, Plan, Result
 
 CAMPAIGNS: Mapping[str, Callable[[Plan, Path], Result]] = {
@@ -17,21 +17,28 @@ CAMPAIGNS: Mapping[str, Callable[[Plan, Path], Result]] = {
     "blackhole": blackhole.campaign,
     "soak": soak.campaign,
     "matrix": matrix.campaign,
+    "stop": stop.campaign,
+    "identities": identities.campaign,
 }
+ROUNDS: Mapping[str, int] = {"stop": 50, "matrix": 10}
+"""Where it is another number than usually: of each kind, there."""
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the campaigns; returns 0 where nothing was lost, doubled, late or left over."""
     parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
     parser.add_argument("campaign", nargs="*", metavar="CAMPAIGN", help=f"one of {', '.join(CAMPAIGNS)}; default: all")
-    parser.add_argument("--rounds", type=int, default=DEFAULT.rounds, help="faults per campaign (default %(default)s)")
+    usually = ", ".join([str(DEFAULT.rounds), *(f"{rounds} of each in {name}" for name, rounds in ROUNDS.items())])
+    parser.add_argument("--rounds", type=int, help=f"faults per campaign (default: {usually})")
     parser.add_argument("--seconds", type=float, default=DEFAULT.seconds, help="a soak's length (default %(default)s)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the results there")
     chosen = parser.parse_args(arguments)
     if unknown := set(chosen.campaign) - set(CAMPAIGNS):
         parser.error(f"no such campaign: {', '.join(sorted(unknown))}")
-    plan, results = Plan(rounds=chosen.rounds, seconds=chosen.seconds), []
+    results = []
     for name in chosen.campaign or CAMPAIGNS:
+        rounds = chosen.rounds or ROUNDS.get(name, DEFAULT.rounds)
+        plan = Plan(rounds=rounds, seconds=chosen.seconds)
         with tempfile.TemporaryDirectory(prefix="curfew-faults-") as folder:
             results.append(CAMPAIGNS[name](plan, Path(folder)))
         print(results[-1])  # noqa: T201 a command speaks to its caller

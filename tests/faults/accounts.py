@@ -28,6 +28,11 @@ Statement: TypeAlias = tuple[str, str, tuple[str | None, ...]]
 """Which backend, what text, which values."""
 
 
+def is_session(user: str | None) -> bool:
+    """Whether this is the login of a session's: the vaulted one, or an account made for a grant."""
+    return user is not None and user.startswith("curfew_") and user != roles.KEEPER.user
+
+
 def executed(cluster: Cluster) -> Counter[Statement]:
     """Every statement that PostgreSQL says it executed for the proxy's sessions."""
     marker = f"the end of the log at {time.time_ns()}"
@@ -36,7 +41,7 @@ def executed(cluster: Cluster) -> Counter[Statement]:
     return Counter(
         (line.session, line.statement, line.parameters)
         for line in read_log(cluster)
-        if line.user == roles.APP.user and line.statement is not None
+        if is_session(line.user) and line.statement is not None
     )
 
 
@@ -78,7 +83,8 @@ def broken(proxy: Proxy) -> int:
 
 def backends(cluster: Cluster) -> list[str]:
     """The pids of the proxy's sessions' backends."""
-    return cluster.psql(f"SELECT pid FROM pg_stat_activity WHERE usename = '{roles.APP.user}'").split()
+    theirs = f"usename LIKE 'curfew\\_%' AND usename <> '{roles.KEEPER.user}'"
+    return cluster.psql(f"SELECT pid FROM pg_stat_activity WHERE {theirs}").split()
 
 
 def _values(record: StatementStart) -> tuple[str | None, ...]:

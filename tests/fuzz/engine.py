@@ -39,6 +39,13 @@ def fuzz(name: str, seconds: int, kept: Path, folders: Sequence[Path]) -> NoRetu
     with atheris.instrument_imports(include=["proxy"]):
         target = importlib.import_module(f"tests.fuzz.targets.{name}")
 
+    def check(data: bytes) -> None:
+        try:
+            target.check(data)
+        except Exception:
+            _keep(data, kept)  # libFuzzer does it as a rule, not always.
+            raise
+
     def mutate(data: bytes, longest: int, seed: int) -> bytes:
         random = Random(seed)
         if random.random() < OWN_MUTATIONS:
@@ -53,7 +60,7 @@ def fuzz(name: str, seconds: int, kept: Path, folders: Sequence[Path]) -> NoRetu
         f"-artifact_prefix={kept}/",
         "-print_final_stats=1",
     ]
-    atheris.Setup([name, *arguments, str(kept), *map(str, folders)], target.check, custom_mutator=mutate)
+    atheris.Setup([name, *arguments, str(kept), *map(str, folders)], check, custom_mutator=mutate)
     atheris.Fuzz()
     raise AssertionError("libFuzzer has ended the process")
 
@@ -72,10 +79,15 @@ def _plainly(name: str, seconds: int, kept: Path, folders: Sequence[Path]) -> No
             target.check(data)
         except Exception:  # noqa: BLE001 whatever it is, it is what was looked for
             traceback.print_exc()
-            (kept / f"crash-{hashlib.sha1(data).hexdigest()}").write_bytes(data)
+            _keep(data, kept)
             sys.exit(1)
     print(f"stat::number_of_executed_units: {tried}", file=sys.stderr)  # noqa: T201 as libFuzzer
     sys.exit(0)
+
+
+def _keep(data: bytes, kept: Path) -> None:
+    """Under the name that libFuzzer would give it."""
+    (kept / f"crash-{hashlib.sha1(data).hexdigest()}").write_bytes(data)
 
 
 if __name__ == "__main__":

@@ -13,8 +13,8 @@ import pytest
 
 from proxy.wire import _framing_py
 from proxy.wire import startup as packets
-from tests.fuzz.__main__ import CORPUS, main
-from tests.fuzz.targets import NAMES, bind, framing, scram, startup, tracker
+from tests.fuzz.__main__ import CORPUS, environment, main
+from tests.fuzz.targets import NAMES, UNGUIDED, bind, framing, scram, shortcut, startup, tracker
 
 SECONDS = 6
 LARGEST = 200_000
@@ -86,6 +86,17 @@ def parameter_lost(patch: pytest.MonkeyPatch) -> None:
 def any_signature(patch: pytest.MonkeyPatch) -> None:
     """The server's proof is not looked at."""
     patch.setattr(hmac, "compare_digest", lambda _one, _other: True)
+
+
+def test_the_shortcut_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Among compiled modules, where it is used; it would be found out if it kept to itself what it has begun."""
+    taken: Any = shortcut.TAKEN
+    if taken.__name__ != "Shortcut":
+        pytest.skip("it is not built here")
+    assert [environment(name)["CURFEW_FRAMER"] for name in UNGUIDED] == [""]
+    monkeypatch.setattr(shortcut, "TAKEN", type("Closed", (taken,), {"leave": lambda _self: None}))
+    with pytest.raises(AssertionError):
+        _check_all(shortcut)
 
 
 @pytest.mark.parametrize(

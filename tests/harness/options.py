@@ -19,6 +19,7 @@ WITHOUT_DEFAULT = frozenset(
         "targets.orders.ca_file",
         "targets.orders.crl_file",
         "targets.orders.keeper.certificate_file",
+        "targets.orders.keeper.host",
         "targets.orders.keeper.key_file",
         "targets.orders.access.readonly.certificate_file",
         "targets.orders.access.readonly.key_file",

@@ -40,6 +40,12 @@ def install_accounts(cluster: Cluster) -> None:
     cluster.psql(_ACCOUNTS_SQL.read_text())
 
 
+def let_keeper_alter(cluster: Cluster, role: str) -> None:
+    """Let the keeper set a password for a person's own role, as deploy/keeper-accounts.sql says it."""
+    if int(cluster.psql("SHOW server_version_num")) >= 160_000:
+        cluster.psql(f"GRANT {role} TO {KEEPER.user} WITH ADMIN TRUE, INHERIT FALSE, SET FALSE")
+
+
 def create_database(cluster: Cluster, name: str) -> None:
     """A new database that APP owns, so that it may do anything in it (also on PostgreSQL 15 and newer)."""
     cluster.psql(f"CREATE DATABASE {name} OWNER {APP.user}")

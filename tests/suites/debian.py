@@ -6,28 +6,20 @@ apt is not touched. Signatures are apt's matter; what is unpacked is held to a p
 
 import subprocess
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
 
-from tests.suites.sources import CannotFetchError, check, command, made, unpack
+from tests.suites.sources import CannotFetchError, Pinned, Tree, check, command, unpack
 
 _TARGETS = "$(CREATED_BY) $(ORIGIN) $(REPO_URI) $(RELEASE) $(COMPONENT)"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SourcePackage:
+class SourcePackage(Tree):
     """The upstream tarball of a Debian source package."""
 
-    name: str
-    version: str
-    sha256: str
+    __slots__ = ()
 
-    def unpacked(self) -> Path:
-        """The tarball's folder."""
-        place = made(f"{self.name}-{self.version}-{self.sha256[:12]}", self._download)
-        return next(path for path in place.iterdir() if path.is_dir())
-
-    def _download(self, folder: Path) -> None:
+    def download(self, folder: Path) -> None:
+        """As Pinned, by apt-get."""
         with tempfile.TemporaryDirectory(prefix="curfew-apt-") as scratch:
             work = Path(scratch)
             private = _private_apt(work)
@@ -38,19 +30,13 @@ class SourcePackage:
             unpack(archive, folder)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BinaryPackage:
-    """A Debian package for x86-64, unpacked and not installed."""
+class BinaryPackage(Pinned):
+    """A Debian package for x86-64, unpacked and not installed: its folder stands for `/`."""
 
-    name: str
-    version: str
-    sha256: str
+    __slots__ = ()
 
-    def unpacked(self) -> Path:
-        """The folder that stands for `/`."""
-        return made(f"{self.name}-{self.version}-{self.sha256[:12]}", self._download)
-
-    def _download(self, folder: Path) -> None:
+    def download(self, folder: Path) -> None:
+        """As Pinned, by apt-get."""
         with tempfile.TemporaryDirectory(prefix="curfew-apt-") as scratch:
             work = Path(scratch)
             command("apt-get", "download", f"{self.name}={self.version}", folder=work)

@@ -25,19 +25,39 @@ class CannotFetchError(Exception):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sdist:
-    """A source distribution on PyPI."""
+class Pinned:
+    """An archive of one version, known by its hash. Whoever has a `download` fetches and unpacks it into a folder."""
 
     name: str
     version: str
     sha256: str
 
     def unpacked(self) -> Path:
-        """Its folder."""
-        place = made(f"{self.name}-{self.version}-{self.sha256[:12]}", self._download)
-        return next(path for path in place.iterdir() if path.is_dir())
+        """The folder that it was unpacked into."""
+        return made(f"{self.name}-{self.version}-{self.sha256[:12]}", self.download)
 
-    def _download(self, folder: Path) -> None:
+    def download(self, folder: Path) -> None:
+        """Fetch it into `folder`. Raises CannotFetchError."""
+        raise NotImplementedError
+
+
+class Tree(Pinned):
+    """One that has everything in a folder of its own."""
+
+    __slots__ = ()
+
+    def unpacked(self) -> Path:
+        """That folder."""
+        return next(path for path in super().unpacked().iterdir() if path.is_dir())
+
+
+class Sdist(Tree):
+    """A source distribution on PyPI."""
+
+    __slots__ = ()
+
+    def download(self, folder: Path) -> None:
+        """As Pinned, by pip."""
         wanted = folder / "requirements.txt"  # pip takes hashes from a file alone, and then insists on them
         wanted.write_text(f"{self.name}=={self.version} --hash=sha256:{self.sha256}\n")
         pip: list[str | Path] = [

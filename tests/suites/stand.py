@@ -86,7 +86,8 @@ def _proxy(suite: Suite, cluster: Cluster, authority: Authority, folder: Path) -
         folder,
         encrypted=True,
         kept_bytes=legs.KEPT_BYTES,
-        target={"access": {PROFILE: profile}},
+        # A superuser's backends can be ended by a superuser alone, and sessions that cannot be ended are refused.
+        target={"keeper": {"user": profile["user"], "password": profile["password"]}, "access": {PROFILE: profile}},
         further={name: {"database": name} for name in suite.databases},
         options={"log_level": "warning"},
         environment={_VARIABLE: cluster.password},

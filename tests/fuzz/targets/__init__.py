@@ -7,11 +7,4 @@ putting into them. A target says in its docstring what it promises for every inp
 UNGUIDED = ("shortcut",)
 """What is tried is C, whose branches nobody sees, and is not there beside sources that are watched: plain mutation."""
 
-NAMES = ("framing", "startup", "scram", "bind", "tracker", "shortcut")
-
-OPEN = ("conversation",)
-"""What has found a fault that is not mended yet: run by name alone, and no part of the suite until then.
-
-An Execute that was answered (its portal suspended) has in its end the error of something behind it in the same round
-(`blamed-for-what-came-behind`). What ran, and that it ran, is on record.
-"""
+NAMES = ("framing", "startup", "scram", "bind", "tracker", "conversation", "shortcut")

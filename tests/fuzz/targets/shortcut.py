@@ -6,6 +6,7 @@ nothing to try.
 """
 
 import asyncio
+import functools
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -19,7 +20,7 @@ import proxy.relay
 from proxy.contract import chain
 from proxy.contract.chain import Chain
 from proxy.journal import Journal
-from proxy.leg import SLICE_BYTES, Leg
+from proxy.leg import FIRST_SLICE_BYTES, Leg
 from proxy.recorder import Recorder
 from proxy.relay import Relay
 from proxy.wire.tracker import Tracker
@@ -79,8 +80,8 @@ class Session:
     def take(self, turn: turns.Turn) -> None:
         """One chunk; not more of it at once than a leg hands on in one turn of the event loop."""
         leg = self._client if turn.by_client else self._server
-        for at in range(0, len(turn.data), SLICE_BYTES):
-            leg.data_received(turn.data[at : at + SLICE_BYTES])
+        for at in range(0, len(turn.data), FIRST_SLICE_BYTES):
+            leg.data_received(turn.data[at : at + FIRST_SLICE_BYTES])
 
     def end(self) -> None:
         """The session is over."""
@@ -111,6 +112,7 @@ def check(data: bytes) -> None:
         asyncio.run(_play(turns.read(data)))
 
 
+@functools.cache
 def _module() -> Any:  # noqa: ANN401 a module
     try:
         from proxy import _shortcut  # noqa: PLC0415 a platform may have none

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import itertools
+import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,9 +15,11 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from proxy.account_ledger import Ledger
 from proxy.account_making import Plan
+from proxy.account_names import identifier, literal, mark_text, read_mark
 from proxy.account_password import Passwords
 from proxy.account_reach import Reach
 from proxy.accounts import Accounts
+from proxy.backstop import Backstop
 from proxy.config import read_secret
 from proxy.contract.grant import Grant
 from proxy.contract.record import EndReason
@@ -38,6 +41,7 @@ _numbers = itertools.count(1)
 SCRIPT = f"""
 CREATE ROLE {OWNER};
 CREATE ROLE staff;
+CREATE ROLE team;
 CREATE ROLE colleague LOGIN;
 """
 IN_DATABASE = """
@@ -59,7 +63,7 @@ def install(cluster: Cluster) -> None:
     inherit = "WITH INHERIT TRUE, SET FALSE" if newer else ""
     cluster.psql(SCRIPT)
     if newer:  # as deploy/keeper-accounts.sql has it
-        cluster.psql(f"GRANT {OWNER} TO {roles.KEEPER.user} {admin}")
+        cluster.psql(f"GRANT {OWNER}, team TO {roles.KEEPER.user} {admin}")
     cluster.psql(f"CREATE ROLE curfew_giver; GRANT curfew_giver TO {roles.KEEPER.user} {inherit}")
     for name in DATABASES:
         cluster.psql(f"CREATE DATABASE {name} OWNER {OWNER}")
@@ -91,16 +95,19 @@ class Stand:
             settings=self.target,
             dialler=Dialler("orders", self.target, read_secret=read_secret),
             reach=Reach("orders", self.target, read_secret=read_secret),
+            backstop=Backstop("orders", wanted=False),
             keepers={},
         )
         self.links = {"orders": self.link}
         self._tasks: list[asyncio.Task[None]] = []
         self._sessions = itertools.count(1)
+        self._working: list[Working] = []
 
     async def __aenter__(self) -> Self:
+        self.ledger = Ledger.open(self.folder)
         self.accounts = Accounts(
             lambda: self.links,
-            ledger=Ledger.open(self.folder),
+            ledger=self.ledger,
             passwords=Passwords(self.key),
             metrics=self.metrics,
             sweeps=self.sweeps,
@@ -109,6 +116,8 @@ class Stand:
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        for working in self._working:
+            working.raw.close()
         await self.accounts.close()
         for task in self._tasks:
             task.cancel()
@@ -124,7 +133,8 @@ class Stand:
         except BaseException:
             self.accounts.released(name, None)
             raise
-        return Working(stand=self, name=name, plan=plan, raw=Raw(connected))
+        self._working.append(Working(stand=self, name=name, plan=plan, raw=Raw(connected)))
+        return self._working[-1]
 
     async def gone(self, made: Grant | Plan, within: float = 10.0) -> None:
         """Wait until the account is gone, from the server and from the ledger."""
@@ -176,6 +186,16 @@ async def roles_like(cluster: Cluster, name: str) -> list[str]:
     return [row["rolname"] for row in rows]
 
 
+async def person_is_in(cluster: Cluster, person: str) -> list[str]:
+    """The roles that a person's own role is a member of, in the order of joining."""
+    rows = await cluster.sql(
+        "SELECT rolname FROM pg_auth_members JOIN pg_roles ON pg_roles.oid = roleid"
+        " WHERE member = (SELECT oid FROM pg_roles WHERE rolname = $1) ORDER BY roleid",
+        person,
+    )
+    return [row["rolname"] for row in rows]
+
+
 async def accounts_left(cluster: Cluster) -> list[str]:
     """Every account and every membership of one that there is."""
     rows = await cluster.sql(
@@ -216,11 +236,17 @@ def create_person(cluster: Cluster, name: str, *, attributes: str = "LOGIN") -> 
     cluster.psql(f"CREATE ROLE {quoted} {attributes}; GRANT staff TO {quoted}")
 
 
-def soon(seconds: float) -> float:
-    """A time."""
-    return time.time() + seconds
+async def age(cluster: Cluster, account: str) -> None:
+    """Have the account's mark say that its grant has long been over."""
+    ((comment,),) = await cluster.sql(
+        "SELECT shobj_description(oid, 'pg_authid') FROM pg_roles WHERE rolname = $1", account
+    )
+    mark = read_mark(comment)
+    assert mark is not None
+    old = mark_text(msgspec.structs.replace(mark, until=time.time() - 3_600))
+    await cluster.sql(f"COMMENT ON ROLE {identifier(account)} IS {literal(old)}")
 
 
 def versions() -> Sequence[int]:
-    """The majors that every test here runs on."""
-    return (14, 15, 18)
+    """The majors that every test here runs on, or $CURFEW_VERSIONS says others; `test_whole` is on the usual one."""
+    return [int(one) for one in os.environ.get("CURFEW_VERSIONS", "14,18").split(",")]

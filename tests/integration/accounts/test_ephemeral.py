@@ -1,14 +1,15 @@
 """Ephemeral accounts: made for the first session of a grant, gone after the last."""
 
 import asyncio
+import hashlib
 
 import pytest
 
-from proxy.account_names import account_name, literal, read_mark
+from proxy.account_names import account_name, read_mark
 from proxy.dial import UpstreamError
 from tests.harness.postgres import Cluster
 from tests.integration.accounts.conftest import MakeStand
-from tests.integration.accounts.stand import accounts_left, ephemeral, new_grant, roles_like
+from tests.integration.accounts.stand import ephemeral, new_grant, roles_like
 
 
 async def test_from_the_first_session_to_the_last(cluster: Cluster, make_stand: MakeStand) -> None:
@@ -49,8 +50,8 @@ HOSTILE = [
 async def test_names_of_any_kind(cluster: Cluster, make_stand: MakeStand, person: str) -> None:
     """Whatever a person is called, the account is theirs, the statements are ours, and its own name is harmless."""
     note = "COMMENT ON ROLE colleague IS 'x'; DO $$ BEGIN PERFORM {person}, {grant}, '{1,2}'::int[]; END $$"
-    guard = "DO $$ BEGIN ASSERT {person} = " + literal(person) + "; END $$"
-    async with make_stand(ephemeral(setup_sql=["GRANT staff TO {account}", note.partition("; ")[2], guard])) as stand:
+    guard = f"DO $$ BEGIN ASSERT md5({{person}}) = '{hashlib.md5(person.encode()).hexdigest()}'; END $$"
+    async with make_stand(ephemeral(setup_sql=["GRANT team TO {account}", note.partition("; ")[2], guard])) as stand:
         made = new_grant(person=person)
         working = await stand.connect(made)
         name = account_name(made)
@@ -76,4 +77,3 @@ async def test_a_grant_that_is_over_makes_nothing(cluster: Cluster, make_stand: 
         with pytest.raises(UpstreamError, match="is over"):
             await stand.connect(made)
         assert not await roles_like(cluster, account_name(made))
-    assert await accounts_left(cluster) == []

@@ -186,3 +186,36 @@ def test_what_an_approver_sees_on_the_worst_day(somebody: Somebody, edge: Edge) 
     assert "salaries" not in row
     assert name in somebody("carol").ok("sessions", "--profile", "dba", "--proxy", "edge", "--state", "open")
     assert name not in somebody("carol").ok("sessions", "--profile", "readonly")
+
+
+def test_more_time_is_asked_for_and_approved(somebody: Somebody) -> None:
+    """By its own person, decided by another, seen by both; what is refused is refused in words."""
+    dba, carol = somebody("dba1"), somebody("carol")
+    grant = granted(dba, carol, "--for", "10m")
+    said = dba.ok("extend", grant[:-1], "--for", "30m", "--reason", "a 'long' index\\ 😀")
+    request = said.split()[0]
+    assert said.endswith(f" is pending: dba1: 30m more on grant {grant} (orders as readonly): a 'long' index\\ 😀\n")
+    row = next(line for line in carol.ok("requests", "--state", "pending").splitlines() if line.startswith(request))
+    assert "+30m" in row.split()
+    assert dba.refused("extend", grant, "--for", "5m", "--reason", "x").startswith("curfew: Conflict: ")
+    done = carol.run("approve", request, "--for", "20m")
+    assert f"20m more on grant {grant}" in done.stdout
+    assert "ends it early" not in done.stderr
+    row = next(line for line in dba.ok("grants").splitlines() if line.startswith(grant))
+    assert "(in 29m" in row
+    assert "+20m by carol" in row
+    assert "duration_s must be 1 to" in dba.refused("extend", grant, "--for", "8h", "--reason", "x")
+    assert carol.refused("extend", grant, "--for", "5m", "--reason", "x").startswith("curfew: Forbidden: ")
+    assert somebody("dba2").refused("extend", grant, "--for", "5m", "--reason", "x").startswith("curfew: Not Found: ")
+
+
+def test_waiting_for_more_time(somebody: Somebody) -> None:
+    """Until it is decided; the new end is told, and how to get in with it."""
+    dba, carol = somebody("dba1"), somebody("carol")
+    grant = granted(dba, carol, "--for", "10m")
+    with running(dba, "extend", grant, "--for", "1h", "--reason", "x", "--wait") as extend:
+        said = extend.wait_for_output("waits for an approver: dba1: 1h more on grant")
+        carol.ok("approve", "req_" + said.partition("req_")[2].split()[0])
+        assert extend.wait(within=30) == 0
+    assert f"is approved by carol: grant {grant} ends " in extend.output
+    assert "(in 1h9m" in extend.output

@@ -14,7 +14,7 @@ from tests.harness.postgres import Cluster
 from tests.harness.processes import Process
 from tests.harness.waiting import eventually_sync
 from tests.integration.client.person import PYTHON, Person
-from tests.integration.client.test_access import granted
+from tests.integration.client.test_access import granted, listed
 from tests.integration.whole.stand import Whole, secret
 
 
@@ -103,12 +103,62 @@ def test_a_revoked_grant_ends_its_session(people: dict[str, Person]) -> None:
     with Process(
         [*line, "--", "-Xc", f"CREATE TEMP TABLE t AS SELECT 1 AS i; {query}"], environment=dba.environment
     ) as run:
-        eventually_sync(lambda: grant in carol.ok("sessions", "--state", "open", "--json"), within=30)
-        carol.ok("revoke", grant, "--reason", "enough")
+
+        def runs() -> bool:
+            shown = json.loads(carol.ok("sessions", "--grant", grant, "--state", "open", "--json"))
+            return any(one["running_since"] for one in shown["items"])
+
+        eventually_sync(runs, within=30)
+        proof = carol.ok("revoke", grant, "--reason", "enough")
+        assert "dba1 on orders/postgres: revoked by carol, rolled back, gone in " in proof
+        assert "1 session ended, proven after " in proof
         run.wait(within=30)
         assert "FATAL" in run.output
         assert "revoked by carol" in run.output
     eventually_sync(
-        lambda: "revoked, rolled back, gone in " in carol.ok("sessions", "--grant", grant, "--state", "ended"),
+        lambda: "revoked by carol, rolled back, gone in " in carol.ok("sessions", "--grant", grant, "--state", "ended"),
         within=30,
     )
+
+
+def test_a_lock_ends_sessions_and_an_extension_prolongs_them(people: dict[str, Person]) -> None:
+    """The books follow what the proxy does: the new end of what runs, then the proof that it is over."""
+    dba, carol = people["dba1"], people["carol"]
+    grant = granted(dba, carol, "--for", "10m")
+    line = [
+        PYTHON,
+        "-m",
+        "control.client.cli",
+        "connect",
+        "orders",
+        "--grant",
+        grant,
+        "--",
+        "-Xc",
+        "SELECT pg_sleep(60)",
+    ]
+
+    def running() -> dict[str, str]:
+        listed = json.loads(carol.ok("sessions", "--grant", grant, "--state", "open", "--json"))["items"]
+        return dict(listed[0]) if listed and listed[0]["running_command"] == "SELECT" else {}
+
+    with Process(line, environment=dba.environment) as run:
+        before = eventually_sync(running, within=30)
+        carol.ok("approve", dba.ok("extend", grant, "--for", "20m", "--reason", "x").split()[0])
+        ends = next(one["expires_at"] for one in listed(dba, "grants") if one["id"] == grant)
+        assert before["expires_at"] < ends
+        eventually_sync(lambda: running()["expires_at"] == ends, within=30)
+        lock = carol.run("lock", "--person", "dba1", "--reason", "a leak")
+        lock_id = lock.stderr.partition("`curfew unlock ")[2].partition("`")[0]
+        try:
+            assert (
+                f"ended {before['id']}: dba1 on orders/postgres: locked by carol, rolled back, gone in " in lock.stdout
+            )
+            assert lock.returncode == 0
+            run.wait(within=30)
+            assert "FATAL" in run.output
+            assert "Locked: person dba1 is locked by carol" in dba.refused("connect", "orders", "--grant", grant)
+        finally:
+            carol.ok("unlock", lock_id)
+    done = dba.run("connect", "orders", "--grant", grant, "--", "-XAtc", "SELECT 'in again'")
+    assert "in again" in done.stdout

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from proxy import check, config, membership
+from tests.harness import pooler
 from tests.harness.certs import Authority
 from tests.harness.postgres import Cluster
 from tests.harness.processes import run
@@ -337,13 +338,44 @@ async def test_a_wrong_password(setup: Setup) -> None:
     assert "geheim" not in found[0]
 
 
-async def test_a_superuser_is_no_login_for_a_profile(setup: Setup, postgres: Cluster) -> None:
-    """Its sessions could not be ended: pg_signal_backend does not reach a superuser's backend."""
+async def test_a_superuser_needs_a_superuser(setup: Setup, postgres: Cluster) -> None:
+    """A superuser profile's sessions could not be ended: pg_signal_backend does not reach them, but its like does."""
     boss = {"user": postgres.superuser, "password": {"file": setup.file("boss", postgres.password.encode())}}
     setup.change(target={"access": {"boss": boss}})
     found = await setup.everything()
     assert len(found) == 1
-    assert found[0].startswith("targets.orders.access.boss.user: postgres is a superuser")
+    assert found[0].startswith("targets.orders.access.boss.user: sessions would be refused")
+    assert "only a superuser can" in found[0]
+    setup.change(target={"access": {"boss": boss}, "keeper": boss})
+    assert await setup.everything() == []
+
+
+async def test_a_keeper_without_rights(setup: Setup, postgres: Cluster) -> None:
+    """What it lacks is said with the remedy, for it and for each profile that suffers."""
+    login = {"user": APP.user, "password": {"file": setup.file("app", APP.password.encode())}}
+    setup.change(target={"keeper": login})
+    found = await setup.everything()
+    assert [fault.partition(": ")[0] for fault in found] == [
+        "targets.orders.keeper.user",
+        "targets.orders.access.readonly.user",
+    ]
+    assert "GRANT pg_read_all_stats TO it" in found[0]
+    assert "GRANT pg_signal_backend TO it" in found[1]
+    setup.change(target={"keeper": {**login, "host": postgres.host, "port": 1}})
+    assert [fault.partition(": ")[0] for fault in await setup.everything()] == ["targets.orders.keeper"]
+
+
+@pytest.mark.skipif(pooler.find() is None, reason="no pgbouncer here")
+@pytest.mark.parametrize("mode", ["session", "transaction"])
+async def test_a_pool(setup: Setup, postgres: Cluster, ca: Authority, mode: str) -> None:
+    """Behind a pooler each profile's pool is tried with two logins at once."""
+    program = pooler.find()
+    assert program is not None
+    with pooler.running(program, postgres, ca, pool_mode=mode) as between:
+        setup.change(target=between.target())
+        found = await setup.everything()
+    profiles = ["targets.orders.access.app", "targets.orders.access.readonly"]
+    assert [fault.partition(": ")[0] for fault in found] == ([] if mode == "session" else profiles)
 
 
 async def test_each_target_is_asked(setup: Setup) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from control.connections import SILENCE_S
 from control.tasks import spawn
-from proxy.contract.directive import Heartbeat, Keys, Revoke, Snapshot
+from proxy.contract.directive import Heartbeat, Keys, Lock, Revoke, Snapshot, Unlock
 from tests.harness.waiting import eventually
 from tests.integration.control.service import Service
 
@@ -226,3 +226,29 @@ async def test_a_reload(service: Service) -> None:
     service.process.signal(signal.SIGHUP)
     service.process.wait_for_output("not reloaded")
     assert [one["name"] for one in (await service.call("ada", "GET", "/v1/targets"))["items"]] == ["billing"]
+
+
+async def test_locks_and_extensions_survive_a_kill(service: Service) -> None:
+    """What was answered is on disk: whoever comes back finds both in the first line, and lifting is for good."""
+    edge, grant = await service.edge(), await service.grant()
+    more = await service.call("ada", "POST", f"/v1/grants/{grant}/extensions", {"duration_s": 60, "reason": "x"})
+    await service.call("carol", "POST", f"/v1/requests/{more['id']}/approve", {})
+    async with edge.follow() as stream:
+        await stream.next(Heartbeat)
+        lock = await service.call("carol", "POST", "/v1/locks", {"everything": True, "reason": "a fire"})
+        told = await stream.next(Lock, within=1)
+        assert isinstance(told, Lock)
+        assert (told.lock.id, told.lock.by) == (lock["id"], "carol")
+    service.stop(signal.SIGKILL)
+    service.start()
+    async with edge.follow() as stream:
+        first = await stream.next(Snapshot)
+        assert isinstance(first, Snapshot)
+        assert [one.id for one in first.locks] == [lock["id"]]
+        assert [one.grant for one in first.extended] == [grant]
+        await service.call("carol", "POST", f"/v1/locks/{lock['id']}/lift")
+        assert (await stream.next(Unlock, within=1)).at > told.at
+    async with edge.follow() as stream:
+        first = await stream.next(Snapshot)
+        assert isinstance(first, Snapshot)
+        assert first.locks == []

@@ -27,7 +27,7 @@ from tests.harness.waiting import eventually
 from tests.harness.wire import Message, Wire
 from tests.integration.link.stand_in import JOIN_TOKEN, StandIn
 from tests.integration.session.stops import CASES, PROCEDURE, ROWS, Case
-from tests.integration.session.triggers import LONG_S, Trigger
+from tests.integration.session.triggers import IDLE_S, IDLER, LONG_S, STRICT, Trigger
 
 Watcher: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
@@ -94,6 +94,10 @@ class Stand:
     async def start(self) -> None:
         """Start the proxy, and wait until it hears control."""
         await asyncio.to_thread(self.proxy.start)
+        await self.ready()
+
+    async def ready(self) -> None:
+        """Wait until it hears control."""
         lease = functools.partial(asyncio.to_thread, self._has_lease)
         await eventually(lease, within=PATIENCE_S, what="the proxy to hear control")
 
@@ -120,20 +124,29 @@ async def stand(cluster: Cluster, ca: Authority, folder: Path, database: str, *,
         (folder / "join").write_text(JOIN_TOKEN)
         section = {"url": control.url, "ca_file": str(ca.file), "join_token": {"file": str(folder / "join")}}
         options: dict[str, Any] = {"control": section, "jwks_file": None, "stop_timeout_s": PATIENCE_S}
-        proxy = Proxy(cluster=cluster, ca=ca, folder=folder / "proxy", options=options, database=database)
+        login = {"user": roles.APP.user, "password": {"file": str(folder / "proxy" / f"{roles.APP.user}.password")}}
+        proxy = Proxy(
+            cluster=cluster,
+            ca=ca,
+            folder=folder / "proxy",
+            options=options,
+            target={"access": {"app": login, IDLER: {**login, "idle_timeout_s": IDLE_S}}},
+            further={STRICT: {"lost_lease": "end-sessions"}},
+            database=database,
+        )
         control.jwks = proxy.signer.jwks
         if disk:
-            stack.callback(_small_disk(proxy.state))
+            stack.callback(small_disk(proxy.state, DISK_BYTES))
         stack.push_async_callback(asyncio.to_thread, proxy.close)
         made = Stand(proxy=proxy, control=control, watcher=watcher, database=database)
         await made.start()
         yield made
 
 
-def _small_disk(place: Path) -> "functools.partial[Any]":
+def small_disk(place: Path, size_bytes: int) -> "functools.partial[Any]":
     """Mount one; what takes it away again."""
     place.mkdir(parents=True, mode=0o700)
-    size = f"size={DISK_BYTES},mode=0700"
+    size = f"size={size_bytes},mode=0700"
     subprocess.run(["mount", "-t", "tmpfs", "-o", size, "tmpfs", str(place)], check=True)
     return functools.partial(subprocess.run, ["umount", "--lazy", str(place)], check=True)
 
@@ -175,6 +188,7 @@ async def _strike(stand: Stand, trigger: Trigger, sessions: list[Running]) -> Ve
         said_s[one.case.name] = ((end.gone_at or 0) - end.decided_at) / 1e9
         wrong += [f"{trigger.name}, {one.case.name}: {fault}" for fault in faults]
     took_s = {one.case.name: one.gone - struck if one.gone else PATIENCE_S for one in sessions}
+    took_s = said_s if trigger.by_itself else took_s
     return Verdict(trigger=trigger, wrong=wrong, took_s=took_s, said_s=said_s)
 
 
@@ -188,7 +202,7 @@ async def _bring_there(stand: Stand, trigger: Trigger, stack: AsyncExitStack, le
         )
     expires_at = time.time() + lead_s
     opened = await asyncio.gather(
-        *(_open(stand, stack, number, case, expires_at) for number, case in chosen), return_exceptions=True
+        *(_open(stand, stack, trigger, what, expires_at) for what in chosen), return_exceptions=True
     )
     failed = [one for one in opened if isinstance(one, BaseException)]
     if failed and time.time() > expires_at - IN_TIME_S:
@@ -198,7 +212,8 @@ async def _bring_there(stand: Stand, trigger: Trigger, stack: AsyncExitStack, le
     sessions = [one for one in opened if isinstance(one, Running)]
     within = expires_at - time.time() if trigger.expires else PATIENCE_S
     try:
-        await eventually(functools.partial(_in_their_states, stand, sessions), within=max(0.0, within))
+        if not trigger.by_itself:
+            await eventually(functools.partial(_in_their_states, stand, sessions), within=max(0.0, within))
     except AssertionError:
         if trigger.expires:
             raise NotReadyError from None
@@ -209,12 +224,16 @@ async def _bring_there(stand: Stand, trigger: Trigger, stack: AsyncExitStack, le
     return sessions
 
 
-async def _open(stand: Stand, stack: AsyncExitStack, number: int, case: Case, expires_at: float) -> Running:
+async def _open(
+    stand: Stand, stack: AsyncExitStack, trigger: Trigger, what: tuple[int, Case], expires_at: float
+) -> Running:
+    number, case = what
     grant = new_grant_id()
-    token = stand.proxy.signer.token(make_grant(id=grant, profile="app"), exp=expires_at)
+    named = make_grant(id=grant, target=trigger.target, profile=trigger.profile)
+    token = stand.proxy.signer.token(named, exp=expires_at)
     wire = await stack.enter_async_context(await Wire.tls(stand.proxy.port, stand.proxy.ca.client_context()))
     place = ("options", f"-c search_path={_schema(number)}")
-    await wire.log_in(token, ("user", "dba1"), ("database", "orders"), place)
+    await wire.log_in(token, ("user", "dba1"), ("database", trigger.target), place)
     await case.begin(wire)
     return Running(case=case, schema=_schema(number), wire=wire, grant=grant, expires_at=expires_at)
 
@@ -265,7 +284,7 @@ def _told(trigger: Trigger, one: Running) -> list[str]:
     told = one.said[-1].fields
     if (told["S"], told["V"], told["C"]) != ("FATAL", "FATAL", trigger.sqlstate) or trigger.says not in told["M"]:
         return [f"the client was told {told}"]
-    if trigger.sqlstate == "57P01" and not told["D"].startswith("Work that was open: "):
+    if trigger.reason != "journal" and not told["D"].startswith("Work that was open: "):
         return [f"the client was not told what became of its work: {told}"]
     return []
 
@@ -298,7 +317,7 @@ async def _recorded(stand: Stand, trigger: Trigger, one: Running, faults: list[s
     if last.outcome not in one.case.outcomes | trigger.outcomes:
         faults.append(f"the record's outcome is {last.outcome!r}")
     detail = one.said[-1].fields.get("D") if one.said and one.said[-1].kind == "E" else None
-    if trigger.sqlstate == "57P01" and detail != f"Work that was open: {last.outcome}.":
+    if trigger.reason != "journal" and detail != f"Work that was open: {last.outcome}.":
         faults.append(f"the record says {last.outcome!r}, the client was told {detail!r}")
     if last.gone_at is None or last.gone_at <= last.decided_at:
         faults.append(f"decided at {last.decided_at}, gone at {last.gone_at}")

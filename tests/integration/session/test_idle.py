@@ -11,7 +11,7 @@ from tests.harness.roles import APP
 from tests.harness.waiting import never
 from tests.harness.wire import Wire, message, query
 
-TIMEOUT_S = 1.0
+TIMEOUT_S = 1.2
 BEGUN = {
     "nothing": (b"", "nothing open", "I"),
     "a transaction": (query("BEGIN; CREATE TABLE made (x int)"), "rolled back", "Z"),
@@ -49,12 +49,12 @@ async def working(proxy: Proxy) -> None:
         await wire.run("CREATE TEMP TABLE t (x int)")
         wire.send(query("COPY t FROM STDIN"))
         await wire.until("G")
-        for _ in range(3):
+        for _ in range(5):
             wire.send(message("d", b"1\n"))
-            await never(lambda: wire.closing, during=TIMEOUT_S * 0.6)
+            await never(lambda: wire.closing, during=TIMEOUT_S * 0.25)
         wire.send(message("c"))
         await wire.until("Z")
-        assert await wire.value("SELECT count(*) FROM t") == "3"
+        assert await wire.value("SELECT count(*) FROM t") == "5"
 
 
 async def test_idle(make_proxy: MakeProxy, postgres: Cluster) -> None:

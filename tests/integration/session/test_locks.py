@@ -43,6 +43,7 @@ async def test_a_lock(governed: Governed) -> None:
             assert time.time() < decided + 1
         assert (told["C"], told["D"]) == ("57P01", "Work that was open: rolled back.")
         assert "access was locked by eve" in told["M"]
+        assert told["H"].endswith("ask whoever set it.")
         garbage = await governed.refusal(lasts_s=-1)
         assert await governed.refusal(person=STRANGE) == garbage
         assert garbage["C"] == "28P01"

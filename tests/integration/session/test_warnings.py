@@ -1,13 +1,17 @@
 """The warnings before a grant's end: notices between two of PostgreSQL's messages, whatever is under way."""
 
+import asyncio
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from proxy.contract.record import Notice, decode
+from tests.harness.binaries import postgresql_bin
 from tests.harness.certs import Authority
 from tests.harness.postgres import Cluster
+from tests.harness.processes import run
 from tests.harness.proxy import Proxy, new_grant_id
 from tests.harness.tokens import grant as make_grant
 from tests.harness.wire import SYNC, Message, Wire, one_by_one, query
@@ -65,3 +69,30 @@ async def test_no_warning_for_a_long_grant(warning: Proxy) -> None:
         await wire.log_in(warning.token(lasts_s=600))
         with pytest.raises(AssertionError, match="no answer"):
             await wire.read(within=0.3)
+
+
+SCRIPTS = {
+    "a result": ["-c", "SELECT n, pg_sleep(0.001) FROM generate_series(1, 1000000) n"],
+    "COPY out": ["-c", "COPY (SELECT n, pg_sleep(0.001) FROM generate_series(1, 1000000) n) TO STDOUT"],
+    "COPY in": [
+        *("-c", "CREATE TEMP TABLE t (n int)"),
+        *("-c", "\\copy t FROM PROGRAM 'for n in 1 2 3 4 5 6; do echo 1; sleep 0.5; done'"),
+    ],
+}
+
+
+async def test_what_psql_shows(warning: Proxy) -> None:
+    """Every warning before the last words, in whatever it is; in COPY in libpq reads only when the data have ended."""
+
+    async def one(script: list[str]) -> str:
+        token = warning.signer.token(make_grant(id=new_grant_id(), profile="app"), exp=time.time() + LEAD_S + 0.5)
+        command: list[str | Path] = [postgresql_bin() / "psql", "-Xq", *script]
+        return (await asyncio.to_thread(run, command, environment=warning.psql_env(token), check=False)).stderr
+
+    for said in await asyncio.gather(*(one(script) for script in SCRIPTS.values())):
+        lines = [line for line in said.splitlines() if line.startswith(("WARNING", "FATAL", "psql"))]
+        assert [line.partition(" (")[0] for line in lines[:3]] == [
+            "WARNING:  access to orders ends in 1 s",
+            "WARNING:  access to orders ends in 0 s",
+            "FATAL:  access to orders has ended: the grant has expired",
+        ], said

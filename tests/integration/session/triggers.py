@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from proxy.contract.directive import Kill, Revoke
+from proxy.contract.directive import Kill, Lock, Locked, Revoke, Unlock
 from proxy.contract.record import EndReason, Outcome
 from tests.harness.waiting import eventually
 from tests.harness.wire import query
@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 
 LONG_S = 600.0
 PAGE_BYTES = 4_096
+STRICT, IDLER = "strict", "idler"
+"""The target whose sessions end with the lease; the access profile whose sessions may be idle for IDLE_S."""
+IDLE_S = 1.0
+LOCK = "lck_matrix"
 ONE_MORE = query(f"SELECT 1 -- {'x' * 2 * PAGE_BYTES}")
 """A statement that is longer than what the journal's last page may still have room for."""
 
@@ -47,6 +51,10 @@ class Trigger:
     sqlstate: str = "57P01"
     expires: bool = False
     """The grants end by themselves."""
+    by_itself: bool = False
+    """Each session ends by itself, sooner or later: only the record can tell how soon after the decision."""
+    target: str = "orders"
+    profile: str = "app"
     outcomes: frozenset[Outcome] = frozenset()
     """What the record may say became of the work, besides what it may say in that state."""
     takes: Callable[[Case], bool] = lambda _: True
@@ -88,6 +96,31 @@ async def _fill_the_disk(stand: "Stand", sessions: Sequence["Running"]) -> None:
         one.wire.send(ONE_MORE)
 
 
+async def _lock(stand: "Stand", _: Sequence["Running"]) -> None:
+    at = time.time_ns()
+    everything = Locked(id=LOCK, by="carol", decided_at=at)
+    stand.control.tell(Lock(cursor=0, at=at, lock=everything))
+
+
+async def _unlock(stand: "Stand") -> None:
+    stand.control.tell(Unlock(cursor=0, at=time.time_ns(), lock=LOCK, by="carol"))
+
+
+async def _lose_lease(stand: "Stand", _: Sequence["Running"]) -> None:
+    stand.control.silent = True
+    stand.control.tell_raw(b'{"type":"obey me"}\n')  # What cannot be obeyed loses the lease at once.
+
+
+async def _have_lease(stand: "Stand") -> None:
+    stand.control.silent = False
+    stand.control.hang_up()
+    await stand.ready()
+
+
+async def _say_nothing(_: "Stand", __: Sequence["Running"]) -> None:
+    """As the client has done for a while."""
+
+
 async def _make_room(stand: "Stand") -> None:
     stand.ballast.unlink()
 
@@ -96,13 +129,30 @@ TRIGGERS = (
     Trigger(name="expiry", reason="expired", says="the grant has expired", pull=_expire, expires=True),
     Trigger(name="revocation", reason="revoked", says="the grant was revoked by carol", pull=_revoke),
     Trigger(name="kill", reason="killed", says="the session was ended by an approver by carol", pull=_kill),
+    Trigger(name="lock", reason="locked", says="access was locked by carol", pull=_lock, undo=_unlock),
+    Trigger(
+        name="lost lease",
+        reason="lease_lost",
+        says="the proxy has lost contact with the control service",
+        target=STRICT,
+        pull=_lose_lease,
+        undo=_have_lease,
+    ),
+    Trigger(
+        name="idle",
+        reason="idle",
+        says="the session was idle for too long",
+        sqlstate="57P05",
+        profile=IDLER,
+        by_itself=True,
+        pull=_say_nothing,
+        takes=lambda case: case.waits is not None and case.waits.startswith("idle"),
+    ),
     Trigger(
         name="journal failure",
         reason="journal",
         says="the statement was not executed: its record could not be written",
         sqlstate="58030",
-        # It takes a statement to find out, which PostgreSQL never gets, and the tracker counts it as open.
-        outcomes=frozenset({"rolled back", "unknown"}),
         pull=_fill_the_disk,
         undo=_make_room,
     ),

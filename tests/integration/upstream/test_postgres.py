@@ -5,6 +5,7 @@ import socket
 from contextlib import suppress
 from pathlib import Path
 
+import msgspec
 import pytest
 import uvloop
 from structlog.testing import capture_logs
@@ -97,9 +98,13 @@ async def test_many_logins_derive_once(postgres: Cluster, tmp_path: Path, monkey
         backend.close()
 
 
-async def test_password_is_read_for_each_session(own_postgres: Cluster, tmp_path: Path) -> None:
-    """A password that was changed, at the server and in its file, counts for the next session."""
+@pytest.mark.parametrize("source", ["file", "command"])
+async def test_password_is_read_for_each_session(own_postgres: Cluster, tmp_path: Path, source: str) -> None:
+    """A password that was changed, at the server and in its source, counts for the next session, whatever is cached."""
     dialler, profile = dialler_of(own_postgres, tmp_path), profile_of(roles.APP, tmp_path)
+    if source == "command":
+        printed = Secret(command=["cat", str(tmp_path / f"{roles.APP.user}.secret")])
+        profile = msgspec.structs.replace(profile, password=printed)
     (await log_in(dialler, profile)).close()
     own_postgres.psql(f"ALTER ROLE {roles.APP.user} PASSWORD 'another'")
     with pytest.raises(UpstreamError) as caught:

@@ -8,9 +8,12 @@ from proxy.contract.proof import public_text
 from proxy.identity import load_or_create
 from tests.harness.ports import free_port
 from tests.harness.processes import Process
+from tests.harness.waiting import eventually, eventually_sync
 from tests.integration.client.person import PYTHON
 from tests.integration.client.service import ENVIRONMENT
 from tests.integration.whole.stand import Whole, secret
+
+START_S = 30.0
 
 
 class Peer:
@@ -18,7 +21,7 @@ class Peer:
 
     def __init__(self, whole: Whole, folder: Path, *, name: str = "other", workers: int = 1) -> None:
         self.name, self.port = name, free_port()
-        self._folder = folder
+        self._folder, self._workers = folder, workers
         self._process: Process | None = None
         secret(folder / "join", whole.service.join_token())
         text = whole.settings_of(name, port=self.port, folder=folder)
@@ -26,7 +29,7 @@ class Peer:
 
     def __enter__(self) -> Self:
         self.launch()
-        self.process.wait_for_output("following control's directives")
+        eventually_sync(self._follows, within=START_S)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -49,11 +52,14 @@ class Peer:
         command = [PYTHON, "-m", "proxy.cli", "--config", str(self._folder / "proxy.toml"), "serve"]
         self._process = Process(command, environment=ENVIRONMENT)
 
+    def _follows(self) -> bool:
+        return self.process.output.count("following control's directives") >= self._workers
+
     async def kill(self) -> None:
-        """SIGKILL."""
+        """SIGKILL, to every process of it."""
         await asyncio.to_thread(self.process.kill)
 
     async def start(self) -> None:
         """Start it again, until it listens and follows control."""
         self.launch()
-        await asyncio.to_thread(self.process.wait_for_output, "following control's directives")
+        await eventually(self._follows, within=START_S)

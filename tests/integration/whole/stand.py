@@ -28,6 +28,7 @@ from tests.integration.client.service import ENVIRONMENT, Service
 
 TARGET = """
 [targets.{name}]
+lost_lease = "{lost_lease}"
 host = "localhost"
 port = {port}
 database = "postgres"
@@ -35,8 +36,8 @@ ca_file = "{ca}"
 keeper = {{ user = "{keeper.user}", password = {{ file = "{folder}/keeper" }} }}
 access.readonly = {{ user = "{app.user}", password = {{ file = "{folder}/app" }} }}
 """
-RUN_ON = 'lost_lease = "run-on"\n'
-"""For the target `archive`, which stays open while control is away."""
+LOST_LEASE = {"orders": "refuse-new", "archive": "run-on", "vault": "end-sessions"}
+"""The targets, and what each does while control is away."""
 PROXY = """
 [proxy]
 name = "edge"
@@ -89,8 +90,7 @@ class Whole:
         secret(folder / "keeper", KEEPER.password)
         secret(folder / "app", APP.password)
         known = {"port": cluster.port, "ca": ca.file, "keeper": KEEPER, "app": APP, "folder": folder}
-        target = {name: TARGET.format(name=name, **known) for name in ("orders", "archive")}
-        targets = target["orders"] + target["archive"].replace("keeper =", f"{RUN_ON}keeper =")
+        targets = "".join(TARGET.format(name=name, lost_lease=what, **known) for name, what in LOST_LEASE.items())
         self.service = Service(folder, ca, targets=targets)
         files = ca.server(stem="proxy", folder=folder)
         text = PROXY.format(service=self.service, ops_port=free_port(), folder=folder, files=files, ca=ca.file)
@@ -277,7 +277,7 @@ class Whole:
         assert len(sessions) == 1
         return sessions[0]
 
-    async def verify(self, session: str) -> str:
-        """What `curfew verify` says to the auditor, with the proxy's own key."""
+    async def verify(self, session: str, public_key: str | None = None) -> str:
+        """What `curfew verify` says to the auditor, with the proxy's own key (by default the stand's own proxy's)."""
         eve = Person(home=self._folder, variables=self.service.variables("eve"))
-        return await asyncio.to_thread(eve.ok, "verify", session, "--public-key", self.public_key)
+        return await asyncio.to_thread(eve.ok, "verify", session, "--public-key", public_key or self.public_key)

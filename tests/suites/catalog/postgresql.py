@@ -87,15 +87,28 @@ def _compile(source: Path, folder: Path) -> None:
         shutil.copy(_libraries() / name, folder)
 
 
-def _regress(place: Place, way: Way, *, folder: str, program: str) -> Outcomes:
-    """Run one of pg_regress's kind on its schedule; what it makes is in a folder that the server may write to."""
+def _by_schedule(name: str, about: str, *, program: str, schedule: str, database: str) -> Suite:
+    """One of pg_regress's kind."""
+    return Suite(
+        name=name,
+        about=about,
+        version=_VERSION,
+        fetch=_fetch,
+        run=lambda place, way: _regress(place, way, folder=name, program=program, schedule=schedule),
+        databases=("postgres", database),
+        makes=(database,),
+        settings={"max_prepared_transactions": "10", "wal_level": "logical"},
+    )
+
+
+def _regress(place: Place, way: Way, *, folder: str, program: str, schedule: str) -> Outcomes:
+    """Run it on its schedule; what it makes is in a folder that the server may write to."""
     tests = place.scratch / folder
     shutil.copytree(place.source / "src" / "test" / folder, tests)
     (tests / "results").mkdir()
     (tests / "results").chmod(0o777)
     libraries = place.scratch / "lib"
     shutil.copytree(place.python, libraries)
-    schedule = {"regress": "parallel_schedule"}.get(folder, "isolation_schedule")
     options = {
         "host": way.host,
         "port": way.port,
@@ -142,28 +155,20 @@ def _pipeline(place: Place, way: Way) -> Outcomes:
     return found
 
 
-_SETTINGS = {"max_prepared_transactions": "10", "wal_level": "logical"}
-
 SUITES = (
-    Suite(
-        name="regress",
-        about="pg_regress on its parallel schedule, by psql",
-        version=_VERSION,
-        fetch=_fetch,
-        run=lambda place, way: _regress(place, way, folder="regress", program="pg_regress"),
-        databases=("postgres", "regression"),
-        makes=("regression",),
-        settings=_SETTINGS,
+    _by_schedule(
+        "regress",
+        "pg_regress on its parallel schedule, by psql",
+        program="pg_regress",
+        schedule="parallel_schedule",
+        database="regression",
     ),
-    Suite(
-        name="isolation",
-        about="isolationtester on its schedule: several sessions that wait for each other",
-        version=_VERSION,
-        fetch=_fetch,
-        run=lambda place, way: _regress(place, way, folder="isolation", program="pg_isolation_regress"),
-        databases=("postgres", "isolation_regression"),
-        makes=("isolation_regression",),
-        settings=_SETTINGS,
+    _by_schedule(
+        "isolation",
+        "isolationtester on its schedule: several sessions that wait for each other",
+        program="pg_isolation_regress",
+        schedule="isolation_schedule",
+        database="isolation_regression",
     ),
     Suite(
         name="libpq-pipeline",

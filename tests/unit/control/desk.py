@@ -53,10 +53,25 @@ class Clock:
 
     def __init__(self) -> None:
         self.ahead = 0
+        self.stepped_s = 0.0
+        self.stands_at: int | None = None
 
     def __call__(self) -> int:
         """Now."""
-        return time.time_ns() + self.ahead
+        return (self.stands_at or time.time_ns()) + self.ahead
+
+    def watch(self) -> float:
+        """The same, by a clock that goes with it but that nobody sets."""
+        return self() / SECOND - self.stepped_s
+
+    def stop(self) -> None:
+        """From here on only the test lets time go by."""
+        self.stands_at = time.time_ns()
+
+    def step(self, seconds: float) -> None:
+        """Set it, without any time going by."""
+        self.pass_(seconds)
+        self.stepped_s += seconds
 
     def pass_(self, seconds: float) -> None:
         """Let time go by."""
@@ -73,7 +88,9 @@ class Desk:
             state_dir=str(folder), issuer=ISSUER, audience=AUDIENCE, connect_host="proxy.example", plaintext=True
         )
         shutil.copy(template, settings.database)
-        self.services: Services = assemble(Configuration(control=settings, targets=TARGETS), self.clock)
+        self.services: Services = assemble(
+            Configuration(control=settings, targets=TARGETS), self.clock, self.clock.watch
+        )
         self.app = create_app(self.services)
         transport = httpx2.ASGITransport(app=self.app, raise_app_exceptions=False)
         self.http = httpx2.AsyncClient(transport=transport, base_url="https://control.example")

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeAlias, cast
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -101,3 +101,7 @@ class Stand:
         """End what runs."""
         with contextlib.suppress(JournalError):  # A full journal says so at its end, too.
             self.journal.close()
+
+
+MakeStand: TypeAlias = Callable[..., Stand]
+"""Makes as many as a test wants."""

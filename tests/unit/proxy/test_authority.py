@@ -64,8 +64,9 @@ class Session:
     stopped: list[tuple[EndReason, str | None, int]] = field(default_factory=list)
     extended: list[float] = field(default_factory=list)
     needs_lease: bool = False
+    finish_s: float = 0.0
 
-    def stop(self, reason: EndReason, *, by: str | None, decided_at: int) -> None:
+    def stop(self, reason: EndReason, *, by: str | None, decided_at: int, at_once: bool = False) -> None:  # noqa: ARG002 the protocol's
         """Note it."""
         self.stopped.append((reason, by, decided_at))
 
@@ -251,6 +252,27 @@ async def test_one_process_reaps(stand: Stand, worker: int) -> None:
     directive = Reap(cursor=2, at=5, proxy="p9", orphans=[], by=None)
     side._obey(directive)
     assert heard == ([directive] if worker == 1 else [])
+
+
+async def test_others_hear_of_grants(stand: Stand) -> None:
+    """Of revocations and extensions, by directive and in a snapshot: accounts end with their grants, and move on."""
+    stand.joined()
+    heard: list[object] = []
+    side = ControlSide(
+        stand.settings(control=True),
+        key=stand.key,
+        journal=stand.journal,
+        registry=stand.registry,
+        environment={},
+        on_revoked=heard.append,
+        on_extended=heard.append,
+    )
+    longer = Extension(grant="grt_b", expires_at=2e9, by="bob", decided_at=1)
+    side._obey(Revoke(cursor=1, at=1, grant="grt_a", expires_at=2e9, by="bob"))
+    side._obey(Extend(cursor=2, at=2, extension=longer))
+    revoked = [Revocation(grant="grt_c", expires_at=2e9, by="bob", decided_at=1)]
+    side._obey(Snapshot(cursor=2, at=3, revoked=revoked, extended=[longer], jwks=stand.signer.jwks))
+    assert heard == ["grt_a", longer, "grt_c", longer]
 
 
 async def test_keys_that_cannot_be_read(stand: Stand, side: ControlSide) -> None:

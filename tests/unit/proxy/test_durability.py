@@ -11,10 +11,22 @@ import pytest
 
 from proxy.errors import JournalFailed
 from proxy.journal import Journal
+from proxy.wire.outcome import Scene, outcome
 from tests.harness.waiting import eventually
 from tests.unit.proxy.journals import open_journal
 from tests.unit.proxy.stand import Stand
-from tests.unit.proxy.wire.playbook import COPY_DONE, COPY_IN, READY, SYNC, bind, complete, copy_data, execute, parse
+from tests.unit.proxy.wire.playbook import (
+    COPY_DONE,
+    COPY_IN,
+    READY,
+    READY_IN,
+    SYNC,
+    bind,
+    complete,
+    copy_data,
+    execute,
+    parse,
+)
 from tests.unit.proxy.wire.playbook import query as ask
 
 STATEMENTS = ask("one"), parse("two") + bind() + execute() + SYNC
@@ -177,3 +189,35 @@ async def test_a_segment_that_cannot_be_synced(tmp_path: Path, disk: Disk) -> No
     assert "restart the proxy" in str(answers[0])
     disk.let.release()
     journal.close()
+
+
+async def test_what_never_went_on_is_nothing_that_was_open(stand: Stand, disk: Disk) -> None:
+    """It is on record, with an end that says it was skipped; what went on before it is judged without it."""
+    stand.client.data_received(ask("BEGIN"))
+    await disk.is_asked()
+    disk.let.release()
+    await eventually(lambda: stand.upstream == ask("BEGIN"))
+    stand.server.data_received(complete("BEGIN") + READY_IN)
+    stand.client.data_received(ask("one") + ask("two"))
+    await disk.is_asked()
+    scene = Scene.of(stand.relay.tracker)
+    stand.relay.close_in()
+    assert [step.statement for step in stand.relay.withdrawn] == [2, 3]
+    assert all(step.skipped for step in stand.relay.withdrawn)
+    assert not stand.relay.tracker.busy
+    assert outcome(stand.relay.tracker, scene, fate="aborted") == "rolled back"
+    disk.let.release(10)
+
+
+@pytest.mark.parametrize("behind", [b"", SYNC], ids=["by the shortcut", "with more behind it"])
+async def test_without_a_record_nothing_is_open(tmp_path: Path, behind: bytes) -> None:
+    """The statement that was refused for the journal's sake was never asked: nothing runs, and nothing is open."""
+    stand = Stand(tmp_path / "journal", limit_bytes=4_000)
+    stand.client.data_received(ask("begin"))
+    stand.server.data_received(complete("BEGIN") + READY_IN)
+    stand.client.data_received(ask("x" * 9_000) + behind)
+    assert isinstance(stand.cause(), JournalFailed)
+    tracker = stand.relay.tracker
+    assert ([step.statement for step in stand.relay.withdrawn], tracker.running, tracker.open) == ([2], (), ())
+    assert outcome(tracker, Scene.of(tracker), fate=None) == "rolled back"
+    stand.close()

@@ -36,8 +36,9 @@ class Session:
     stopped: list[tuple[EndReason, str | None, int]] = field(default_factory=list)
     extended: list[float] = field(default_factory=list)
     needs_lease: bool = False
+    finish_s: float = 0.0
 
-    def stop(self, reason: EndReason, *, by: str | None, decided_at: int) -> None:
+    def stop(self, reason: EndReason, *, by: str | None, decided_at: int, at_once: bool = False) -> None:  # noqa: ARG002 the protocol's
         """Note it."""
         self.stopped.append((reason, by, decided_at))
 

@@ -2,17 +2,16 @@
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator, Callable
-from pathlib import Path
-from typing import Any, TypeAlias
 
 import pytest
 
 from proxy.contract.record import Notice, StatementEnd, StatementStart
 from proxy.errors import JournalFailed, ProtocolViolation
 from proxy.wire import messages
+from proxy.wire.steps import MOST_OPEN
+from tests.harness.waiting import eventually
 from tests.unit.proxy.journals import stored
-from tests.unit.proxy.stand import LIMIT, Stand
+from tests.unit.proxy.stand import LIMIT, MakeStand, Stand
 from tests.unit.proxy.wire.playbook import (
     BOUND,
     COPY_DONE,
@@ -36,31 +35,6 @@ from tests.unit.proxy.wire.reference import header, message
 
 OURS = messages.notice_response("NOTICE", "00000", "soon")
 STREAM = ROWS + ROW + message(b"D", b"long" * 5) + complete("SELECT 2") + READY + error("57P01", "ours", "FATAL")
-
-
-MakeStand: TypeAlias = Callable[..., Stand]
-
-
-@pytest.fixture
-async def stand(tmp_path: Path) -> AsyncIterator[Stand]:
-    """A plain one."""
-    made = Stand(tmp_path / "journal")
-    yield made
-    made.close()
-
-
-@pytest.fixture
-async def stands(tmp_path: Path) -> AsyncIterator[MakeStand]:
-    """Makes as many as the test wants."""
-    made: list[Stand] = []
-
-    def make(**changed: Any) -> Stand:  # noqa: ANN401 Stand's own
-        made.append(Stand(tmp_path / f"journal{len(made)}", **changed))
-        return made[-1]
-
-    yield make
-    for one in made:
-        one.close()
 
 
 def boundaries(stream: bytes) -> list[int]:
@@ -406,6 +380,17 @@ async def test_a_session_that_answers_flow(stand: Stand) -> None:
     assert (stand.client_side.reading, stand.server_side.reading) == (False, True)
     stand.server.resume_writing()
     assert (stand.client_side.reading, stand.server_side.reading) == (True, True)
+
+
+async def test_a_client_that_is_far_ahead(stand: Stand) -> None:
+    """It is not heard on before PostgreSQL has answered: what is open takes memory, and everybody's time."""
+    stand.client.data_received(query("a") + SYNC * MOST_OPEN)
+    await eventually(lambda: len(stand.upstream) == len(query("a") + SYNC * MOST_OPEN))
+    assert not stand.client_side.reading
+    stand.server.data_received(complete("A"))
+    assert not stand.client_side.reading
+    stand.server.data_received(READY)
+    assert stand.client_side.reading
 
 
 async def test_what_came_early_is_relayed(stands: MakeStand) -> None:

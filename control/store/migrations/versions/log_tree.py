@@ -7,7 +7,7 @@ from control.evidence.tree import Place, append, edge
 from proxy.contract.merkle import leaf_hash
 
 revision = "log"
-down_revision = "0010"
+down_revision = "0011"
 branch_labels = None
 depends_on = None
 

@@ -2,11 +2,13 @@
 
 from datetime import UTC, datetime
 
+import httpx2
 import pytest
 
-from control.client.answers import Grant, read
-from control.client.connect import Wanted, choose
+from control.client.answers import Grant, Request, read
+from control.client.connect import Wanted, _pending, choose
 from control.client.errors import ClientError
+from tests.unit.control.client.test_api import api
 
 NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 ORDERS = Wanted(target="orders")
@@ -63,3 +65,24 @@ def test_rights_are_never_guessed() -> None:
     """Grants with different profiles: the person says which."""
     with pytest.raises(ClientError, match="as dba and as readonly"):
         chosen(grant(), grant(profile="dba"))
+
+
+def test_an_open_extension_is_no_request_to_wait_for() -> None:
+    """It is for another grant's time: where that is over by our clock, it would end in the very same grant."""
+    one: dict[str, str | None] = {
+        "id": "req_1",
+        "person": "me",
+        "target": "orders",
+        "profile": "dba",
+        "state": "pending",
+    }
+
+    def answer(extends: str | None) -> Request | None:
+        def handler(request: httpx2.Request) -> httpx2.Response:
+            mine = {"name": "me"} if request.url.path.endswith("/me") else {"items": [one | {"extends": extends}]}
+            return httpx2.Response(200, json=mine)
+
+        return _pending(api(handler), Wanted(target="orders", profile="dba"))
+
+    assert answer("grt_1") is None
+    assert answer(None) is not None

@@ -184,3 +184,10 @@ def test_parameters_are_told_with_their_nulls() -> None:
     (item,) = tell(record)
     assert item["parameters"] == values
     assert item["mode"] == "execute"
+
+
+@pytest.mark.parametrize(("by", "said"), [("carol", ", extended by carol"), (None, "")])
+def test_an_extension_says_who_where_that_is_known(by: str | None, said: str) -> None:
+    """Records of before it was said have nobody."""
+    text = tell(start(), GrantExtended(grant="grt_1", expires_at=60 * SECOND, by=by))[1]["text"]
+    assert text == f"the grant now ends at 1970-01-01T00:01:00.000000Z{said}"

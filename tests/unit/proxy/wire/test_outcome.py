@@ -2,10 +2,11 @@
 
 import pytest
 
-from proxy.wire.outcome import Fate, may_commit_inside, outcome
+from proxy.wire.outcome import Fate, Scene, may_commit_inside, outcome
 from tests.unit.proxy.wire.playbook import (
     BOUND,
     COPY_IN,
+    EMPTY,
     PARSED,
     READY,
     READY_FAILED,
@@ -33,10 +34,9 @@ def ended(before: tuple[Turn, ...], after: tuple[Turn, ...] = (), fate: Fate = N
     """The outcome of a session that was decided to end between these turns."""
     book = Playbook()
     book.take(*before)
-    tracker = book.tracker
-    decided = {"open_at_decision": len(tracker.open), "state_at_decision": tracker.state}
+    scene = Scene.of(book.tracker)
     book.take(*after)
-    return outcome(tracker, **decided, fate=fate)  # type: ignore[arg-type]
+    return outcome(book.tracker, scene, fate=fate)
 
 
 @pytest.mark.parametrize(
@@ -77,7 +77,8 @@ def test_it_was_answered_meanwhile(answer: Turn, expected: str) -> None:
         ("INSERT", "committed", "committed before"),
         ("VACUUM", None, "unknown"),
         ("VACUUM", "aborted", "unknown"),
-        ("CALL p()", "committed", "committed before"),
+        ("COMMIT", "committed", "committed before"),
+        ("CALL p()", "committed", "partly committed"),
         ("INSERT; COMMIT; INSERT", "aborted", "unknown"),
     ],
 )
@@ -132,6 +133,69 @@ def test_nothing_can_be_told_any_more() -> None:
     copy = client(parse("COPY t FROM STDIN"), bind(), execute(), SYNC, query("INSERT"))
     lost = server(PARSED, BOUND, COPY_IN, error("P0001", "no"))
     assert ended((copy, lost), (server(READY, complete("INSERT 0 1"), READY),), "none") == "unknown"
+
+
+def test_nobody_saw_it_die() -> None:
+    """Neither a FATAL was heard nor its transaction known: an answer may have been lost behind a commit."""
+    assert ended((client(query("INSERT")),)) == "unknown"
+    assert ended((client(query("INSERT")),), fate="none") == "rolled back"
+    assert ended((*BEGIN, client(query("INSERT")))) == "rolled back"
+
+
+INSERT, FAIL, COMMIT = complete("INSERT 0 1"), error(), complete("COMMIT")
+TWO = client(query("a"), query("b"))
+EXECUTES = client(parse("a"), bind(), execute(), parse("b"), bind(), execute(), SYNC)
+ROUNDS = client(parse("a"), bind(), execute(), SYNC, parse("b"), bind(), execute(), SYNC)
+HEAD = (PARSED, BOUND)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "expected"),
+    [
+        ((*BEGIN, client(query("ROLLBACK"))), server(complete("ROLLBACK"), READY), "rolled back"),
+        ((*BEGIN, client(query("COMMIT"))), server(COMMIT, READY), "committed before"),
+        ((*BEGIN, client(query("COMMIT"))), server(complete("ROLLBACK"), READY), "rolled back"),
+        ((*BEGIN, client(query("COMMIT"))), server(FAIL, READY), "rolled back"),
+        ((*BEGIN, client(query("COMMIT AND CHAIN"))), server(COMMIT, READY_IN), "partly committed"),
+        ((*BEGIN, client(query("ROLLBACK TO s"))), server(complete("ROLLBACK"), READY_IN), "rolled back"),
+        (
+            (client(query("x; COMMIT; BEGIN; x")),),
+            server(INSERT, COMMIT, complete("BEGIN"), READY_IN),
+            "partly committed",
+        ),
+        ((client(query("x; COMMIT; x")),), server(INSERT, COMMIT, FAIL, READY), "partly committed"),
+        ((client(query("BEGIN; x; ROLLBACK; x")),), server(complete("ROLLBACK"), INSERT, READY), "partly committed"),
+        ((client(query("CALL p()")),), server(FAIL, READY), "unknown"),
+        ((client(query("CALL p()")),), server(complete("CALL"), READY), "committed before"),
+        ((client(query("")),), server(EMPTY, READY), "committed before"),
+        ((TWO,), server(INSERT, READY, INSERT, READY), "committed before"),
+        ((TWO,), server(FAIL, READY, INSERT, READY), "partly committed"),
+        ((TWO,), server(INSERT, READY, FAIL, READY), "partly committed"),
+        ((TWO,), server(FAIL, READY, FAIL, READY), "rolled back"),
+        ((TWO,), server(INSERT, READY, complete("BEGIN"), READY_IN), "partly committed"),
+        ((EXECUTES,), server(*HEAD, INSERT, *HEAD, INSERT, READY), "committed before"),
+        ((EXECUTES,), server(*HEAD, INSERT, *HEAD, FAIL, READY), "rolled back"),
+        ((ROUNDS,), server(*HEAD, INSERT, READY, *HEAD, FAIL, READY), "partly committed"),
+        ((ROUNDS,), server(*HEAD, FAIL, READY, *HEAD, INSERT, READY), "partly committed"),
+    ],
+)
+def test_several_were_answered_meanwhile(before: tuple[Turn, ...], after: Turn, expected: str) -> None:
+    """Each round by itself: what one commit or one failure took with it."""
+    assert ended(before, (after,)) == expected
+
+
+@pytest.mark.parametrize(
+    ("first", "fate", "expected"),
+    [
+        (server(INSERT, READY), "aborted", "partly committed"),
+        (server(INSERT, READY), "committed", "committed before"),
+        (server(FAIL, READY), "aborted", "rolled back"),
+        (server(FAIL, READY), "committed", "partly committed"),
+    ],
+)
+def test_one_was_answered_and_one_cut_short(first: Turn, fate: Fate, expected: str) -> None:
+    """Between the decision and the death: what was answered counts too."""
+    assert ended((TWO,), (first, FATAL), fate) == expected
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import pytest
 
 from proxy.wire import startup
 from proxy.wire.messages import startup_message
-from proxy.wire.outcome import may_commit_inside, outcome
+from proxy.wire.outcome import Scene, may_commit_inside, outcome
 from proxy.wire.startup import StartupError
 from proxy.wire.tracker import Tracker
 
@@ -77,7 +77,7 @@ def test_slots_are_in_no_transaction(sql: str) -> None:
     tracker = Tracker()
     tracker.requests([(ord("Q"), sql.encode() + b"\0")], 0)
     assert [step.sql for step in tracker.open] == [sql]
-    assert outcome(tracker, open_at_decision=1, state_at_decision="I", fate="none") == "unknown"
+    assert outcome(tracker, Scene.of(tracker), fate="none") == "unknown"
 
 
 @pytest.mark.parametrize("sql", ["START_REPLICATION SLOT s LOGICAL 0/0", "BASE_BACKUP ( LABEL 'x')"])

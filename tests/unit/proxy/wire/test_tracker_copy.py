@@ -257,6 +257,14 @@ def test_a_round_that_a_spare_answer_may_end() -> None:
     assert book.tracker.lost
 
 
+def test_a_round_behind_a_copy_done_that_a_spare_answer_may_end() -> None:
+    """What PostgreSQL ignores in front of the round changes nothing."""
+    book = Playbook()
+    book.take(ASKED, client(COPY_DONE, SYNC, COPY_DONE), BEGUN, server(error("P0001", "no"), READY))
+    book.take(client(bind(), SYNC), server(READY))
+    assert book.tracker.lost
+
+
 def test_a_spare_answer_that_never_comes() -> None:
     """Is forgotten as soon as something else is answered that stood in front of it."""
     book = Playbook()
