@@ -362,11 +362,14 @@ def _the_log_itself(house: House, folder: Path) -> None:
     assert report.log is not None
     assert (report.log.size, report.log.pinned) == (18, True)
     assert offline_report(house, house.export(folder / "full", "--all")).ok
+    house.edge.send(new_session(), *story()[:4])
     house.edit(
-        ("DELETE FROM records WHERE leaf >= 9", ()),
+        ("DELETE FROM records WHERE leaf BETWEEN 9 AND 17", ()),
         ("DELETE FROM sessions WHERE id = ?", (gone,)),
     )
-    lacking = offline_report(house, house.export(folder / "lacking", "--all")).log
+    report = offline_report(house, house.export(folder / "lacking", "--all"))
+    assert ["still running" in (one.fault or "") for one in report.sessions] == [True, False]
+    lacking = report.log
     assert lacking is not None
     assert "a session is missing: 9 records of the log, from number 9 on" in (lacking.fault or "")
     house.service.stop()
