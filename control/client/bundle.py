@@ -6,7 +6,8 @@ Only ever read in place: nothing in it is unpacked, so no name in it leads anywh
 import io
 import os
 import tarfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, Self, TypeVar
 from urllib.parse import quote
@@ -146,23 +147,36 @@ class Reader:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._members: dict[str, tarfile.TarInfo] = {}
-        try:
+        with self._damage_in_words(str(path)):
             self._tar = tarfile.open(path, mode="r:")  # noqa: SIM115 closed by __exit__
-            for number, member in enumerate(self._tar):
-                if (
-                    member.type not in (tarfile.REGTYPE, tarfile.AREGTYPE)
-                    or member.issparse()
-                    or number >= MOST_MEMBERS
-                ):
-                    raise ClientError(f"{path} is no bundle: {member.name} is not a plain file")
-                if member.name in self._members:
-                    raise ClientError(f"{path} has {member.name} twice: it was tampered with")
-                self._members[member.name] = member
+        try:
+            with self._damage_in_words(str(path)):
+                self._list()
+            self.manifest = self.json(MANIFEST, Manifest, MANIFEST_BYTES)
+            if self.manifest.version != VERSION:
+                raise ClientError(
+                    f"{path} is a bundle of version {self.manifest.version}", hint="a newer curfew reads it"
+                )
+        except BaseException:
+            self._tar.close()
+            raise
+
+    def _list(self) -> None:
+        for number, member in enumerate(self._tar):
+            plain = member.type in (tarfile.REGTYPE, tarfile.AREGTYPE) and not member.issparse()
+            if not plain or number >= MOST_MEMBERS:
+                raise ClientError(f"{self._path} is no bundle: {member.name} is not a plain file")
+            if member.name in self._members:
+                raise ClientError(f"{self._path} has {member.name} twice: it was tampered with")
+            self._members[member.name] = member
+
+    @contextmanager
+    def _damage_in_words(self, what: str) -> Iterator[None]:
+        """Whatever tarfile raises where the file is no tar file, or a hostile one."""
+        try:
+            yield
         except (tarfile.TarError, OSError, ValueError, EOFError, ArithmeticError, LookupError) as error:
-            raise ClientError(f"{path} is no bundle, or damaged: {error}") from error
-        self.manifest = self.json(MANIFEST, Manifest, MANIFEST_BYTES)
-        if self.manifest.version != VERSION:
-            raise ClientError(f"{path} is a bundle of version {self.manifest.version}", hint="a newer curfew reads it")
+            raise ClientError(f"{what} is no bundle, or is cut or damaged: {error}") from error
 
     def __enter__(self) -> Self:
         return self
@@ -177,7 +191,7 @@ class Reader:
 
     def json(self, name: str, kind: type[Kind], most: int = PROOF_BYTES) -> Kind:
         """A member's JSON as `kind`."""
-        content = b"".join(self._pieces(name, most))
+        content = self._content(name, most)
         try:
             return msgspec.json.decode(content, type=kind)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
@@ -187,24 +201,19 @@ class Reader:
         r"""A member's lines, without their newlines. Only `\n` ends a line."""
         with self._open(name) as file:
             while True:
-                try:
+                with self._damage_in_words(f"{name} in {self._path}"):
                     line = file.readline(LINE_BYTES + 1)
-                except (tarfile.TarError, OSError, EOFError) as error:
-                    raise ClientError(f"{name} in {self._path} is cut or damaged: {error}") from error
                 if not line:
                     return
                 if len(line) > LINE_BYTES:
                     raise ClientError(f"{name} in {self._path} has a line of more than {LINE_BYTES} bytes")
                 yield line.removesuffix(b"\n")
 
-    def _pieces(self, name: str, most: int) -> Iterable[bytes]:
+    def _content(self, name: str, most: int) -> bytes:
         if name in self._members and self._members[name].size > most:
             raise ClientError(f"{name} in {self._path} is too large")
-        with self._open(name) as file:
-            try:
-                yield file.read()
-            except (tarfile.TarError, OSError, EOFError) as error:
-                raise ClientError(f"{name} in {self._path} is cut or damaged: {error}") from error
+        with self._open(name) as file, self._damage_in_words(f"{name} in {self._path}"):
+            return file.read()
 
     def _open(self, name: str) -> IO[bytes]:
         member = self._members.get(name)

@@ -150,7 +150,8 @@ def against_log(examined: Examined, proven: Sequence[bytes]) -> Checked:
             return checked
         return _faulty(checked, bad, "it is not the record that the log has: it was changed")
     if len(leaves) > len(proven):
-        return _faulty(checked, len(proven), "it is not in the log")
+        known = checked.seq is not None and checked.seq <= len(proven)
+        return checked if known else _faulty(checked, len(proven), "it is not in the log")
     if examined.complete and len(leaves) < len(proven):
         more = len(proven) - len(leaves)
         return _faulty(checked, len(leaves), f"the tail was cut: the log has {more} more of this session")

@@ -36,7 +36,7 @@ def verify_bundle(path: Path, keys: Sequence[Ed25519PublicKey], log: LogKey | No
         covered: list[int] = []
         sessions = [_session(bundle, claim, keys, head, covered) for claim in manifest.sessions]
         if checked.fault is None and head is not None:
-            checked = _whole(checked, bundle, head, covered, sessions)
+            checked = _whole(checked, bundle, head, covered)
     _note_keys(keys, log)
     return Report(log=checked, sessions=sessions)
 
@@ -127,9 +127,7 @@ def _unproven(checked: Checked, why: str) -> Checked:
     return msgspec.structs.replace(checked, fault=f"not proven to be in the log: {why}", seq=None)
 
 
-def _whole(
-    checked: LogChecked, bundle: Reader, head: Checkpoint, covered: list[int], sessions: Sequence[Checked]
-) -> LogChecked:
+def _whole(checked: LogChecked, bundle: Reader, head: Checkpoint, covered: list[int]) -> LogChecked:
     """Whether the bundle is what it claims to be: no more files, and in a full one every record of the log."""
     manifest = bundle.manifest
     known = {README, MANIFEST}
@@ -139,7 +137,7 @@ def _whole(
         return faulty(checked, LogFaultError(f"the bundle has a file that it does not claim: {strange[0]}"))
     if len({claim.id for claim in manifest.sessions}) != len(manifest.sessions):
         return faulty(checked, LogFaultError("the bundle claims a session twice"))
-    if not manifest.full or any(one.fault for one in sessions):
+    if not manifest.full:
         return checked
     covered.sort()
     if (first := next((at for at, leaf in enumerate(covered) if at != leaf), len(covered))) < head.size:

@@ -12,7 +12,7 @@ from control.domain.results import Failure, Reason, Result, Success
 from control.evidence.tree import TILE_BYTES, MissingTileError, Place
 from control.services import Services
 from control.store import sessions, tree
-from control.store.engine import DatabaseError, Transaction
+from control.store.engine import Transaction
 from control.store.signals import wait
 from control.store.tree import Head
 from control.times import SECOND
@@ -100,7 +100,7 @@ async def follow(services: Services) -> None:
             except LogError as error:
                 services.metrics.log_broken.set(1)
                 log.error("the log cannot be signed", why=str(error))  # noqa: TRY400 a condition, and its text says all
-            except DatabaseError:
+            except Exception:  # the task's edge: the database's next moment may be a better one
                 log.exception("the log was not signed")
             await wait(grown, IDLE_S)
 

@@ -55,7 +55,16 @@ async def publish(services: Services, target: str) -> None:
                 failures += 1
                 services.metrics.log_publish_failures.labels(name).inc()
                 log.error("a head of the log was not published", target=name, why=str(error))  # noqa: TRY400 a condition
-            await wait(stopping, every if not failures else max(every, min(every * 2.0**failures, LONGEST_WAIT_S)))
+            except Exception:  # the task's edge: whatever a target does, the next head is tried again
+                failures += 1
+                services.metrics.log_publish_failures.labels(name).inc()
+                log.exception("a head of the log was not published", target=name)
+            await wait(stopping, _pause(every, failures))
+
+
+def _pause(every: float, failures: int) -> float:
+    """How long to wait: twice as long with each failure, up to LONGEST_WAIT_S where `every` is not longer still."""
+    return max(every, min(every * 2.0 ** min(failures, 20), LONGEST_WAIT_S)) if failures else every
 
 
 async def deliver(newest: Head, target: str) -> None:

@@ -81,7 +81,7 @@ def tamper(stage: Stage, found: list[dict[str, Any]], step: Step) -> None:
     edited = [*lines[:at], lines[at].replace(b"UPDATE orders", b"SELECT orders"), *lines[at + 1 :]]
     copies = {
         f"record {at} edited": (edited, f", record {at + 1}: the record before it was changed"),
-        f"record {at} deleted": ([*lines[:at], *lines[at + 1 :]], f", record {at}: expected record {at}"),
+        f"record {at} deleted": ([*lines[:at], *lines[at + 1 :]], f", record {at}: it is missing"),
         "the last record cut off": (lines[:-1], f", record {len(lines) - 1}: the session has no end"),
         "another last record": (
             [*lines[:-1], lines[-1].replace(b'"revoked"', b'"expired"')],

@@ -24,7 +24,12 @@ class Person:
     @property
     def prefix(self) -> str:
         """What makes a command line theirs, in any shell."""
-        return f"XDG_CONFIG_HOME={self.home} {CURFEW}"
+        return " ".join([*(f"{name}={value}" for name, value in self._environment.items()), str(CURFEW)])
+
+    @property
+    def _environment(self) -> dict[str, str]:
+        """Where their login is, and what they have seen of the log."""
+        return {"XDG_CONFIG_HOME": str(self.home), "XDG_STATE_HOME": str(self.home)}
 
     def log_in(self, url: str, authority: Path) -> None:
         """Store who they are, as `curfew login` does."""
@@ -57,5 +62,5 @@ class Person:
         return out, err
 
     def _run(self, *arguments: str, text: str = "") -> tuple[int, str, str]:
-        done = run([CURFEW, *arguments], environment={"XDG_CONFIG_HOME": str(self.home)}, text=text, check=False)
+        done = run([CURFEW, *arguments], environment=self._environment, text=text, check=False)
         return done.returncode, done.stdout, done.stderr

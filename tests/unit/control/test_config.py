@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from control.config import effective, find_path, listen_address, read
+from control.config import effective, find_path, listen_address, log_origin, read
 from proxy.contract.settings import SettingsError
 
 TARGET = """
@@ -51,6 +51,14 @@ def test_a_good_one(tmp_path: Path) -> None:
     assert not (tmp_path / "state").exists()
 
 
+def test_the_logs_name_is_the_issuers_host(tmp_path: Path) -> None:
+    """Unless it is given another."""
+    assert log_origin(read(write(tmp_path, issuer='"https://c.example:8443/x"'), {}).control) == "c.example"
+    assert log_origin(read(write(tmp_path, issuer='"us"'), {}).control) == "us"
+    named = write(tmp_path, **{"log.origin": '"books"', "log.publish": '["/worm", "https://w.example/hook"]'})
+    assert log_origin(read(named, {}).control) == "books"
+
+
 def test_variables_override(tmp_path: Path) -> None:
     """As everywhere."""
     configuration = read(write(tmp_path), {"CURFEW_CONTROL__MAX_DURATION_S": "7200"})
@@ -76,6 +84,14 @@ def test_variables_override(tmp_path: Path) -> None:
         ({"issuer": '""'}, "control.issuer: must not be empty"),
         ({"log_level": '"loud"'}, "control.log_level: invalid enum value 'loud'"),
         ({"connect_port": 0}, "control.connect_port: expected `int` >= 1"),
+        ({"issuer": '"no host"'}, "control.log.origin: 'no host' cannot name a log"),
+        ({"log.origin": '"a b"'}, "control.log.origin: 'a b' cannot name a log"),
+        ({"log.publish_s": "0.5"}, "control.log.publish_s: must be 1 to 86400"),
+        ({"log.publish": '["heads"]'}, "control.log.publish[0]: must be a folder's absolute path"),
+        ({"log.publish": '["/a", "http://w.example/"]'}, "control.log.publish[1]: must be an https URL"),
+        ({"log.publish": '["https://u:p@w.example/"]'}, "control.log.publish[0]: must be an https URL"),
+        ({"log.publish": '["https://[/"]'}, "control.log.publish[0]: must be an https URL"),
+        ({"log.publish": '["/a", "/a"]'}, "control.log.publish: names one target twice"),
     ],
 )
 def test_a_fault_has_its_path(tmp_path: Path, changed: dict[str, object], fault: str) -> None:

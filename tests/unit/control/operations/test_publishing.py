@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from control.operations.publishing import PublishError, label, write
+from control.operations.publishing import PublishError, _pause, label, write
 from control.store.tree import Head
 
 
@@ -42,3 +42,9 @@ def test_a_secret_in_a_url_is_not_shown() -> None:
     """Logs and metrics name the host alone."""
     assert label("https://witness.example/hook/s3cret?token=s3cret") == "witness.example"
     assert label("/mnt/worm") == "/mnt/worm"
+
+
+def test_a_failing_target_is_tried_later_and_later() -> None:
+    """Up to an hour, for as long as it takes."""
+    assert [_pause(60, failures) for failures in (0, 1, 2, 6, 100_000)] == [60, 120, 240, 3_600, 3_600]
+    assert _pause(7_200, 3) == 7_200

@@ -42,6 +42,7 @@ def test_signed_notes_of_others() -> None:
     name, _, raw = GO_KEY.split("+")
     key = Ed25519PublicKey.from_public_bytes(base64.b64decode(raw)[1:])
     assert checkpoint.verifier_key(name, key) == GO_KEY
+    assert checkpoint.read_verifier_key(GO_KEY) == (name, key)
     with pytest.raises(ProofError, match="another log"):
         checkpoint.verify(GO_NOTE, key, origin=name)
 
@@ -99,3 +100,13 @@ def test_names(origin: str) -> None:
     """What cannot name a log."""
     with pytest.raises(ValueError, match="cannot name a log"):
         checkpoint.sign(Checkpoint(origin=origin, size=0, root=b""), KEY)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "name", "name+c74f20a3", GO_KEY + "\n", GO_KEY.replace("c74f20a3", "c74f20a4"), "x" + GO_KEY, GO_KEY[:-4]],
+)
+def test_what_is_no_verifier_key(text: str) -> None:
+    """Its id holds its name and its key together."""
+    with pytest.raises(ValueError, match="key"):
+        checkpoint.read_verifier_key(text)
