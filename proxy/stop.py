@@ -25,6 +25,9 @@ from proxy.tasks import spawn
 from proxy.upstream import Dialler, UpstreamError
 
 POLL_S = 0.01
+LOOKING_SHARE = 0.25
+"""Of the time, at most: PostgreSQL needs the rest to end the backends that are looked for, where they are hundreds."""
+MOST_POLL_S = 0.1
 SIGNAL_AGAIN_S = 0.2
 ORPHAN_S = 600.0
 """How long the keeper goes on by itself to end a backend after its caller gave up waiting."""
@@ -129,6 +132,8 @@ class Keeper:
         self._dialler = Dialler(name, target, read_secret=read_secret)
         self._looks: list[_Look] = []
         self._stops: list[_Stop] = []
+        self._poll_s = POLL_S
+        """The pause before the next look at backends that are dying."""
         self._wake = asyncio.Event()
         self._tried = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -288,7 +293,7 @@ class Keeper:
         """Wait until something is asked or, while backends are dying, until the next look at them is due."""
         pause = LIVENESS_S
         if self._stops:
-            pause = ORPHAN_POLL_S if all(stop.abandoned for stop in self._stops) else POLL_S
+            pause = ORPHAN_POLL_S if all(stop.abandoned for stop in self._stops) else self._poll_s
         try:
             async with asyncio.timeout(pause):
                 await self._wake.wait()
@@ -323,7 +328,12 @@ class Keeper:
 
     async def _stop_round(self, connection: Connection) -> None:
         """One look at every backend that is to end, with the signal for those whose time it is."""
-        stops = list(self._stops)  # as in _look
+        begun = time.monotonic()
+        await self._sight_all(connection, list(self._stops))  # as in _look
+        took_s = time.monotonic() - begun
+        self._poll_s = min(max(POLL_S, took_s / LOOKING_SHARE - took_s), MOST_POLL_S)
+
+    async def _sight_all(self, connection: Connection, stops: list[_Stop]) -> None:
         try:
             await self._sight(connection, stops)
         except QueryError as refused:
