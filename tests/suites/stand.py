@@ -67,6 +67,8 @@ def through_curfew(suite: Suite, folder: Path) -> Iterator[Way]:
 def _cluster(suite: Suite, authority: Authority) -> Iterator[Cluster]:
     with Cluster(authority, settings={**_SETTINGS, **suite.settings}, log_statements=True) as cluster:
         roles.install(cluster)
+        # A superuser's backends can be ended by a superuser alone, and sessions that cannot be ended are refused.
+        cluster.psql(f"ALTER ROLE {roles.KEEPER.user} SUPERUSER")
         for name in suite.databases:
             if name not in (*_COME_WITH_POSTGRESQL, *suite.makes):
                 cluster.psql(f"CREATE DATABASE {name}")
@@ -86,8 +88,7 @@ def _proxy(suite: Suite, cluster: Cluster, authority: Authority, folder: Path) -
         folder,
         encrypted=True,
         kept_bytes=legs.KEPT_BYTES,
-        # A superuser's backends can be ended by a superuser alone, and sessions that cannot be ended are refused.
-        target={"keeper": {"user": profile["user"], "password": profile["password"]}, "access": {PROFILE: profile}},
+        target={"access": {PROFILE: profile}},
         further={name: {"database": name} for name in suite.databases},
         options={"log_level": "warning"},
         environment={_VARIABLE: cluster.password},

@@ -12,9 +12,11 @@ IN_A_FUNCTION = f"DO $$ BEGIN PERFORM set_config('session_authorization', '{role
 
 async def test_another_role(postgres: Cluster, make_proxy: MakeProxy) -> None:
     """By a statement, and by a function whose text nobody sees; in the order in which it happened."""
-    profile = {"user": postgres.superuser, "password": {"env": "TEST_SUPERUSER"}}
+    superuser = {"user": postgres.superuser, "password": {"env": "TEST_SUPERUSER"}}
     proxy = make_proxy(
-        postgres, target={"access": {"admin": profile}}, environment={"TEST_SUPERUSER": postgres.password}
+        postgres,
+        target={"keeper": superuser, "access": {"admin": superuser}},
+        environment={"TEST_SUPERUSER": postgres.password},
     )
     grant = new_grant_id()
     async with proxy.wire(proxy.token(id=grant, profile="admin")) as wire:

@@ -180,6 +180,7 @@ async def test_a_pool_of_anything_else(
             with pytest.raises(Refused):
                 async with proxy.wire():
                     pass
+        await eventually(lambda: len(said(proxy, "upstream failed")) == 2)
         first, second = said(proxy, "upstream failed")
         assert "pool_mode = session" in first
         assert "locks that somebody else took" in second
