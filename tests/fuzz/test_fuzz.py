@@ -4,6 +4,7 @@
 """
 
 import hmac
+import os
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
@@ -16,7 +17,7 @@ from proxy.wire import startup as packets
 from tests.fuzz.__main__ import CORPUS, environment, main
 from tests.fuzz.targets import NAMES, UNGUIDED, bind, framing, scram, shortcut, startup, tracker
 
-SECONDS = 6
+SECONDS = int(os.environ.get("CURFEW_FUZZ_SECONDS", "6"))
 LARGEST = 200_000
 """Bytes of all corpora."""
 Plant: TypeAlias = Callable[[pytest.MonkeyPatch], None]
