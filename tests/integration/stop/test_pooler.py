@@ -73,10 +73,15 @@ def started(proxy: Proxy, grant: str) -> SessionStart:
     return next(one for one in proxy.records() if isinstance(one, SessionStart) and one.grant == grant)
 
 
-def said(proxy: Proxy, event: str) -> list[str]:
-    """The errors of these events in the proxy's log."""
-    lines = [json.loads(line) for line in proxy.log().splitlines() if line.startswith("{")]
-    return [line["error"] for line in lines if line["event"] == event]
+async def said(proxy: Proxy, event: str, count: int) -> list[str]:
+    """The errors of these events in the proxy's log, once there are so many: it may come later than the answer."""
+
+    def found() -> list[str]:
+        lines = [json.loads(line) for line in proxy.log().splitlines() if line.startswith("{")]
+        return [line["error"] for line in lines if line["event"] == event]
+
+    await eventually(lambda: len(found()) >= count)
+    return found()
 
 
 @needs_pgbouncer
@@ -163,7 +168,7 @@ async def test_the_option_is_missing(
             async with proxy.wire():
                 pass
     assert caught.value.fields["C"] == "08006"
-    (why,) = said(proxy, "upstream failed" if ignored is None else "no keeper, no session")
+    (why,) = await said(proxy, "upstream failed" if ignored is None else "no keeper, no session", 1)
     assert 'targets.orders.pooler = "session"' in why
 
 
@@ -180,8 +185,7 @@ async def test_a_pool_of_anything_else(
             with pytest.raises(Refused):
                 async with proxy.wire():
                     pass
-        await eventually(lambda: len(said(proxy, "upstream failed")) == 2)
-        first, second = said(proxy, "upstream failed")
+        first, second = await said(proxy, "upstream failed", 2)
         assert "pool_mode = session" in first
         assert "locks that somebody else took" in second
 
@@ -205,7 +209,7 @@ async def test_backends_that_are_not_reset(
                 return True
 
         await eventually(refused)
-        assert "server_reset_query" in said(proxy, "upstream failed")[0]
+        assert "server_reset_query" in (await said(proxy, "upstream failed", 1))[0]
 
 
 @needs_pgbouncer
