@@ -6,13 +6,13 @@ others could. Never prints or logs the key.
 
 import os
 import stat
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import msgspec
 
+from control.client import private
 from control.client.errors import ClientError
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
@@ -80,21 +80,7 @@ def current(environment: Mapping[str, str]) -> Login:
 def store(login: Login, environment: Mapping[str, str]) -> Path:
     """Write the login so that only its owner can read it, and never half of it. Raises ClientError."""
     path = config_path(environment)
-    try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        # mkstemp makes the file 0600 from its first moment (tempfile's own promise).
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=".config-")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(msgspec.json.format(msgspec.json.encode(login)) + b"\n")
-                file.flush()
-                os.fsync(file.fileno())
-            Path(name).replace(path)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
-    except OSError as error:
-        raise ClientError(f"cannot write {path}: {error.strerror}") from error
+    private.write(path, login)
     return path
 
 

@@ -3,14 +3,13 @@
 Owns `$XDG_STATE_HOME/curfew/logs.json`. Nothing in it is secret; whoever removes it begins anew, as on first use.
 """
 
-import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
+from control.client import private
 from control.client.errors import ClientError
 from proxy.contract import checkpoint
 from proxy.contract.checkpoint import MOST_BYTES, Checkpoint, verifier_key
@@ -107,21 +106,4 @@ def remember(environment: Mapping[str, str], *, service: str, key: LogKey, note:
     except ProofError:
         newer = False
     logs = memory.logs if newer else memory.logs | {key.origin: Kept(key=key.text, head=note)}
-    _write(memory_path(environment), Memory(logs=logs, services=memory.services | {service: key.origin}))
-
-
-def _write(path: Path, memory: Memory) -> None:
-    try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=".logs-")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(msgspec.json.format(msgspec.json.encode(memory)) + b"\n")
-                file.flush()
-                os.fsync(file.fileno())
-            Path(name).replace(path)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
-    except OSError as error:
-        raise ClientError(f"cannot write {path}: {error.strerror}") from error
+    private.write(memory_path(environment), Memory(logs=logs, services=memory.services | {service: key.origin}))
