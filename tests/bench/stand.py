@@ -58,7 +58,7 @@ def ready(amount: Amount, *, profile: Path | None = None) -> Iterator[list[Way]]
 
 @contextmanager
 def _through_pgbouncer(program: Path, cluster: Cluster, direct: Way) -> Iterator[Way]:
-    started = pgbouncer.running(program, cluster, cluster.authority, user=direct.user, database=direct.database)
+    started = pgbouncer.running(program, cluster, cluster.authority, user=direct.user)
     with started as (port, pid):
         yield Way(
             name=PGBOUNCER,

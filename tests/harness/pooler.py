@@ -8,7 +8,7 @@ import os
 import shutil
 import socket
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,21 +22,7 @@ from tests.harness.roles import APP, KEEPER, READONLY
 from tests.harness.waiting import eventually_sync
 
 HOST = "127.0.0.1"
-_CONFIGURATION = """\
-[databases]
-* = host={host} port={upstream_port}
-
-[pgbouncer]
-listen_addr = {host}
-listen_port = {port}
-unix_socket_dir =
-auth_type = scram-sha-256
-auth_file = {folder}/userlist.txt
-server_tls_sslmode = require
-client_tls_sslmode = require
-client_tls_cert_file = {folder}/pgbouncer.pem
-client_tls_key_file = {folder}/pgbouncer.key
-"""
+USERS = (APP.user, KEEPER.user, READONLY.user)
 
 
 def find() -> Path | None:
@@ -50,6 +36,7 @@ class Pooler:
     """A PgBouncer that runs."""
 
     port: int
+    pid: int
     cluster: Cluster
 
     def target(self, **changed: Any) -> dict[str, Any]:  # noqa: ANN401 any option of a target
@@ -58,27 +45,43 @@ class Pooler:
 
 
 @contextmanager
-def running(program: Path, cluster: Cluster, authority: Authority, **settings: str) -> Iterator[Pooler]:
-    """PgBouncer with these settings besides the harness's own, in front of `cluster`."""
+def running(
+    program: Path, cluster: Cluster, authority: Authority, *, users: Sequence[str] = USERS, **settings: str
+) -> Iterator[Pooler]:
+    """PgBouncer in front of `cluster` for these users, with these settings beside or instead of the harness's own."""
     account = unprivileged()
     folder = Path(tempfile.mkdtemp(prefix="curfew-pgbouncer-"))
     try:
         port = free_port()
         authority.server(stem="pgbouncer", folder=folder)
-        lines = [f'"{user}" "{_secret(cluster, user)}"\n' for user in (APP.user, KEEPER.user, READONLY.user)]
+        lines = [f'"{user}" "{_secret(cluster, user)}"\n' for user in users]
         (folder / "userlist.txt").write_text("".join(lines))
-        text = _CONFIGURATION.format(folder=folder, host=HOST, port=port, upstream_port=cluster.port)
-        text += "".join(f"{name} = {value}\n" for name, value in settings.items())
+        chosen = "".join(f"{name} = {value}\n" for name, value in (_settings(folder, port) | settings).items())
+        text = f"[databases]\n* = host={HOST} port={cluster.port}\n\n[pgbouncer]\n{chosen}"
         (folder / "pgbouncer.ini").write_text(text)
-        for path in (folder, *folder.iterdir()) if account else ():
+        for path in (folder, *folder.iterdir()) if account else ():  # it refuses to run as root
             assert account is not None
             os.chown(path, account.uid, account.gid)
         with Process([program, folder / "pgbouncer.ini"], account=account, folder=Path("/")) as process:
             eventually_sync(lambda: _accepts(port) or not process.running, what="PgBouncer's start")
             assert process.running, f"PgBouncer did not start:\n{process.output}"
-            yield Pooler(port=port, cluster=cluster)
+            yield Pooler(port=port, pid=process.pid, cluster=cluster)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _settings(folder: Path, port: int) -> dict[str, str]:
+    return {
+        "listen_addr": HOST,
+        "listen_port": str(port),
+        "unix_socket_dir": "",
+        "auth_type": "scram-sha-256",
+        "auth_file": f"{folder}/userlist.txt",
+        "server_tls_sslmode": "require",
+        "client_tls_sslmode": "require",
+        "client_tls_cert_file": f"{folder}/pgbouncer.pem",
+        "client_tls_key_file": f"{folder}/pgbouncer.key",
+    }
 
 
 def _secret(cluster: Cluster, user: str) -> str:
