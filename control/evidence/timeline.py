@@ -25,6 +25,7 @@ from proxy.contract.record import (
     AuthRefused,
     Cancel,
     Copy,
+    CopyData,
     GrantExtended,
     Notice,
     SessionEnd,
@@ -45,6 +46,7 @@ KINDS: dict[type[AnyRecord], str] = {
     StatementPrepare: "prepare",
     StatementStart: "statement",
     Copy: "copy",
+    CopyData: "copy_data",
     Cancel: "cancel",
     Notice: "notice",
     Authorization: "authorization",
@@ -157,6 +159,8 @@ def _text(record: AnyRecord) -> str:  # noqa: C901 a case for each record
             text = record.sql
         case Copy():
             text = f"COPY {record.direction}, {record.bytes} bytes" + (", failed" if record.failed else "")
+        case CopyData():
+            text = f"COPY {record.direction}, a piece of its data"
         case Cancel():
             text = "cancel" if record.forwarded else "cancel, but nothing was running"
         case Notice():

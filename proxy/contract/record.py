@@ -27,6 +27,7 @@ __all__ = [
     "Chain",
     "ChainError",
     "Copy",
+    "CopyData",
     "EndReason",
     "Entry",
     "Finish",
@@ -241,7 +242,22 @@ class Copy(Record, kw_only=True, tag="copy"):
     statement: int
     direction: Literal["in", "out", "both"]
     bytes: int
+    """In the direction; of `both`, in both together."""
+    bytes_in: int | None = None
+    """Of `both`: what the client sent."""
     failed: bool = False
+
+
+class CopyData(Record, kw_only=True, tag="copy.data"):
+    """A piece of a COPY's data, where the access profile asks for it: on record before its bytes go on.
+
+    The pieces of a statement, in order, are its CopyData messages' contents end to end, whatever messages they came in.
+    """
+
+    statement: int
+    direction: Literal["in", "out"]
+    base64: str
+    """At most 48 KiB of data in one record."""
 
 
 class Cancel(Record, kw_only=True, tag="cancel"):
@@ -361,6 +377,7 @@ AnyRecord: TypeAlias = (
     | StatementStart
     | StatementEnd
     | Copy
+    | CopyData
     | Cancel
     | Notice
     | Authorization

@@ -5,7 +5,8 @@ import pwd
 import shutil
 import signal
 import subprocess
-import threading
+import tempfile
+import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Self
 from tests.harness.waiting import eventually_sync
 
 STOP_S = 10.0
+_CHUNK = 65_536
 _REPOSITORY = Path(__file__).resolve().parents[2]
 
 
@@ -59,6 +61,10 @@ class Process:
     ) -> None:
         """Start `arguments` as `account`; `environment` is laid over this process's own."""
         self.name = Path(arguments[0]).name
+        # A file and no pipe: what the process has said before it answered a test is there when the test asks.
+        self._written = tempfile.TemporaryFile()  # noqa: SIM115 it goes with this object:
+        weakref.finalize(self, self._written.close)
+        self._output = bytearray()
         self._process = subprocess.Popen(
             [*_dying_with_us(), *(str(argument) for argument in arguments)],
             env={**os.environ, **(environment or {})},
@@ -67,13 +73,10 @@ class Process:
             group=account.gid if account else None,
             extra_groups=[] if account else None,
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
+            stdout=self._written,
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-        self._output: list[bytes] = []
-        self._reader = threading.Thread(target=self._read, name=f"output of {self.name}", daemon=True)
-        self._reader.start()
 
     @property
     def pid(self) -> int:
@@ -88,13 +91,14 @@ class Process:
     @property
     def output(self) -> str:
         """What it has written so far, both streams."""
-        return b"".join(self._output).decode(errors="replace")
+        # Not by read: the file's position is the process's own.
+        while chunk := os.pread(self._written.fileno(), _CHUNK, len(self._output)):
+            self._output += chunk
+        return self._output.decode(errors="replace")
 
     def wait_for_output(self, text: str, *, within: float = 20.0) -> str:
         """The output, once `text` is in it. Fails at once where the process ends without having said it."""
         eventually_sync(lambda: text in self.output or not self.running, within=within, what=f"{self.name}: {text!r}")
-        if text not in self.output:
-            self._reader.join(STOP_S)
         assert text in self.output, (
             f"{self.name} ended ({self._process.returncode}) before it said {text!r}:\n{self.output}"
         )
@@ -106,9 +110,7 @@ class Process:
 
     def wait(self, *, within: float = STOP_S) -> int:
         """Its exit status, once it has ended by itself."""
-        status = self._process.wait(within)
-        self._reader.join(within)
-        return status
+        return self._process.wait(within)
 
     def stop(self, *, within: float = STOP_S) -> int:
         """SIGTERM; SIGKILL to its whole group where that is not enough. Returns the exit status."""
@@ -123,22 +125,13 @@ class Process:
         """SIGKILL to its whole group, at once."""
         if self.running:
             os.killpg(self.pid, signal.SIGKILL)
-        status = self._process.wait(STOP_S)
-        self._reader.join(STOP_S)
-        return status
+        return self._process.wait(STOP_S)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.stop()
-
-    def _read(self) -> None:
-        stream = self._process.stdout
-        assert stream is not None
-        with stream:
-            while chunk := os.read(stream.fileno(), 65_536):
-                self._output.append(chunk)
 
 
 def run(
