@@ -16,16 +16,8 @@ from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from control.client.errors import ClientError
 from proxy.contract import proof
 from proxy.contract.merkle import leaf_hash
-from proxy.contract.record import (
-    AuthRefused,
-    ChainError,
-    RecordError,
-    SessionStart,
-    StatementStart,
-    decode,
-    verify_chain,
-    verify_signature,
-)
+from proxy.contract.record import AuthRefused, RecordError, SessionStart, StatementStart, decode
+from proxy.contract.verification import ChainError, verify_chain, verify_signature
 
 KEY_BYTES = 4_096
 

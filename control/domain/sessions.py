@@ -12,6 +12,7 @@ from proxy.contract.record import (
     AuthRefused,
     Cancel,
     Copy,
+    CopyData,
     GrantExtended,
     Notice,
     SessionEnd,
@@ -142,7 +143,7 @@ def advance(session: Session, record: AnyRecord, head: str) -> Session:
             return replace(session, expires_at=record.expires_at)
         case SessionEnd() | AuthRefused() | SessionReaped():
             return _last(session, record)
-        case SessionStart() | StatementPrepare() | Copy() | Cancel() | Notice() | Authorization():
+        case SessionStart() | StatementPrepare() | Copy() | CopyData() | Cancel() | Notice() | Authorization():
             return session
         case _:
             assert_never(record)

@@ -19,14 +19,13 @@ from proxy.contract.record import (
     LAST,
     AnyRecord,
     AuthRefused,
-    ChainError,
     RecordError,
     SessionReaped,
     SessionStart,
     decode,
     line_hash,
-    verify_signature,
 )
+from proxy.contract.verification import ChainError, verify_signature
 
 SHOWN = 64
 """A session id is at most this long."""

@@ -8,7 +8,8 @@ import asyncpg
 import psycopg
 from psycopg.conninfo import make_conninfo
 
-from proxy.contract.record import AnyRecord, SessionEnd, SessionStart, StatementStart, decode, verify_chain
+from proxy.contract.record import AnyRecord, SessionEnd, SessionStart, StatementStart, decode
+from proxy.contract.verification import verify_chain
 from proxy.identity import load_or_create
 from tests.harness import roles
 from tests.harness.binaries import postgresql_bin

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from proxy.contract.record import Copy, Notice, SessionEnd, decode, verify_chain
+from proxy.contract.record import Copy, Notice, SessionEnd, decode
+from proxy.contract.verification import verify_chain
 from proxy.identity import load_or_create
 from tests.conftest import Watcher
 from tests.harness import replication

@@ -8,15 +8,8 @@ from collections import Counter
 from datetime import datetime
 from typing import TypeAlias
 
-from proxy.contract.record import (
-    AuthRefused,
-    ChainError,
-    SessionEnd,
-    SessionStart,
-    StatementStart,
-    decode,
-    verify_chain,
-)
+from proxy.contract.record import AuthRefused, SessionEnd, SessionStart, StatementStart, decode
+from proxy.contract.verification import ChainError, verify_chain
 from proxy.identity import load_or_create
 from tests.harness import roles
 from tests.harness.postgres import Cluster

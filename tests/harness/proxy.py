@@ -19,7 +19,7 @@ from typing import Any, Self
 
 import asyncpg
 
-from proxy.contract import record
+from proxy.contract import record, verification
 from proxy.contract.record import AnyRecord
 from proxy.identity import load_or_create
 from tests.harness.certs import Authority
@@ -217,7 +217,7 @@ class Proxy:
             return []
 
         lines = await eventually(ended, what=f"the end of the session on {grant_id}")
-        record.verify_chain(lines, load_or_create(self.state).public_key())
+        verification.verify_chain(lines, load_or_create(self.state).public_key())
         return lines
 
     def descriptors(self) -> int:

@@ -11,8 +11,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from proxy.contract import record
-from proxy.contract.record import AuthRefused, ChainError, RecordError, SessionEnd, SessionStart, StatementStart
+from proxy.contract import record, verification
+from proxy.contract.record import AuthRefused, RecordError, SessionEnd, SessionStart, StatementStart
+from proxy.contract.verification import ChainError
 from proxy.identity import load_or_create
 from tests.harness.serverlog import LogLine, entries
 from tests.suites.legs import Legs
@@ -83,7 +84,7 @@ class _Journal:
             self.sessions += isinstance(one, SessionEnd)
             self.refused += isinstance(one, AuthRefused)
             try:
-                record.verify_chain(self._running.pop(one.session), self._key)
+                verification.verify_chain(self._running.pop(one.session), self._key)
             except (ChainError, RecordError) as error:
                 self.faults.append(f"session {one.session}: {error}")
 

@@ -9,7 +9,8 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from proxy import segments
-from proxy.contract.record import Notice, SessionEnd, decode, verify_chain
+from proxy.contract.record import Notice, SessionEnd, decode
+from proxy.contract.verification import verify_chain
 from proxy.journal import Journal
 from tests.integration.journal.writer import LIMIT_BYTES, SEGMENT_BYTES
 

@@ -12,8 +12,9 @@ import pytest
 
 from proxy.contract import token
 from proxy.contract.directive import Kill, Revoke
-from proxy.contract.record import Chain, Notice, SessionEnd, SessionStart, StatementEnd, StatementStart, verify_chain
+from proxy.contract.record import Chain, Notice, SessionEnd, SessionStart, StatementEnd, StatementStart
 from proxy.contract.token import KeySet
+from proxy.contract.verification import verify_chain
 from proxy.identity import load_or_create
 from proxy.journal import Journal
 from proxy.shipping import FAULTS_FILE

@@ -7,7 +7,8 @@ from typing import TypeAlias
 
 import pytest
 
-from proxy.contract.record import SessionEnd, StatementEnd, StatementStart, decode, verify_chain
+from proxy.contract.record import SessionEnd, StatementEnd, StatementStart, decode
+from proxy.contract.verification import verify_chain
 from proxy.identity import load_or_create
 from tests.conftest import MakeProxy
 from tests.harness import roles

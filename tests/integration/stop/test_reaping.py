@@ -18,8 +18,9 @@ from proxy.clock import Deadlines
 from proxy.config import Configuration, ProxySettings
 from proxy.contract import record
 from proxy.contract.directive import Orphan, Reap
-from proxy.contract.record import Chain, SessionEnd, SessionReaped, verify_chain
+from proxy.contract.record import Chain, SessionEnd, SessionReaped
 from proxy.contract.settings import Target
+from proxy.contract.verification import verify_chain
 from proxy.identity import load_or_create
 from proxy.metrics import Metrics
 from proxy.reaper import reap

@@ -7,17 +7,8 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from proxy import segments
-from proxy.contract.record import (
-    AuthRefused,
-    Chain,
-    Entry,
-    SessionEnd,
-    SessionReaped,
-    SessionStart,
-    decode,
-    line_hash,
-    verify_chain,
-)
+from proxy.contract.record import AuthRefused, Chain, Entry, SessionEnd, SessionReaped, SessionStart, decode, line_hash
+from proxy.contract.verification import verify_chain
 from proxy.journal import LAZY_BYTES, Journal, JournalError
 from proxy.recorder import Recorder
 from proxy.segments import Position

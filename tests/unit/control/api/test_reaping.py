@@ -14,7 +14,8 @@ from control.store import directives
 from control.times import SECOND
 from proxy.contract.directive import MOST_ORPHANS, Reap
 from proxy.contract.places import Present, Wanted
-from proxy.contract.record import Chain, SessionReaped, verify_chain
+from proxy.contract.record import Chain, SessionReaped
+from proxy.contract.verification import verify_chain
 from tests.unit.control.api.test_places import post
 from tests.unit.control.desk import TARGETS, Desk, Edge, end, statement
 

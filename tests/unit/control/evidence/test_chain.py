@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from control.domain.sessions import Session, State
 from control.evidence.chain import Kind, Ledger, Line, by_session, parse
-from proxy.contract.record import AuthRefused, Chain, SessionStart, verify_chain
+from proxy.contract.record import AuthRefused, Chain, SessionStart
+from proxy.contract.verification import verify_chain
 from tests.unit.control.desk import end, statement
 
 KEY = Ed25519PrivateKey.generate()

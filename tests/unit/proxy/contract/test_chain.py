@@ -7,7 +7,8 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from proxy.contract.chain import GENESIS, Chain, line_hash
-from proxy.contract.record import Notice, SessionEnd, verify_chain, verify_signature
+from proxy.contract.record import Notice, SessionEnd
+from proxy.contract.verification import verify_chain, verify_signature
 
 
 def notice(text: str = "soon") -> Notice:

@@ -14,7 +14,6 @@ from proxy.contract.record import (
     AuthRefused,
     Cancel,
     Chain,
-    ChainError,
     Copy,
     GrantExtended,
     Notice,
@@ -29,9 +28,8 @@ from proxy.contract.record import (
     Tls,
     decode,
     line_hash,
-    verify_chain,
-    verify_signature,
 )
+from proxy.contract.verification import ChainError, verify_chain, verify_signature
 
 KEY = Ed25519PrivateKey.generate()
 PUBLIC = KEY.public_key()
