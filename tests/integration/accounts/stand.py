@@ -51,6 +51,7 @@ INSERT INTO shop.orders (note) VALUES ('first');
 CREATE TABLE shop.secrets (text text);
 GRANT USAGE ON SCHEMA shop TO curfew_giver WITH GRANT OPTION;
 GRANT SELECT, INSERT ON shop.orders TO curfew_giver WITH GRANT OPTION;
+GRANT USAGE ON SEQUENCE shop.orders_id_seq TO curfew_giver WITH GRANT OPTION;
 """
 
 
