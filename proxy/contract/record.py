@@ -93,6 +93,8 @@ class Parameter(msgspec.Struct, frozen=True, omit_defaults=True):
     value: str | int | float | bool | None = None
     base64: str | None = None
     withheld: bool = False
+    binary: bool = False
+    """What `base64` has is the type's binary format; else it is text in an encoding that is not UTF-8."""
 
 
 class Tls(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
