@@ -152,6 +152,9 @@ class SessionStart(Record, kw_only=True, tag="session.start"):
     """On a unix socket: the system user who connected, as the kernel says."""
     tls: Tls | None = None
     application_name: str | None = None
+    settings: dict[str, str] | None = None
+    """What the client's startup message asked for besides (`client_encoding`, `DateStyle`, `options`): what a statement
+    means can depend on it."""
     proxy: str
     replication: Literal["physical", "logical"] | None = None
     """The kind of replication connection, where it is one. Its commands are recorded as statements."""
