@@ -176,6 +176,10 @@ class StatementStart(Record, kw_only=True, tag="statement.start"):
     """The prepared statement's name, where it has one."""
     function: int | None = None
     """The function's OID, for kind `function`."""
+    continued: bool = False
+    """It goes on with a portal that an Execute before it has begun: what it gives are that one's further rows."""
+    pipelined: bool = False
+    """No Sync stands between it and the statement before it: of what shares a round, an error skips the rest."""
     state: TransactionState
     transaction: int
     """Counts the session's transactions from 1; statements that share one share the number."""
