@@ -2,7 +2,7 @@
 
 cimport cython
 
-from proxy.wire.steps cimport Owed, as_json, start_of
+from proxy.wire.steps cimport Owed, Step, as_json, start_of
 
 cdef Py_ssize_t _NAME_BYTES
 
@@ -26,9 +26,10 @@ cdef class Portal:
     cdef readonly list parameters
     cdef readonly Py_ssize_t size
     cdef readonly Name source
+    cdef public bint begun
 
-    @cython.locals(text=str, named=str, values=str)
-    cpdef str start(self, long long number, str state, long long transaction)
+    @cython.locals(text=str, named=str, values=str, continued=str)
+    cpdef str start(self, Step step, str state, long long transaction)
 
 cdef class Name(Owed):
     cdef readonly bytes key

@@ -16,7 +16,7 @@ from collections import deque
 from proxy.contract.record import Parameter, Ran, StatementPrepare, TransactionState
 from proxy.contract.settings import Parameters
 from proxy.wire.secrets import mask
-from proxy.wire.steps import Kind, Owed, as_json, start_of
+from proxy.wire.steps import Kind, Owed, Step, as_json, start_of
 from proxy.wire.values import decode
 
 _UINT16 = struct.Struct("!H")
@@ -79,7 +79,7 @@ class Prepared:
 class Portal:
     """A bound statement."""
 
-    __slots__ = ("name", "parameters", "size", "source", "statement")
+    __slots__ = ("begun", "name", "parameters", "size", "source", "statement")
 
     def __init__(
         self,
@@ -96,12 +96,15 @@ class Portal:
         """Bytes of the Bind message."""
         self.source = source
         """The statement's name, where Parse knows it."""
+        self.begun = False
+        """An Execute of it was sent: the next one goes on where that one stops."""
 
-    def start(self, number: int, state: TransactionState, transaction: int) -> str:
-        """What the journal says of its Execute, which is statement `number`."""
+    def start(self, step: Step, state: TransactionState, transaction: int) -> str:
+        """What the journal says of its Execute, which is `step`."""
         text, named = self.statement.text.fields, self.statement.named
         values = "" if self.parameters is None else f',"parameters":{as_json(self.parameters)}'
-        return start_of(number, "execute", f"{text}{values}{named}", state, transaction)
+        continued, self.begun = ',"continued":true' if self.begun else "", True
+        return start_of(step, "execute", f"{text}{values}{named}{continued}", state, transaction)
 
     def ran(self) -> Ran:
         """What the journal says of its Execute where that ran something else than was thought."""
@@ -267,8 +270,11 @@ def _as_it_is(portal: Portal) -> Portal:
         return portal
     if not isinstance(true, Prepared):
         true = _by_sql(thought.name)
-    same = true.text is thought.text
-    return portal if same else Portal(portal.name, true, portal.parameters, portal.size, portal.source)
+    if true.text is thought.text:
+        return portal
+    other = Portal(portal.name, true, portal.parameters, portal.size, portal.source)
+    other.begun = portal.begun
+    return other
 
 
 def meaning(name: Name | None) -> Prepared | Portal | None:

@@ -67,6 +67,7 @@ class Step(Owed):
         "copying",
         "described",
         "duration",
+        "joined",
         "limit",
         "message",
         "name",
@@ -83,12 +84,22 @@ class Step(Owed):
         "tags",
     )
 
-    def __init__(self, kind: int, statement: int = 0, started: int = 0, bytes_in: int = 0, sql: str = "") -> None:
+    def __init__(  # noqa: PLR0917 as `joined`
+        self,
+        kind: int,
+        statement: int = 0,
+        started: int = 0,
+        bytes_in: int = 0,
+        sql: str = "",
+        joined: bool = False,  # noqa: FBT001, FBT002 positional for the C call
+    ) -> None:
         self.kind = kind
         self.statement = statement
         self.started = started
         self.bytes_in = bytes_in
         self.sql = sql
+        self.joined = joined
+        """No Sync stands between it and the statement before it."""
         self.start = ""
         """The fields of its `statement.start`."""
         self.limit = 0
@@ -175,9 +186,10 @@ def authorization(body: bytes) -> list[Authorization]:
     return []
 
 
-def start_of(number: int, kind: str, what: str, state: TransactionState, transaction: int) -> str:
+def start_of(step: Step, kind: str, what: str, state: TransactionState, transaction: int) -> str:
     """The fields of a `statement.start`; `what` are those from `sql` to `function`, each with a comma before it."""
-    return f',"statement":{number},"kind":"{kind}"{what},"state":"{state}","transaction":{transaction}'
+    joined = ',"pipelined":true' if step.joined else ""
+    return f',"statement":{step.statement},"kind":"{kind}"{what}{joined},"state":"{state}","transaction":{transaction}'
 
 
 SYNC = Step(Kind.SYNC)

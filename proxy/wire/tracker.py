@@ -169,15 +169,15 @@ class Tracker:
         """
         self.statements += 1
         self.transaction += self.state == "I" and not self._in_round
+        step = Step(kind, self.statements, now, size, sql, self._in_round)
         self._in_round = kind == Kind.EXECUTE
-        step = Step(kind, self.statements, now, size, sql)
         self._steps.append(step)
         return step
 
     def _query(self, body: bytes, now: int) -> Step:
         text = read_text(body[:-1] if body[-1:] == b"\0" else body)
         step = self._start(Kind.QUERY, now, len(body) + 5, text.sql)
-        step.start = start_of(step.statement, "query", text.fields, self.state, self.transaction)
+        step.start = start_of(step, "query", text.fields, self.state, self.transaction)
         return step
 
     def _parse(self, body: bytes, records: list[Noted]) -> None:
@@ -217,13 +217,13 @@ class Tracker:
             self._bound = None
         step = self._start(Kind.EXECUTE, now, len(body) + 5 + portal.size, portal.statement.text.sql)
         step.name, step.portal, step.limit = name, known, read_count(body, end + 1)
-        step.start = portal.start(step.statement, self.state, self.transaction)
+        step.start = portal.start(step, self.state, self.transaction)
         return step
 
     def _function(self, body: bytes, now: int) -> Step:
         step = self._start(Kind.FUNCTION, now, len(body) + 5, "")
         oid = f',"sql":"","function":{int.from_bytes(body[:4])}'
-        step.start = start_of(step.statement, "function", oid, self.state, self.transaction)
+        step.start = start_of(step, "function", oid, self.state, self.transaction)
         return step
 
     # PostgreSQL to client.

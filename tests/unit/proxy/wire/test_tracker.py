@@ -255,6 +255,25 @@ def test_a_portal_that_is_executed_in_parts() -> None:
     )[2:] == ["2> SELECT", "2< suspended after 2 [T]", "3> SELECT", "3< SELECT 1 [T]"]
 
 
+def test_rounds_and_portals_can_be_told_apart() -> None:
+    """Whoever runs the session again must know what shared a round, and which Execute made no portal of its own."""
+    book = Playbook()
+    book.take(client(query("BEGIN")), server(complete("BEGIN"), READY_IN))
+    book.take(client(parse("a"), bind(portal="p"), execute("p", 1), execute("p", 1), parse("b"), bind(), execute()))
+    book.take(client(query("c"), SYNC, bind(portal="p"), execute("p"), SYNC, execute("p"), SYNC, execute("q"), SYNC))
+    starts = [one for one in book.records if isinstance(one, StatementStart)]
+    assert [(one.sql, one.pipelined, one.continued) for one in starts] == [
+        ("BEGIN", False, False),
+        ("a", False, False),
+        ("a", True, True),
+        ("b", True, False),
+        ("c", True, False),
+        ("b", False, False),
+        ("b", False, True),
+        ("", False, False),
+    ]
+
+
 def test_a_portal_ends_with_its_transaction() -> None:
     """Where no transaction is open, Sync ends it; so does the query that commits. Then SQL can give its name away."""
     book = Playbook()
