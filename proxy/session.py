@@ -274,7 +274,7 @@ class Session:
         connected = self._connected = await opening.dial()
         backend = await opening.identify(connected)
         opening.record(backend)
-        tracker = Tracker(way.profile.parameters)
+        tracker = Tracker(way.profile.parameters, way.profile.copy_data)
         limit = self._shared.settings.max_message_bytes
         durable = way.link.settings.durability == "disk"
         self._relay = relay = Relay(client, connected.leg, tracker, self._recorder, limit=limit, durable=durable)

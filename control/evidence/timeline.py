@@ -158,7 +158,8 @@ def _text(record: AnyRecord) -> str:  # noqa: C901 a case for each record
         case StatementStart():
             text = record.sql
         case Copy():
-            text = f"COPY {record.direction}, {record.bytes} bytes" + (", failed" if record.failed else "")
+            sent = "" if record.bytes_in is None else f" ({record.bytes_in} from the client)"
+            text = f"COPY {record.direction}, {record.bytes} bytes{sent}" + (", failed" if record.failed else "")
         case CopyData():
             text = f"COPY {record.direction}, a piece of its data"
         case Cancel():

@@ -113,6 +113,7 @@ def test_what_never_ends_does_not_hold_back_the_rest_for_ever() -> None:
     ("record", "kind", "text"),
     [
         (Copy(statement=1, direction="in", bytes=5, failed=True), "copy", "COPY in, 5 bytes, failed"),
+        (Copy(statement=1, direction="both", bytes=9, bytes_in=2), "copy", "COPY both, 9 bytes (2 from the client)"),
         (StatementPrepare(sql="SELECT 1", name="s"), "prepare", "'s': SELECT 1"),
         (StatementPrepare(sql="SELECT 1", name="s", portal=""), "prepare", "portal '': SELECT 1"),
         (Cancel(forwarded=True, statement=1), "cancel", "cancel"),
