@@ -4,12 +4,12 @@ The only place that holds one against the other: `tests.witness`, `tests.suites`
 writes a csvlog (`tests.harness.serverlog`) with `log_statement = all` and parameters of any length. A session of one is
 the session of the other where pid and start of the backend are the same; its statements are compared in order.
 
-What PostgreSQL does not log, and what a record must say then (`Recorded.executed` and `_refuse`):
+What PostgreSQL does not log, and what a record must say then (`Recorded.executed`, `compare`):
 
 - What it skipped up to a Sync was never executed: its `statement.end` says `skipped`.
 - What it refused before it came to run (a syntax error; a value that is none of its type; a portal that is not there)
   is an ERROR in the log without a line for the statement: the record has the same SQLSTATE. Where the message that
-  was refused is no statement (a Parse), the first Execute that it kept from running has it.
+  was refused is no statement (a Parse), the first statement that it kept from running has it.
 - An Execute of an empty text runs nothing, and is not logged. The record has no command tag, no text but comments.
 
 What SQL has prepared (PREPARE) or declared (a cursor), and the protocol then executes, is logged with the text that
@@ -151,7 +151,7 @@ def compare(
     at = 0
     for one in logged:
         if one.refused:
-            at += at < len(left) and _refuse(one, left[at])
+            at += at < len(left) and left[at].sqlstate == one.sqlstate
             continue
         by_sql = one.text in texts
         places = (
@@ -172,11 +172,6 @@ def _named(logged: Logged, recorded: Recorded) -> bool:
     name = recorded.name or ""
     names = (name, f"<unnamed>/{name.removeprefix('portal ')}")
     return not recorded.text and logged.name in names and logged.sqlstate == recorded.sqlstate
-
-
-def _refuse(error: Logged, recorded: Recorded) -> bool:
-    """Whether the statement came to this error before it was run."""
-    return error.sqlstate == recorded.sqlstate and (recorded.kind != "query" or same_text(error.text, recorded))
 
 
 # PostgreSQL's account.
