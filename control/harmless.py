@@ -8,6 +8,7 @@ nothing (Default_Ignorable_Code_Point), because an auditor must see what is ther
 """
 
 import re
+from collections.abc import Callable
 
 _SUSPECT = re.compile(r"[^\x20-\x7e]")
 _DRAWN_AS_NOTHING = frozenset(
@@ -24,6 +25,7 @@ _DRAWN_AS_NOTHING = frozenset(
     )
     for point in range(first, last + 1)
 )
+_INVISIBLE = re.compile(f"[{''.join(sorted(_DRAWN_AS_NOTHING))}]")
 _SHORT = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 _TAB = 8
 _LATIN_1 = 0xFF
@@ -32,7 +34,22 @@ _BASIC_PLANE = 0xFFFF
 
 def line(text: str) -> str:
     """`text` on one line, harmless: newlines and tabs are escaped too."""
+    if text.isprintable() and _INVISIBLE.search(text) is None:  # nearly all, and much faster
+        return text
     return _SUSPECT.sub(_shown, text)
+
+
+def marked(text: str, mark: Callable[[str], str], *, keep: str = "") -> str:
+    """`text`, harmless, with each escape passed through `mark`. The characters in `keep` stay as they are."""
+    plain = text.translate(dict.fromkeys(map(ord, keep)))
+    if plain.isprintable() and _INVISIBLE.search(plain) is None:
+        return text
+
+    def show(match: re.Match[str]) -> str:
+        shown = match[0] if match[0] in keep else _shown(match)
+        return shown if shown == match[0] else mark(shown)
+
+    return _SUSPECT.sub(show, text)
 
 
 def lines(text: str) -> list[str]:
