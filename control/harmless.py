@@ -41,7 +41,9 @@ def line(text: str) -> str:
 
 def marked(text: str, mark: Callable[[str], str], *, keep: str = "") -> str:
     """`text`, harmless, with each escape passed through `mark`. The characters in `keep` stay as they are."""
-    plain = text.translate(dict.fromkeys(map(ord, keep)))
+    plain = text
+    for one in keep:
+        plain = plain.replace(one, "")
     if plain.isprintable() and _INVISIBLE.search(plain) is None:
         return text
 
