@@ -39,19 +39,19 @@ def line(text: str) -> str:
     return _SUSPECT.sub(_shown, text)
 
 
-def marked(text: str, mark: Callable[[str], str], *, keep: str = "") -> str:
-    """`text`, harmless, with each escape passed through `mark`. The characters in `keep` stay as they are."""
+def replaced(text: str, show: Callable[[str], str], *, keep: str = "") -> str:
+    """`text` with each character that could harm as `show` has it. Those in `keep` stay as they are."""
     plain = text
     for one in keep:
         plain = plain.replace(one, "")
     if plain.isprintable() and _INVISIBLE.search(plain) is None:
         return text
 
-    def show(match: re.Match[str]) -> str:
-        shown = match[0] if match[0] in keep else _shown(match)
-        return shown if shown == match[0] else mark(shown)
+    def judge(match: re.Match[str]) -> str:
+        harms = match[0] not in keep and _shown(match) != match[0]
+        return show(match[0]) if harms else match[0]
 
-    return _SUSPECT.sub(show, text)
+    return _SUSPECT.sub(judge, text)
 
 
 def lines(text: str) -> list[str]:

@@ -8,15 +8,15 @@ written here. A result has a moment of its own; those that are still to come wai
 """
 
 import heapq
-from typing import Any, Final
+from typing import Final
 
-import msgspec
 from rich.cells import chop_cells
 
 from control import harmless
 from control.durations import show_offset
 from control.evidence.exports import words
 from control.evidence.exports.context import Context
+from control.evidence.exports.lines import line
 from control.evidence.timeline import Item
 from control.times import SECOND, rfc3339
 
@@ -46,7 +46,6 @@ class Asciicast:
     def __init__(self, context: Context) -> None:
         self._context = context
         self._data = words.Data()
-        self._encode = msgspec.json.Encoder().encode
         self._waiting: list[tuple[float, int, str, str]] = []
         self._count = 0
         self._shown = 0.0
@@ -63,13 +62,13 @@ class Asciicast:
         }
         who = f"{session.person} on {self._place} as {session.profile}" if session.person else "a refused connection"
         grant = f"grant {session.grant}" if session.grant else "no grant"
-        lines = [
+        said = [
             f"session {session.id}: {who}",
             f"{grant}, from {session.address or 'a unix socket'}, through proxy {session.proxy}",
             f"started {rfc3339(session.started_at)}",
         ]
-        shown = "".join(harmless.line(line) + "\r\n" for line in lines)
-        return self._line(header) + self._line([0.0, "o", shown])
+        shown = "".join(harmless.line(one) + "\r\n" for one in said)
+        return line(header) + line([0.0, "o", shown])
 
     def take(self, item: Item) -> bytes:
         """What is shown at an item's moment, and the results whose moment has come before it."""
@@ -119,10 +118,7 @@ class Asciicast:
         """An event at its moment, or at the one before it where the clock went back."""
         interval = max(0.0, round(at - self._shown, 6))
         self._shown += interval
-        return self._line([interval, code, data])
-
-    def _line(self, value: Any) -> bytes:  # noqa: ANN401 JSON
-        return self._encode(value) + b"\n"
+        return line([interval, code, data])
 
 
 def _asked(item: Item) -> list[Part]:
@@ -147,8 +143,8 @@ def _screen(at: float, mark: str, parts: list[Part]) -> str:
     for gutter, text, style in parts:
         follow = gutter if gutter == "> " else " " * len(gutter)
         first = gutter
-        for line in harmless.lines(text):
-            for folded, piece in enumerate(_fold(line, COLUMNS - MARGIN - len(gutter))):
+        for whole in harmless.lines(text):
+            for folded, piece in enumerate(_fold(whole, COLUMNS - MARGIN - len(gutter))):
                 lead = f"{head}  " + ("+ " if folded and gutter == "> " else first)
                 rows.append(f"{_paint(lead, STYLES['dim'])}{_paint(piece, style)}\r\n")
                 head, first = " " * len(head), follow
@@ -159,9 +155,9 @@ def _paint(text: str, style: str) -> str:
     return f"\x1b[{style}m{text}\x1b[0m" if style and text else text
 
 
-def _fold(line: str, width: int) -> list[str]:
-    if len(line) * 2 <= width:
-        return [line]
-    if line.isascii():
-        return [line[start : start + width] for start in range(0, len(line), width)] or [""]
-    return chop_cells(line, width)
+def _fold(whole: str, width: int) -> list[str]:
+    if len(whole) * 2 <= width:
+        return [whole]
+    if whole.isascii():
+        return [whole[start : start + width] for start in range(0, len(whole), width)] or [""]
+    return chop_cells(whole, width)

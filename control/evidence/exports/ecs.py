@@ -9,12 +9,11 @@ with SQL NULL as null. The data of a COPY is counted, not given.
 from collections.abc import Sequence
 from typing import Any, Final
 
-import msgspec
-
 from control.evidence.exports import words
 from control.evidence.exports.commands import commands
 from control.evidence.exports.context import Context, address
 from control.evidence.exports.fields import message, rest
+from control.evidence.exports.lines import line
 from control.evidence.timeline import Item
 from control.times import SECOND
 
@@ -37,7 +36,6 @@ class Ecs:
     def __init__(self, context: Context) -> None:
         self._context = context
         self._data = words.Data()
-        self._encode = msgspec.json.Encoder().encode
 
     def begin(self) -> bytes:
         """Nothing: each line stands alone."""
@@ -46,11 +44,11 @@ class Ecs:
     def take(self, item: Item) -> bytes:
         """An item's documents."""
         self._context.take(item)
-        return b"".join(self._encode(self._document(one)) + b"\n" for one in self._data.take(item))
+        return b"".join(line(self._document(one)) for one in self._data.take(item))
 
     def finish(self) -> bytes:
         """What is left."""
-        return b"".join(self._encode(self._document(one)) + b"\n" for one in self._data.finish())
+        return b"".join(line(self._document(one)) for one in self._data.finish())
 
     def _document(self, item: Item) -> Document:
         context, statement = self._context, item["kind"] == "statement"

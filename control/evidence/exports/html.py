@@ -163,7 +163,7 @@ class Html:
 
 def text(raw: str) -> str:
     """`raw` as HTML: escaped, and harmless. Line ends and tabs stay what they are."""
-    return harmless.marked(html.escape(raw), _escape, keep="\n\t")
+    return harmless.replaced(html.escape(raw), _escape, keep="\n\t")
 
 
 def _sql(raw: str) -> str:
@@ -171,8 +171,8 @@ def _sql(raw: str) -> str:
     return f"<pre>\n{text(raw)}</pre>"
 
 
-def _escape(shown: str) -> str:
-    return f'<span class="c">{shown}</span>'
+def _escape(character: str) -> str:
+    return f'<span class="c">{harmless.line(character)}</span>'
 
 
 def _facts(context: Context) -> Iterable[tuple[str, str | None]]:

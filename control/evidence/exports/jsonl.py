@@ -2,9 +2,8 @@
 
 from typing import Any
 
-import msgspec
-
 from control.evidence.exports.context import Context
+from control.evidence.exports.lines import line
 from control.evidence.timeline import Item
 
 
@@ -14,15 +13,14 @@ class JsonLines:
     def __init__(self, context: Context, summary: dict[str, Any]) -> None:
         self._id = context.session.id
         self._summary = summary
-        self._encode = msgspec.json.Encoder().encode
 
     def begin(self) -> bytes:
         """The summary."""
-        return self._encode({"session": self._id, "kind": "session"} | self._summary) + b"\n"
+        return line({"session": self._id, "kind": "session"} | self._summary)
 
     def take(self, item: Item) -> bytes:
         """An item."""
-        return self._encode({"session": self._id} | item) + b"\n"
+        return line({"session": self._id} | item)
 
     def finish(self) -> bytes:
         """Nothing."""

@@ -11,12 +11,11 @@ What has no activity of its own there (BEGIN, SET, the end of a session) is `Oth
 from collections.abc import Sequence
 from typing import Any, Final
 
-import msgspec
-
 from control.evidence.exports import words
 from control.evidence.exports.commands import commands
 from control.evidence.exports.context import Context, address, milliseconds
 from control.evidence.exports.fields import message, rest
+from control.evidence.exports.lines import line
 from control.evidence.timeline import Item
 
 SCHEMA: Final = "1.5.0"
@@ -69,7 +68,6 @@ class Ocsf:
     def __init__(self, context: Context) -> None:
         self._context = context
         self._data = words.Data()
-        self._encode = msgspec.json.Encoder().encode
 
     def begin(self) -> bytes:
         """Nothing: each line stands alone."""
@@ -78,11 +76,11 @@ class Ocsf:
     def take(self, item: Item) -> bytes:
         """An item's events."""
         self._context.take(item)
-        return b"".join(self._encode(self._event(one)) + b"\n" for one in self._data.take(item))
+        return b"".join(line(self._event(one)) for one in self._data.take(item))
 
     def finish(self) -> bytes:
         """What is left."""
-        return b"".join(self._encode(self._event(one)) + b"\n" for one in self._data.finish())
+        return b"".join(line(self._event(one)) for one in self._data.finish())
 
     def _event(self, item: Item) -> Event:
         context, statement = self._context, item["kind"] == "statement"

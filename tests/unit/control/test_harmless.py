@@ -45,8 +45,8 @@ def test_tabs_become_spaces_where_lines_are_kept() -> None:
     assert harmless.lines("a\tb\n\x1b\tc") == ["a       b", "\\x1b    c"]
 
 
-def test_escapes_can_be_told_from_text_that_looks_like_one() -> None:
-    """By a mark around each; a document keeps its own line ends."""
-    assert harmless.marked("a\\x1b\x1b\nb\r\u202eä", lambda shown: f"<{shown}>", keep="\n") == (
-        "a\\x1b<\\x1b>\nb<\\r><\\u202e>ä"
+def test_what_harms_can_be_shown_in_another_way() -> None:
+    """As a document marks it, so that an escape is told from text that looks like one; line ends may be kept."""
+    assert harmless.replaced("a\\x1b\x1b\nb\r\u202eä", lambda one: f"<{ord(one):x}>", keep="\n") == (
+        "a\\x1b<1b>\nb<d><202e>ä"
     )
