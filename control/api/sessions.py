@@ -11,14 +11,13 @@ from control.api.callers import Auditor, Caller, Office
 from control.api.people import Limit
 from control.api.problems import unwrap
 from control.api.shapes import FaultOut, Page, SessionOut, Why
-from control.api.streams import NDJSON, Stream
+from control.api.streams import NDJSON, Stream, gathered
 from control.domain.sessions import State
 from control.evidence.timeline import Item
 from control.operations import faults, sessions
 from control.store.sessions import Filter
 
 router = APIRouter(prefix="/v1", tags=["evidence"])
-PIECE = 64 * 1024
 
 
 @router.get("/sessions")
@@ -57,7 +56,7 @@ async def get_records(
 ) -> Stream:
     """A session's records behind `after`, NDJSON, byte for byte as the proxy wrote and chained them."""
     _, lines = unwrap(await sessions.lines(services, session_id, asker=caller, after=after))
-    return Stream(_gathered(lines), media_type=NDJSON)
+    return Stream(gathered(lines), media_type=NDJSON)
 
 
 @router.get("/sessions/{session_id}/timeline", response_class=Response)
@@ -65,7 +64,7 @@ async def get_timeline(services: Office, caller: Caller, session_id: str) -> Str
     """A session told in order: `{"session": ..., "items": [...]}`."""
     session, items = unwrap(await sessions.timeline(services, session_id, asker=caller))
     shown = SessionOut.model_validate(session).model_dump_json().encode()
-    return Stream(_gathered(_timeline(shown, items)), media_type="application/json")
+    return Stream(gathered(_timeline(shown, items)), media_type="application/json")
 
 
 @router.post("/sessions/{session_id}/kill", status_code=202)
@@ -90,14 +89,3 @@ async def _timeline(session: bytes, items: AsyncIterator[Item]) -> AsyncIterator
         yield mark + encode(item)
         mark = b","
     yield b"]}"
-
-
-async def _gathered(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """The same bytes in fewer pieces: each piece is a write to a TLS socket."""
-    gathered = bytearray()
-    async for piece in pieces:
-        gathered += piece
-        if len(gathered) >= PIECE:
-            yield bytes(gathered)
-            gathered.clear()
-    yield bytes(gathered)
