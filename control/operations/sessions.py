@@ -123,15 +123,20 @@ async def _lines(services: Services, number: int, after: int) -> AsyncIterator[b
 
 async def _items(services: Services, session: Session, raw: AsyncIterator[bytes]) -> AsyncIterator[Item]:
     teller = Teller(session.started_at)
-    async for line in raw:
-        for item in teller.take(decode(line[:-1])):
+    async for line in _all_lines(services, session, raw):
+        for item in teller.take(decode(line[:-1]), len(line)):
             yield item
     for item in teller.finish():
         yield item
-    if session.reaped_in is not None:  # what another proxy has on record of it
+
+
+async def _all_lines(services: Services, session: Session, raw: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """The session's own lines, and what another proxy has on record of its end."""
+    async for line in raw:
+        yield line
+    if session.reaped_in is not None:
         async with services.store.read() as tx:
             found = await sessions.find(tx, session.reaped_in)
         if found is not None:
             async for line in _lines(services, found[0], -1):
-                for item in teller.take(decode(line[:-1])):
-                    yield item
+                yield line
