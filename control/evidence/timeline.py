@@ -27,6 +27,7 @@ from proxy.contract.record import (
     Copy,
     CopyData,
     GrantExtended,
+    JournalTorn,
     Notice,
     SessionEnd,
     SessionReaped,
@@ -54,6 +55,7 @@ KINDS: dict[type[AnyRecord], str] = {
     AuthRefused: "refused",
     SessionEnd: "end",
     SessionReaped: "reaped",
+    JournalTorn: "torn",
 }
 
 BOOKKEEPING = frozenset({"v", "session", "seq", "at", "prev", "signature", "kind", "duration"})
@@ -145,7 +147,7 @@ def _course(start: StatementStart, end: StatementEnd | None) -> Item:
     }
 
 
-def _text(record: AnyRecord) -> str:  # noqa: C901 a case for each record
+def _text(record: AnyRecord) -> str:  # noqa: C901, PLR0912 a case for each record
     text = ""
     match record:
         case SessionStart():
@@ -176,6 +178,8 @@ def _text(record: AnyRecord) -> str:  # noqa: C901 a case for each record
         case SessionReaped():
             what = "ended" if record.found else "looked for"
             text = f"{what} the backend of session {record.reaped}, which {record.left_by} left"
+        case JournalTorn():
+            text = f"a crash had torn the proxy's journal: {record.bytes} bytes of an unfinished line were cut off"
         case SessionEnd():
             by = "" if record.by is None else f" by {record.by}"
             text = f"the session ended: {record.reason}{by}; {record.outcome}{_finished(record)}"
