@@ -14,6 +14,7 @@ from proxy.contract.record import (
     Copy,
     CopyData,
     GrantExtended,
+    JournalTorn,
     Notice,
     SessionEnd,
     SessionReaped,
@@ -24,6 +25,7 @@ from proxy.contract.record import (
 )
 
 REFUSED = "refused"
+TORN = "torn"
 REAPED = "reaped"
 LARGEST = 2**63 - 1
 """What a counter stops at: every number of a record fits, but a hostile proxy's sum of them might not."""
@@ -37,6 +39,8 @@ class State(enum.StrEnum):
     REFUSED = "refused"
     REAPED = "reaped"
     """No session either: the one record of a proxy that has ended what another one left (`Session.reaped_in`)."""
+    TORN = "torn"
+    """Nor this: the one record of a line that a crash has torn at the journal's end."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,7 +94,7 @@ class Session:
         return (self.state is not State.OPEN and self.end_reason != REAPED) or self.state is State.REAPED
 
 
-def begin(record: SessionStart | AuthRefused | SessionReaped, proxy: str) -> Session:
+def begin(record: SessionStart | AuthRefused | SessionReaped | JournalTorn, proxy: str) -> Session:
     """The summary that a session's first record makes. It does not count that record yet (see `advance`).
 
     A refused connection has no `person`: its user name is only what it said.
@@ -111,6 +115,8 @@ def begin(record: SessionStart | AuthRefused | SessionReaped, proxy: str) -> Ses
         )
     if isinstance(record, SessionReaped):
         return Session(id=record.session, proxy=proxy, target=record.target, database="", started_at=record.at)
+    if isinstance(record, JournalTorn):
+        return Session(id=record.session, proxy=proxy, database="", started_at=record.at)
     return Session(
         id=record.session,
         proxy=proxy,
@@ -141,7 +147,7 @@ def advance(session: Session, record: AnyRecord, head: str) -> Session:
             )
         case GrantExtended():
             return replace(session, expires_at=record.expires_at)
-        case SessionEnd() | AuthRefused() | SessionReaped():
+        case SessionEnd() | AuthRefused() | SessionReaped() | JournalTorn():
             return _last(session, record)
         case SessionStart() | StatementPrepare() | Copy() | CopyData() | Cancel() | Notice() | Authorization():
             return session
@@ -153,12 +159,14 @@ def _at_rest(session: Session) -> Session:
     return replace(session, running=None, running_since=None, running_command=None)
 
 
-def _last(session: Session, record: SessionEnd | AuthRefused | SessionReaped) -> Session:
+def _last(session: Session, record: SessionEnd | AuthRefused | SessionReaped | JournalTorn) -> Session:
     match record:
         case SessionEnd():
             return _ended(session, record)
         case AuthRefused():
             return replace(session, state=State.REFUSED, ended_at=record.at, end_reason=REFUSED)
+        case JournalTorn():
+            return replace(session, state=State.TORN, ended_at=record.at, end_reason=TORN)
         case SessionReaped():
             return replace(
                 session,

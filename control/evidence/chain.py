@@ -19,6 +19,7 @@ from proxy.contract.record import (
     LAST,
     AnyRecord,
     AuthRefused,
+    JournalTorn,
     RecordError,
     SessionReaped,
     SessionStart,
@@ -139,7 +140,9 @@ class Ledger:
 
     def _take_new(self, line: Line) -> None:
         if self.session is None:
-            assert isinstance(line.record, SessionStart | AuthRefused | SessionReaped)  # `_wrong` saw to it
+            assert isinstance(
+                line.record, SessionStart | AuthRefused | SessionReaped | JournalTorn
+            )  # `_wrong` saw to it
             self.session = begin(line.record, self._proxy)
         self.session = advance(self.session, line.record, line.digest)
         self._stored[line.record.seq] = line.raw
@@ -159,9 +162,9 @@ class Ledger:
             (record.seq != expected, Kind.GAP, f"expected record {expected}"),
             (record.prev != head, Kind.CHAIN, "its prev is not the hash of the record before it"),
             (
-                (session is None) != isinstance(record, SessionStart | AuthRefused | SessionReaped),
+                (session is None) != isinstance(record, SessionStart | AuthRefused | SessionReaped | JournalTorn),
                 Kind.BEGINNING,
-                "a session begins with session.start; auth.refused and session.reaped stand alone",
+                "a session begins with session.start; auth.refused, session.reaped and journal.torn stand alone",
             ),
             (foreign, Kind.FOREIGN, "another proxy's session"),
             (unsigned, Kind.SIGNATURE, "not signed by a key of this proxy"),

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from control.evidence.chain import Flaw, Kind, Line
-from proxy.contract.record import AuthRefused, Entry, SessionEnd, SessionReaped, SessionStart
+from proxy.contract.record import AuthRefused, Entry, JournalTorn, SessionEnd, SessionReaped, SessionStart
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ def follow(known: Mapping[str, Entry], lines: Iterable[Line]) -> Followed:
 
 def _place(line: Line) -> Entry | None:
     record = line.record
-    return record.entry if isinstance(record, SessionStart | AuthRefused | SessionReaped) else None
+    return record.entry if isinstance(record, SessionStart | AuthRefused | SessionReaped | JournalTorn) else None
 
 
 def _promise(line: Line) -> Entry | None:

@@ -21,7 +21,7 @@ def growth(session_id: str) -> str:
     return f"records:{session_id}"
 
 
-UNLISTED = (State.REFUSED, State.REAPED)
+UNLISTED = (State.REFUSED, State.REAPED, State.TORN)
 """What is not listed where no state is wanted: records that are no sessions.
 
 Said by what is left out: by what is listed SQLite would look it up by state, and sort all that there ever was.

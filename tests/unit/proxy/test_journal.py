@@ -145,6 +145,23 @@ def test_torn_tail_is_cut_and_reported(directory: Path) -> None:
     assert stored(directory) == [b"whole", b"next"]
 
 
+def test_breaks_are_noted_until_they_are_on_record(directory: Path) -> None:
+    """Over as many crashes as it takes; a start that finds a whole journal changes nothing."""
+    directory.mkdir(parents=True)
+    path = segments.path_of(directory, 1)
+    for tail in (b"one\ntorn", b"two\nta"):
+        with path.open("ab") as file:
+            file.write(tail)
+        open_journal(directory).close()
+    open_journal(directory).close()
+    assert segments.load_torn(directory) == [
+        segments.Torn(segment=1, offset=4, bytes=4),
+        segments.Torn(segment=1, offset=8, bytes=2),
+    ]
+    segments.forget_torn(directory)
+    assert segments.load_torn(directory) == []
+
+
 def test_torn_tail_longer_than_a_block_is_cut(directory: Path) -> None:
     """The search for the last newline goes back block by block, to the file's beginning if need be."""
     journal = open_journal(directory)
