@@ -192,6 +192,7 @@ _Rare: TypeAlias = (
     | SessionEnd
     | AuthRefused
     | SessionReaped
+    | JournalTorn
     | SessionStart
     | StatementPrepare
     | Copy

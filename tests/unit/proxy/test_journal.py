@@ -257,6 +257,22 @@ def test_sessions_are_a_chain_of_their_own(directory: Path) -> None:
     assert (journal.next_entry.number, journal.next_entry.prev) == (10, line_hash(stored(directory)[-2]))
 
 
+def test_the_chain_of_sessions_goes_on_from_a_checkpoint(directory: Path) -> None:
+    """Though no session has begun in the segments behind it, and those before it are gone."""
+    journal = open_journal(directory, segment_bytes=2_000)
+    begin(journal, "idle")
+    busy = begin(journal, "busy")
+    for _ in range(100):
+        journal.append(busy.seal(notice()))
+    journal.flush()
+    journal._release()
+    for number in segments.numbers(directory)[:-2]:
+        segments.path_of(directory, number).unlink()
+    again = open_journal(directory, segment_bytes=2_000)
+    assert again.next_entry == journal.next_entry
+    again.close()
+
+
 def test_a_session_that_never_was_takes_no_place(directory: Path) -> None:
     """Its start was refused: there is no trace of it."""
     key = Ed25519PrivateKey.generate()
