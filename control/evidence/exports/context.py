@@ -61,7 +61,9 @@ class Context:
         return round(datetime.fromisoformat(at).timestamp() * 1_000)
 
     def event_id(self, item: Item) -> str:
-        """What names this item among those of all sessions."""
+        """What names this item among those of all sessions. What is no record has no number."""
+        if item["seq"] is None:
+            return f"{self.session.id}:{item['kind']}:{item['at']}"
         chain = self.session.reaped_in if item["kind"] == "reaped" else None
         return f"{chain or self.session.id}:{item['seq']}"
 

@@ -101,9 +101,10 @@ class Ecs:
             "module": "curfew",
             "provider": "curfew",
             "id": self._context.event_id(item),
-            "sequence": item["seq"],
         }
-        if item.get("duration_s") is not None:
+        if item["seq"] is not None:
+            event["sequence"] = item["seq"]
+        if item["kind"] == "statement" and item["duration_s"] is not None:
             event["duration"] = round(item["duration_s"] * SECOND)
         if item.get("refusal") or item.get("reason"):
             event["reason"] = item.get("refusal") or item["reason"]

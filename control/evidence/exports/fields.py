@@ -9,7 +9,7 @@ from proxy.contract.record import Parameter
 
 MESSAGE = 1_000
 """Characters of an event's message."""
-MAPPED = frozenset({"seq", "kind", "sql", "text", "duration_s", "sqlstate", "message", "person", "database"})
+MAPPED = frozenset({"seq", "kind", "sql", "text", "sqlstate", "message", "person", "database"})
 """What of an item has a field in the schemas."""
 TOLD = frozenset({"at", "offset_s"})
 """What every format says in its own way."""

@@ -109,7 +109,7 @@ class Ocsf:
             event |= {"status_code": item["sqlstate"], "status_detail": item["message"] or ""}
         if item.get("sql") is not None:
             event["query_info"] = _query(item, time)
-        if (took := milliseconds(item.get("duration_s"))) is not None:
+        if statement and (took := milliseconds(item["duration_s"])) is not None:
             event |= {"duration": took, "start_time": time, "end_time": time + took}
         return event | self._same
 
@@ -130,15 +130,15 @@ class Ocsf:
 
     def _metadata(self, item: Item) -> Event:
         session = self._context.session.id
-        return {
+        metadata: Event = {
             "correlation_uid": session,
             "original_time": item["at"],
             "product": {"name": "Curfew", "vendor_name": "Curfew", "version": self._context.version},
             "profiles": [],
-            "sequence": item["seq"],
             "uid": self._context.event_id(item),
             "version": SCHEMA,
         }
+        return metadata | ({} if item["seq"] is None else {"sequence": item["seq"]})
 
     def _actor(self) -> Event:
         context = self._context
