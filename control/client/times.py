@@ -4,6 +4,7 @@ import re
 from datetime import UTC, datetime, timedelta
 
 _DURATION = re.compile(r"(?:(\d{1,4})d)?(?:(\d{1,5})h)?(?:(\d{1,6})m)?(?:(\d{1,8})s)?", re.ASCII)
+_OFFSET = re.compile(r"(?:(?:(\d{1,5}):)?(\d{1,6}):)?(\d{1,8}(?:\.\d{1,9})?)", re.ASCII)
 _SECONDS = (86_400, 3_600, 60, 1)
 _UNITS = "dhms"
 _MS = 1_000
@@ -62,12 +63,23 @@ def local_now() -> datetime:
 
 
 def show_offset(seconds: float) -> str:
-    """A position in a replay: `0:01.204`, `1:02:03.004`."""
-    milliseconds = max(0, round(seconds * _MS))
+    """A position in a replay: `0:01.204`, `1:02:03.004`; `-5:00.000` before its beginning."""
+    if seconds < 0:
+        return f"-{show_offset(-seconds)}"
+    milliseconds = round(seconds * _MS)
     minutes, rest = divmod(milliseconds, 60 * _MS)
     hours, minutes = divmod(minutes, 60)
     position = f"{rest // _MS:02d}.{rest % _MS:03d}"
     return f"{hours}:{minutes:02d}:{position}" if hours else f"{minutes}:{position}"
+
+
+def parse_offset(text: str) -> float:
+    """The seconds in a position as `show_offset` writes it, or in a duration. Raises ValueError."""
+    match = _OFFSET.fullmatch(text)
+    if match is None:
+        return float(parse_duration(text))
+    hours, minutes, seconds = match.groups()
+    return int(hours or 0) * 3_600 + int(minutes or 0) * 60 + float(seconds)
 
 
 def _distance(delta: timedelta) -> str:

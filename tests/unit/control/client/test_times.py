@@ -69,10 +69,26 @@ def test_a_time_that_is_none_is_shown_as_it_came() -> None:
 
 def test_offsets_are_positions_in_a_play() -> None:
     """Minutes, seconds, milliseconds; hours where there are any; never negative."""
-    assert [times.show_offset(s) for s in (0, 1.2044, 61, 3723.0, -1)] == [
+    assert [times.show_offset(s) for s in (0, 1.2044, 61, 3723.0, -61)] == [
         "0:00.000",
         "0:01.204",
         "1:01.000",
         "1:02:03.000",
-        "0:00.000",
+        "-1:01.000",
     ]
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("90", 90), ("1:30", 90), ("1:02:03.5", 3723.5), ("0:00.001", 0.001), ("90s", 90), ("1h", 3600)],
+)
+def test_positions_are_read(text: str, seconds: float) -> None:
+    """As they are shown, and as durations."""
+    assert times.parse_offset(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "x", "-1:00", "1:2:3:4", "1:", ":1", "1e3"])
+def test_what_is_no_position(text: str) -> None:
+    """It is refused."""
+    with pytest.raises(ValueError, match="no duration"):
+        times.parse_offset(text)
