@@ -75,6 +75,16 @@ async def find_all(tx: Transaction, session_ids: Iterable[str]) -> Mapping[str, 
     return found
 
 
+async def by_number(tx: Transaction, numbers: Iterable[int]) -> Mapping[int, Session]:
+    """The sessions with these numbers."""
+    wanted: list[int] = list(numbers)
+    found: dict[int, Session] = {}
+    for start in range(0, len(wanted), IN_ONE_QUERY):
+        query = sa.select(sessions).where(sessions.c.number.in_(wanted[start : start + IN_ONE_QUERY]))
+        found |= {row.number: _session(row) for row in await tx.connection.execute(query)}
+    return found
+
+
 async def add(tx: Transaction, session: Session) -> int:
     """A new session; its number."""
     result = await tx.connection.execute(sa.insert(sessions).values(asdict(session)))
