@@ -30,6 +30,7 @@ from control.evidence.transactions import Known, Outcome, Transactions
 from control.evidence.wording import describe
 from control.times import SECOND, rfc3339
 from proxy.contract.record import (
+    LAST,
     AnyRecord,
     Authorization,
     AuthRefused,
@@ -112,11 +113,13 @@ class Teller:
             self._ended(record, size)
         elif isinstance(record, CopyData):
             self._copied[record.statement] = self._copied.get(record.statement, 0) + _decoded_size(record.base64)
-        else:
+        elif not isinstance(record, LAST):
             self._happened(record, size, ready)
         self._tally.take(record)
         for known in self._transactions.take(record):
             self._known(record, known)
+        if isinstance(record, LAST):  # Behind what it has made known.
+            self._happened(record, size, ready)
         while self._held and (self._complete(self._held[0]) or self._too_much()):
             ready.append(self._tell(self._held.popleft()))
         return ready
