@@ -112,7 +112,7 @@ class Teller:
         if isinstance(record, StatementEnd):
             self._ended(record, size)
         elif isinstance(record, CopyData):
-            self._copied[record.statement] = self._copied.get(record.statement, 0) + _decoded_size(record.base64)
+            self._copy(record)
         elif not isinstance(record, LAST):
             self._happened(record, size, ready)
         self._tally.take(record)
@@ -129,6 +129,11 @@ class Teller:
         rest = [self._tell(entry) for entry in self._held]
         self._held.clear()
         return rest
+
+    def _copy(self, piece: CopyData) -> None:
+        if len(self._copied) >= HELD_BACK:  # Each is followed by its Copy, so there is hardly ever more than one.
+            self._copied.clear()
+        self._copied[piece.statement] = self._copied.get(piece.statement, 0) + _decoded_size(piece.base64)
 
     def _happened(self, record: AnyRecord, size: int, ready: list[Item]) -> None:
         entry = _Entry(record, size)
