@@ -60,7 +60,7 @@ def test_results_come_at_their_own_moment() -> None:
         (1.488, "#1     SUCCESS (1 row, 2.5s)"),
         (
             1.5,
-            "END revoked by carol; #7 was running; open work: rolled back; backend gone 29 ms after the decision"[:98],
+            "END revoked by carol; #8 was running; open work: rolled back; backend gone 29 ms after the decision"[:98],
         ),
     ]
 
@@ -98,3 +98,23 @@ def test_an_open_session_says_so() -> None:
     """At the end."""
     _, events = recording(start())
     assert events[-1][2] == "the session is still open: this is what there is so far\r\n"
+
+
+def test_a_pause_and_the_end_of_a_transaction_are_shown_as_in_the_replay() -> None:
+    """A pause where it began; what became of a transaction behind the last of its results."""
+    begin, both = done(1, "BEGIN", state="T"), done(2, "COMMIT", duration=3 * SECOND)
+    _, events = recording(
+        start(), asked(1, "BEGIN"), begin, asked(2, "COMMIT", transaction=1), both, step_ns=40 * SECOND
+    )
+    shown = [
+        OURS.sub("", data).split("\r\n")[0].split(maxsplit=1)[1].strip() for _, code, data in events if code == "o"
+    ]
+    assert shown[2:-1] == [
+        "PAUSE 40s",
+        "#1     > BEGIN",
+        "#1     SUCCESS (0 rows, 12 ms)",
+        "PAUSE 1m20s",
+        "#2     > COMMIT",
+        "#2     SUCCESS (0 rows, 3s)",
+        "COMMITTED transaction 1: 2 statements, 0 rows",
+    ]
