@@ -4,7 +4,7 @@ After https://docs.asciinema.org/manual/asciicast/v3/: a header, then `[interval
 seconds since the event before. Each error is a marker ("m"), so that players can jump to it.
 
 What is shown is what `curfew replay` shows: all text is made harmless first, so the only escapes in it are the colours
-written here. A result has a moment of its own; those that are still to come wait in a heap of at most WAITING.
+written here. A result has a moment of its own; those that are still to come wait, at most WAITING of them.
 """
 
 import heapq
@@ -26,6 +26,7 @@ IDLE_S: Final = 2.0
 MARGIN: Final = 22
 """Position and statement, before the text."""
 WAITING: Final = 10_000
+WAITING_CHARACTERS: Final = 16 << 20
 STYLES: Final = {"dim": "2", "sql": "1", "value": "35", "good": "32", "bad": "1;31", "warn": "33"}
 OUTCOMES: Final = {"committed": "32", "rolled back": "33", "in doubt": "1;31"}
 KINDS: Final = {
@@ -52,6 +53,7 @@ class Asciicast:
     def __init__(self, context: Context) -> None:
         self._context = context
         self._waiting: list[tuple[float, int, str, str]] = []
+        self._characters = 0
         self._count = 0
         self._shown = self._latest = 0.0
 
@@ -102,7 +104,7 @@ class Asciicast:
             moment = max(at, self._latest) if item["kind"] == "transaction" else at
             self._put(moment, "", [("", words.told(item), _style(item))])
         shown = self._results(at)
-        while len(self._waiting) > WAITING:
+        while len(self._waiting) > WAITING or self._characters > WAITING_CHARACTERS:
             shown += self._result()
         return shown
 
@@ -117,7 +119,9 @@ class Asciicast:
     def _put(self, at: float, mark: str, parts: list[Part], marker: str = "") -> None:
         """Have it shown at its moment."""
         self._count += 1
-        heapq.heappush(self._waiting, (at, self._count, _screen(at, mark, parts), marker))
+        text = _screen(at, mark, parts)
+        self._characters += len(text)
+        heapq.heappush(self._waiting, (at, self._count, text, marker))
 
     def _results(self, until: float) -> bytes:
         shown = b""
@@ -127,6 +131,7 @@ class Asciicast:
 
     def _result(self) -> bytes:
         at, _, text, marker = heapq.heappop(self._waiting)
+        self._characters -= len(text)
         shown = self._event(at, "o", text)
         return shown + self._event(at, "m", marker) if marker else shown
 
