@@ -4,7 +4,7 @@ After https://docs.asciinema.org/manual/asciicast/v3/: a header, then `[interval
 seconds since the event before. Each error is a marker ("m"), so that players can jump to it.
 
 What is shown is what `curfew replay` shows: all text is made harmless first, so the only escapes in it are the colours
-written here. A result has a moment of its own; those that are still to come wait in a heap of at most WAITING.
+written here. A result has a moment of its own; those that are still to come wait, at most WAITING of them.
 """
 
 import heapq
@@ -26,6 +26,7 @@ IDLE_S: Final = 2.0
 MARGIN: Final = 22
 """Position and statement, before the text."""
 WAITING: Final = 10_000
+WAITING_CHARACTERS: Final = 16 << 20
 STYLES: Final = {"dim": "2", "sql": "1", "value": "35", "good": "32", "bad": "1;31", "warn": "33"}
 KINDS: Final = {
     "start": "36",
@@ -47,6 +48,7 @@ class Asciicast:
         self._context = context
         self._data = words.Data()
         self._waiting: list[tuple[float, int, str, str]] = []
+        self._characters = 0
         self._count = 0
         self._shown = 0.0
 
@@ -98,8 +100,9 @@ class Asciicast:
         ends = at + (item["duration_s"] or 0.0)
         text = _screen(ends, mark, [("", words.result(item), _style(item))])
         marker = harmless.line(f"{mark} ERROR {item['sqlstate']}") if words.failed(item) else ""
+        self._characters += len(text)
         heapq.heappush(self._waiting, (ends, self._count, text, marker))
-        while len(self._waiting) > WAITING:
+        while len(self._waiting) > WAITING or self._characters > WAITING_CHARACTERS:
             shown += self._result()
         return shown
 
@@ -111,6 +114,7 @@ class Asciicast:
 
     def _result(self) -> bytes:
         at, _, text, marker = heapq.heappop(self._waiting)
+        self._characters -= len(text)
         shown = self._event(at, "o", text)
         return shown + self._event(at, "m", marker) if marker else shown
 

@@ -82,7 +82,7 @@ class Html:
         parts += [self._close(), "</main>\n", *self._index()]
         still = "" if self._context.session.ended_at else " The session was still open: this is what there was by then."
         counts = f"entries: {self._entries}, statements: {self._statements}, errors: {self._failed}"
-        parts.append(f"<footer><p>End of the document: {counts}.{still}</p></footer></body></html>\n")
+        parts.append(f'<footer id="end"><p>End of the document: {counts}.{still}</p></footer></body></html>\n')
         return "".join(parts).encode()
 
     def _begun(self) -> Iterable[str]:
@@ -246,11 +246,9 @@ def _event(item: Item) -> str:
     kind = html.escape(item["kind"])
     sql = _sql(item["sql"]) if item.get("sql") is not None else ""
     said = f"PREPARE {_name(item)}" if sql else words.told(item)
-    place = f'id="end" class="event {kind}"' if item["kind"] == "end" else f'class="event {kind}"'
     values = _parameters(item.get("parameters") or [])
-    return (
-        f'<div {place}><p class="at">{_when(item)}</p><p>{text(said)}</p>{sql}{"".join(_notes(item))}{values}</div>\n'
-    )
+    more = sql + "".join(_notes(item)) + values
+    return f'<div class="event {kind}"><p class="at">{_when(item)}</p><p>{text(said)}</p>{more}</div>\n'
 
 
 def _name(item: Item) -> str:

@@ -4,6 +4,8 @@ import json
 import re
 from typing import Any
 
+import pytest
+
 from control.evidence.exports import asciicast
 from control.evidence.exports.asciicast import Asciicast
 from control.evidence.exports.context import Context
@@ -83,6 +85,17 @@ def test_results_that_never_come_wait_in_bounded_memory() -> None:
     shown = b"".join(exporter.take(item) for item in items)
     assert len(exporter._waiting) == asciicast.WAITING
     assert (shown + exporter.finish()).count(b"SUCCESS") == many
+
+
+def test_long_results_wait_in_bounded_memory_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server's message may have any length."""
+    monkeypatch.setattr(asciicast, "WAITING_CHARACTERS", 1_000)
+    late = done(1, sqlstate="P0001", message="x" * 2_000, duration=10**15)
+    session, items = told(start(), asked(1, "SELECT 1"), late)
+    exporter = Asciicast(Context(session=session, version="1"))
+    exporter.begin()
+    assert b"ERROR P0001" in b"".join(exporter.take(item) for item in items)
+    assert exporter._characters == 0
 
 
 def test_a_long_statement_is_whole_and_folded() -> None:

@@ -173,7 +173,7 @@ def test_what_ran_instead_of_what_was_announced_is_said() -> None:
 def test_a_cut_document_shows() -> None:
     """Its last line says that it is whole, and whether the session was."""
     assert document(start()).endswith(
-        "<footer><p>End of the document: entries: 1, statements: 0, errors: 0. The session was still open: "
+        '<footer id="end"><p>End of the document: entries: 1, statements: 0, errors: 0. The session was still open: '
         "this is what there was by then.</p></footer></body></html>\n"
     )
 
