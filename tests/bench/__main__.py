@@ -14,6 +14,7 @@ from tests.bench.cases import CASES, Amount
 from tests.bench.pressure import command as pressure
 from tests.bench.results import Result, table
 from tests.bench.runner import run_case
+from tests.bench.search import command as search
 from tests.bench.stop import command as stop
 from tests.bench.ways import CURFEW, PGBOUNCER
 from tests.harness.binaries import postgresql_bin
@@ -27,6 +28,8 @@ def main(arguments: list[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else arguments
     if arguments[:1] == ["pressure"]:
         return pressure.main(arguments[1:])
+    if arguments[:1] == ["search"]:
+        return search.main(arguments[1:])
     if arguments[:1] == ["stop"]:
         return stop.main(arguments[1:])
     chosen = _parser().parse_args(arguments)
@@ -51,7 +54,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m tests.bench",
         description="Curfew's speed beside a direct connection and PgBouncer, interleaved in one run; medians.",
-        epilog=f"cases: {' '.join(CASES)}; or `pressure` or `stop`, which have options of their own",
+        epilog=f"cases: {' '.join(CASES)}; or `pressure`, `search` or `stop`, which have options of their own",
     )
     parser.add_argument("cases", nargs="*", metavar="CASE", choices=[*CASES, []], help="default: all of them")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there, after each case")
