@@ -19,6 +19,6 @@ def test_a_short_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert figures["records taken in, while it follows"] > 0
     assert 50 < figures["the index, for each statement"] < 1_000
     said = capsys.readouterr().out
-    for found in ("nothing but the newest: 100 found", "a frequent text: 100 found", "a rare text: 0 found"):
+    for found in ("nothing but the newest: 100 found,", "a frequent text: 100 found,", "a rare text: 0 found,"):
         assert found in said
     assert all(figures[f"{question}: p50"] > 0 for question in QUESTIONS)

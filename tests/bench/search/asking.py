@@ -131,6 +131,7 @@ async def ask(folder: Path, *, amount: int, rounds: int, say: Say) -> list[Findi
     async with service(folder) as services:
         for name, make in QUESTIONS.items():
             took: list[float] = []
+            busy = time.process_time()
             hits, whole = 0, True
             for _ in range(rounds):
                 began = time.perf_counter()
@@ -139,7 +140,9 @@ async def ask(folder: Path, *, amount: int, rounds: int, say: Say) -> list[Findi
                 assert isinstance(answer, Success)
                 hits = max(hits, len(answer.value.hits))
                 whole &= answer.value.before is None or len(answer.value.hits) == LIMIT
-            say(f"{name}: {hits} found{'' if whole else ', and not all was looked through in the time'}")
+            busy = (time.process_time() - busy) / rounds * 1e3
+            rest = "" if whole else ", and not all was looked through in the time"
+            say(f"{name}: {hits} found, for {busy:.0f} ms of the processor each{rest}")
             found.append(Finding(what=f"{name}: p50", measured=percentile(took, 0.5), unit="ms", aim=AIM_MS))
             found.append(Finding(what=f"{name}: max", measured=max(took), unit="ms"))
     return found
