@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from control.client import account, asking, connect, exporting, granted, locking, screen, verifying, watching
+from control.client import account, asking, connect, exporting, granted, locking, screen, searching, verifying, watching
 from control.client.errors import ClientError
 
 FAILED = 1
@@ -48,7 +48,7 @@ def build() -> typer.Typer:
     app.command(cls=_PsqlCommand)(connect.connect)
     _add(app, locking.lock, locking.locks, locking.unlock)
     _add(app, watching.sessions, watching.kill, watching.replay)
-    _add(app, exporting.export, verifying.verify)
+    _add(app, searching.search, exporting.export, verifying.verify)
     return app
 
 
