@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from control.client import ends, naming, playback, screen
+from control.client import ends, naming, playback, rerun, screen
 from control.client.account import Json
 from control.client.answers import Session, read
 from control.client.api import PAGE, from_environment, segment
@@ -17,6 +17,29 @@ from control.client.playback import Timeline
 from control.client.times import local_now, parse_time, show_duration, show_time
 
 SessionId = Annotated[str, typer.Argument(metavar="SESSION", help="The session, or the beginning of its id.")]
+
+Against = Annotated[
+    str | None,
+    typer.Option(
+        metavar="DSN",
+        help="Run the sessions again, in this database: postgresql://..., or postgresql:// and PGHOST, PGPASSWORD ...",
+    ),
+]
+GrantOf = Annotated[
+    str | None, typer.Option("--grant", metavar="GRANT", help="With --against: all sessions on this grant.")
+]
+ProxyKey = Annotated[
+    list[str] | None,
+    typer.Option("--proxy-key", metavar="KEY", help="With --against: the proxy's public key, or a file with it."),
+]
+SkipUnknown = Annotated[
+    bool, typer.Option("--skip-unknown", help="With --against: leave out what is not all on record.")
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="With --against: show what would be run, and run nothing.")]
+Yes = Annotated[bool, typer.Option("--yes", help="With --against: do not ask.")]
+Force = Annotated[
+    bool, typer.Option("--force", help="With --against: also where it may be the sessions' own database.")
+]
 
 
 class SessionState(StrEnum):
@@ -87,7 +110,12 @@ def kill(
 
 def replay(
     *,
-    session_id: SessionId,
+    sessions_named: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="SESSION...", help="The session, or the beginning of its id. With --against: several, or a file."
+        ),
+    ] = None,
     speed: Annotated[float | None, typer.Option(min=0.01, max=1_000_000, help="Times as fast.")] = None,
     instant: Annotated[
         bool, typer.Option("--instant", help="All at once (the default where stdout is no terminal).")
@@ -96,12 +124,34 @@ def replay(
         float | None, typer.Option(min=0, metavar="SECONDS", help="Wait at most this long between two steps.")
     ] = None,
     json: Json = False,
+    against: Against = None,
+    grant: GrantOf = None,
+    proxy_key: ProxyKey = None,
+    skip_unknown: SkipUnknown = False,
+    dry_run: DryRun = False,
+    yes: Yes = False,
+    force: Force = False,
 ) -> None:
-    """Show what happened in a session, in its original timing."""
+    """Show what happened in a session, in its original timing; or, with --against, run it again in a database."""
+    if against is not None:
+        options = rerun.Options(
+            against=against,
+            grant=grant,
+            proxy_keys=proxy_key or [],
+            skip_unknown=skip_unknown,
+            dry_run=dry_run,
+            yes=yes,
+            force=force,
+            json=json,
+        )
+        rerun.rerun(sessions_named or [], options)
+        return
     if instant and speed is not None:
         raise typer.BadParameter("--speed and --instant exclude each other")
+    if len(sessions_named or []) != 1 or grant or proxy_key or skip_unknown or dry_run or yes or force:
+        raise typer.BadParameter("one SESSION is shown; several, and further options, are for --against")
     with from_environment() as api:
-        found = read(Session, naming.find(api, "sessions", session_id))
+        found = read(Session, naming.find(api, "sessions", (sessions_named or [""])[0]))
         answer = api.get(f"/v1/sessions/{segment(found.id)}/timeline")
     if json:
         screen.dump(answer)
