@@ -116,7 +116,13 @@ class Opening:
         if profile.identity == "vaulted":
             return await link.dialler.connect(profile, parameters)
         grant = msgspec.structs.replace(self.grant, expires_at=self.ends_at)
-        plan = Plan(grant=grant, profile=profile, target=link.name, database=self.way.database)
+        plan = Plan(
+            grant=grant,
+            profile=profile,
+            target=link.name,
+            database=self.way.database,
+            finish_timeout_s=link.settings.finish_timeout_s,
+        )
         return await self.accounts.connect(self.session, plan, link, parameters)
 
     async def _settle(self, connected: Connected, parameters: list[tuple[bytes, bytes]]) -> Connected:

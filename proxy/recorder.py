@@ -69,6 +69,10 @@ class Recorder:
             else:
                 self._journal.append_lazily(self._chain.seal(record))
 
+    def write(self) -> None:
+        """Write what waits, now. Raises JournalError."""
+        self._journal.flush()
+
     def _ended(self, step: Step) -> bytes:
         return self._chain.seal_fields("statement.end", step.end())
 

@@ -17,7 +17,7 @@ import msgspec
 import structlog
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from proxy import config, doors, leftovers, links, listener, orphans, places, tasks, totals
+from proxy import config, doors, leftovers, links, listener, logs, orphans, places, tasks, totals
 from proxy.account_ledger import Ledger
 from proxy.account_password import Passwords
 from proxy.accounts import Accounts, adopt_all
@@ -271,6 +271,7 @@ class Server:
             lambda: shared.journal.unacknowledged_bytes,
         )
         metrics.counter("curfew_journal_syncs", "Syncs that statements have waited for.", lambda: shared.journal.syncs)
+        metrics.counter("curfew_log_lines_lost", "Lines that the log did not take.", lambda: logs.SINK.lost)
         metrics.gauge("curfew_lease", "1 while control can be heard.", shared.has_lease)
         metrics.gauge("curfew_tasks", "Tasks that run.", tasks.running)
 

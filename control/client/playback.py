@@ -13,9 +13,9 @@ from rich.cells import chop_cells
 from rich.console import Console
 from rich.text import Text
 
-from control.client import harmless
+from control import harmless
 from control.client.answers import Session
-from control.client.times import show_duration, show_offset
+from control.durations import show_duration, show_offset
 
 MIN_WIDTH = 20
 MARGIN = 20

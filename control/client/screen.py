@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from control.client import harmless
+from control import harmless
 from control.client.answers import Page
 
 UNBOUNDED = 1_000_000

@@ -14,7 +14,8 @@ from control.client.api import PAGE, from_environment, segment
 from control.client.asking import INTERRUPTED, Limit
 from control.client.ends import WITHIN, Wait, Within
 from control.client.playback import Timeline
-from control.client.times import local_now, parse_time, show_duration, show_time
+from control.client.times import local_now, parse_time, show_time
+from control.durations import show_duration
 
 SessionId = Annotated[str, typer.Argument(metavar="SESSION", help="The session, or the beginning of its id.")]
 

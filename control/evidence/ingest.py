@@ -100,6 +100,7 @@ async def _keep(tx: Transaction, ledgers: Sequence[tuple[int | None, Ledger]]) -
             changed.append((number, ledger.session))
         rows += [(number, line.record.seq, line.raw) for line in ledger.new]
         leaves += [line.leaf for line in ledger.new]
+        tx.touch(sessions.growth(ledger.session.id))
     await sessions.change(tx, changed)
     over = [one.session for _, one in ledgers if one.new and one.session is not None]
     await places.give_back(tx, [one.id for one in over if one.state is not State.OPEN])

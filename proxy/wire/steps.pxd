@@ -9,7 +9,7 @@ cdef class Owed:
 @cython.no_gc
 @cython.freelist(32)
 cdef class Step(Owed):
-    cdef public long long started, bytes_in, bytes_out, duration, rows, limit
+    cdef public long long started, bytes_in, bytes_out, duration, rows, limit, copied
     cdef public str sql, start
     cdef public object name, portal, described, sqlstate, message, copying, ran, state
     cdef public object tags
