@@ -78,7 +78,7 @@ class Report:
 def compare(session: str, statement: Statement, outcome: Outcome, *, sized: bool = True) -> Difference | None:
     """What differs, None where nothing does. `sized`: the bytes of its COPYs are known to be its own."""
     end = statement.end
-    if end is None or end.state is None:
+    if end is None or (end.state is None and not (end.tags or end.sqlstate or end.skipped)):
         return None  # It was committed, but nobody had heard the answer.
     copied = sum(part.size for part in statement.copies if part.direction == "out")
     was: dict[str, Any] = {
@@ -95,7 +95,7 @@ def compare(session: str, statement: Statement, outcome: Outcome, *, sized: bool
         "skipped": outcome.skipped,
         "suspended": outcome.suspended,
         "copied": sum(outcome.copied) if sized and not end.sqlstate else copied,
-        "state": outcome.state,
+        "state": outcome.state if end.state else None,
     }
     if end.suspended and outcome.suspended:
         was["rows"], now["rows"] = end.rows, outcome.rows

@@ -33,6 +33,8 @@ CANCELED, NO_SUCH_STATEMENT, NAME_TAKEN, PORTAL_EXISTS = "57014", "26000", "42P0
 IN_FAILED_TRANSACTION = "25P02"
 FIRST_OWN_OID = 16_384
 """From here on OIDs are given by each database in its own order (FirstNormalObjectId): they mean nothing elsewhere."""
+MOST_OPEN = 8_192
+"""Of a round of more statements the proxy writes the ends before it knows the state."""
 SQL_PORTAL = "portal "
 """What stands before the name of a portal that SQL made (DECLARE CURSOR), where a statement's name would be."""
 _OUTSIDE = re.compile(
@@ -281,8 +283,14 @@ class _Reader:
 
     def complete(self) -> Iterator[Round]:
         """Rounds of which all is known."""
-        while self._open and all(one.end is not None for one in self._open[0].running):
+        while self._open and self._is_complete(self._open[0]):
             yield self._round(self._open.popleft())
+
+    def _is_complete(self, one: _Open) -> bool:
+        running = one.running
+        if any(statement.end is None for statement in running):
+            return False
+        return not running or not _unanswered(running) or len(self._open) > 1
 
     def rest(self) -> Iterator[Round]:
         """Those that the session's end has cut short, and definitions that nothing followed."""
@@ -292,21 +300,23 @@ class _Reader:
             yield self._round(_Open(steps=[one for _, one in self._definitions], at=self._definitions[0][0]))
 
     def _round(self, one: _Open) -> Round:
-        unanswered = any(_unanswered(running) for running in one.running)
+        unanswered = bool(one.running) and _unanswered(one.running)
         ended = self._surveyed.end
         outcome: Outcome = "unknown" if ended is None else ended.outcome
         unsure = unanswered and outcome in ("unknown", "partly committed")
         ends = [running.start.at + running.end.duration for running in one.running if running.end is not None]
-        canceled = one.canceled_at is not None and any(
-            running.end is not None and running.end.sqlstate == CANCELED for running in one.running
-        )
+        ended_at = max([one.at, *ends])
+        canceled = any(running.end is not None and running.end.sqlstate == CANCELED for running in one.running)
+        gave_up = any(part.failed for running in one.running for part in running.copies)
+        # Who cancels past the proxy, or by a timeout that is set elsewhere, leaves no record but the error.
+        canceled_at = one.canceled_at or (None if gave_up else ended_at)
         steps = [self._statement(step, unsure=unsure) if isinstance(step, _Running) else step for step in one.steps]
         return Round(
             steps=tuple(steps),
             began_at=one.at,
-            ended_at=max([one.at, *ends]),
+            ended_at=ended_at,
             cut=unanswered and not unsure and outcome != "committed before",
-            cancel_after_s=max(0, (one.canceled_at or 0) - one.at) / 1e9 if canceled else None,
+            cancel_after_s=max(0, canceled_at - one.at) / 1e9 if canceled and canceled_at else None,
         )
 
     def _statement(self, running: _Running, *, unsure: bool) -> Statement:
@@ -328,8 +338,10 @@ class _Reader:
         )
 
 
-def _unanswered(running: _Running) -> bool:
-    return running.end is None or (running.end.state is None and not running.end.skipped)
+def _unanswered(running: list[_Running]) -> bool:
+    """Whether no ReadyForQuery closed the round. Of a very long one, all but the last ends are written before it."""
+    ends = [one.end for one in running]
+    return None in ends or not (len(ends) >= MOST_OPEN or any(end is not None and end.state for end in ends))
 
 
 def _lacks(running: _Running, ran: StatementStart | Ran, *, unsure: bool) -> str | None:

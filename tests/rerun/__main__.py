@@ -15,7 +15,7 @@ from tests.harness.certs import Authority
 from tests.harness.postgres import Cluster
 from tests.harness.proxy import Proxy
 from tests.rerun import workloads
-from tests.rerun.stand import Stand
+from tests.rerun.stand import ACCESS, Stand
 
 DATABASE = "rerun"
 SHOWN = 20
@@ -29,7 +29,15 @@ def _random(stand: Stand, chosen: argparse.Namespace) -> dict[str, Any]:
     return asyncio.run(workloads.conversation(stand, seed=chosen.seed, people=chosen.clients, turns=chosen.size))
 
 
-KINDS: Mapping[str, Callable[[Stand, argparse.Namespace], dict[str, Any]]] = {"pgbench": _pgbench, "random": _random}
+def _restore(stand: Stand, chosen: argparse.Namespace) -> dict[str, Any]:
+    return workloads.restore(stand, rows=chosen.size, jobs=chosen.clients)
+
+
+KINDS: Mapping[str, Callable[[Stand, argparse.Namespace], dict[str, Any]]] = {
+    "pgbench": _pgbench,
+    "random": _random,
+    "restore": _restore,
+}
 
 
 def main() -> int:
@@ -62,7 +70,10 @@ def _ready() -> Iterator[tuple[Cluster, Proxy, Path]]:
         authority = Authority(folder)
         with Cluster(authority) as cluster:
             roles.install(cluster)
-            with Proxy(cluster=cluster, ca=authority, folder=folder / "proxy", database=DATABASE) as proxy:
+            proxy = Proxy(
+                cluster=cluster, ca=authority, folder=folder / "proxy", database=DATABASE, target={"access": ACCESS}
+            )
+            with proxy:
                 yield cluster, proxy, folder
 
 

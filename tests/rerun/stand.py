@@ -25,6 +25,14 @@ from tests.harness.processes import run
 from tests.harness.proxy import Proxy
 from tests.harness.waiting import eventually_sync
 
+ACCESS = {
+    "app": {
+        "user": roles.APP.user,
+        "password": {"command": ["echo", roles.APP.password]},
+        "copy_data": "in",
+    }
+}
+"""A profile that has on record what COPY takes."""
 REPOSITORY = Path(__file__).resolve().parents[2]
 RERUN_S = 600.0
 _RESTRICT = re.compile(r"^\\(un)?restrict .*\n", re.MULTILINE)
