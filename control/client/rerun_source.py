@@ -90,13 +90,13 @@ class Log:
                 yield place, line.removesuffix(b"\n")
                 place += len(line)
 
-    def look(self) -> None:
-        """Read it once, for what is needed at its start."""
+    def look(self) -> bool:
+        """Read it once, for what is needed at its start. Whether anything was run in it: not if it was refused."""
         self.surveyed = survey(record for _, record in self.records())
-        if self.surveyed.start is None:
-            raise ClientError(f"{self.session} is no session: nothing was run in it")
-        if self.surveyed.start.replication is not None:
+        start = self.surveyed.start
+        if start is not None and start.replication is not None:
             raise ClientError(f"{self.session} is a replication connection, which cannot be run again")
+        return start is not None
 
 
 class Logs:
@@ -116,10 +116,9 @@ class Logs:
                 self._add_file(Path(one)) if Path(one).is_file() else self._add_session(one)
             if self._grant is not None:
                 self._add_grant(self._grant)
+            self.all = [log for log in self.all if log.look()]
             if not self.all:
-                raise ClientError("there is no session to run")
-            for log in self.all:
-                log.look()
+                raise ClientError("there is no session to run", hint="a connection that was refused has run nothing")
         except BaseException:
             self._stack.close()
             raise
