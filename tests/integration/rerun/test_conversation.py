@@ -48,3 +48,27 @@ async def test_what_no_library_sends(stand: Stand) -> None:
     assert said["differences"] == []
     one, other = stand.dumps()
     assert one == other
+
+
+async def test_a_session_that_waits_for_another_one(stand: Stand) -> None:
+    """They do again, in the same order, which the row shows."""
+    stand.program("psql", "-Xqc", "CREATE TABLE t (i int PRIMARY KEY, n int); INSERT INTO t VALUES (1, 1), (2, 1)")
+    stand.clone()
+    before = stand.mark()
+    waiting = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND usename = 'curfew_app'"
+    async with stand.proxy.wire() as one, stand.proxy.wire() as two:
+        await one.run("BEGIN")
+        await one.run("UPDATE t SET n = n * 10 WHERE i = 1")
+        two.send(query("UPDATE t SET n = n + 3 WHERE i = 1"))
+        await eventually(lambda: stand.cluster.sql(waiting))
+        await one.run("UPDATE t SET n = n + 1 WHERE i = 2")
+        await one.run("COMMIT")
+        await two.until("Z")
+        for wire in (one, two):
+            wire.send(message("X"))
+            await wire.rest()
+    said_again = await asyncio.to_thread(lambda: stand.rerun(stand.recorded(before)))
+    assert said_again["differences"] == []
+    assert said_again["reordered"] == 0
+    dumped, other = stand.dumps()
+    assert dumped == other
