@@ -70,9 +70,7 @@ def _ready() -> Iterator[tuple[Cluster, Proxy, Path]]:
         authority = Authority(folder)
         with Cluster(authority) as cluster:
             roles.install(cluster)
-            proxy = Proxy(
-                cluster=cluster, ca=authority, folder=folder / "proxy", database=DATABASE, target={"access": ACCESS}
-            )
+            proxy = Proxy(cluster=cluster, ca=authority, folder=folder / "proxy", target={"access": ACCESS})
             with proxy:
                 yield cluster, proxy, folder
 

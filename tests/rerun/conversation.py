@@ -158,13 +158,13 @@ def _bind(*values: tuple[int, bytes | None], name: str = "", portal: str = "") -
     return message("B", portal.encode() + b"\0" + name.encode() + b"\0" + body)
 
 
-async def talk(proxy: Proxy, *, seed: int, people: int, turns: int) -> None:
+async def talk(proxy: Proxy, database: str, *, seed: int, people: int, turns: int) -> None:
     """The whole conversation."""
     random = Random(seed)
     async with AsyncExitStack() as stack:
         talking = []
         for number in range(people):
-            asked = proxy.wire(TimeZone=random.choice(ZONES), DateStyle=random.choice(STYLES))
+            asked = proxy.wire(database=database, TimeZone=random.choice(ZONES), DateStyle=random.choice(STYLES))
             wire = await stack.enter_async_context(asked)
             talking.append(Person(wire, number, random))
         for _ in range(turns):

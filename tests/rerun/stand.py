@@ -10,13 +10,12 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from proxy.contract import proof
-from proxy.contract.record import SessionEnd, SessionStart, decode
+from proxy.contract.record import SessionEnd, decode
 from proxy.identity import load_or_create
 from tests.harness import roles
 from tests.harness.binaries import postgresql_bin
@@ -55,6 +54,11 @@ class Stand:
         """The clone's name is its own: the command takes no database that is called as the session's was."""
         self.clone_name = f"{self.database}_clone_{next(_numbers)}"
 
+    @property
+    def way(self) -> str:
+        """The database's name for a client of the proxy."""
+        return f"orders/{self.database}"
+
     def clone(self) -> None:
         """Make the clone, from a dump of what there is now."""
         roles.create_database(self.cluster, self.clone_name)
@@ -84,9 +88,9 @@ class Stand:
         environment = self.direct(database or self.database)
         return run([postgresql_bin() / name, *arguments], environment=environment, text=text, within=RERUN_S).stdout
 
-    def through(self, name: str, *arguments: str, grant: str | None = None, text: str = "") -> str:
+    def through(self, name: str, *arguments: str, text: str = "") -> str:
         """What it prints, run through the proxy."""
-        environment = self.proxy.psql_env(self.proxy.token() if grant is None else self.proxy.token(id=grant))
+        environment = self.proxy.psql_env(PGDATABASE=self.way)
         return run([postgresql_bin() / name, *arguments], environment=environment, text=text, within=RERUN_S).stdout
 
     def dump(self, database: str) -> str:
@@ -138,18 +142,6 @@ class Stand:
         said: dict[str, Any] = json.loads(done.stdout)
         assert done.returncode == (0 if said["equal"] else 1), done.stderr
         return said
-
-
-def statements(lines: Iterable[bytes]) -> int:
-    """How many started in these records."""
-    return sum(b'"type":"statement.start"' in line[:40] for line in lines)
-
-
-def started(lines: Sequence[bytes]) -> SessionStart:
-    """A session's first record."""
-    first = decode(lines[0])
-    assert isinstance(first, SessionStart)
-    return first
 
 
 def _sorted(dump: str) -> str:

@@ -37,7 +37,7 @@ async def conversation(stand: Stand, *, seed: int, people: int, turns: int) -> d
     stand.program("psql", "-Xqc", SCHEMA)
     stand.clone()
     before = stand.mark()
-    await talk(stand.proxy, seed=seed, people=people, turns=turns)
+    await talk(stand.proxy, stand.way, seed=seed, people=people, turns=turns)
     return await asyncio.to_thread(lambda: stand.rerun(stand.recorded(before)))
 
 
@@ -49,5 +49,5 @@ def restore(stand: Stand, *, rows: int, jobs: int) -> dict[str, Any]:
     stand.program("psql", "-Xqc", "DROP TABLE small, big")
     stand.clone()
     before = stand.mark()
-    stand.through("pg_restore", "--no-owner", "-j", str(jobs), "-d", "orders", str(file))
+    stand.through("pg_restore", "--no-owner", "-j", str(jobs), "-d", stand.way, str(file))
     return stand.rerun(stand.recorded(before))

@@ -64,7 +64,7 @@ async def test_text_in_the_clients_own_encoding(stand: Stand) -> None:
     stand.program("psql", "-Xqc", "CREATE TABLE t (x text)")
     stand.clone()
     before = stand.mark()
-    async with stand.proxy.wire(client_encoding="LATIN1") as wire:
+    async with stand.proxy.wire(database=stand.way, client_encoding="LATIN1") as wire:
         wire.send(message("Q", b"INSERT INTO t VALUES ('\xfc')\0"))
         await wire.until("Z")
     said = await asyncio.to_thread(lambda: stand.rerun(stand.recorded(before)))

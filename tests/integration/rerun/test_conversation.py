@@ -29,7 +29,7 @@ async def test_what_no_library_sends(stand: Stand) -> None:
     def insert(number: int) -> bytes:
         return parse(f"INSERT INTO t VALUES ({number})") + bind() + execute()
 
-    async with stand.proxy.wire() as wire:
+    async with stand.proxy.wire(database=stand.way) as wire:
         for first, last, ends in ((1, 2, 2), (1, 3, 1), (4, 4, 2)):
             wire.send(insert(first) + query(f"INSERT INTO t VALUES ({last})") + message("S"))
             for _ in range(ends):
@@ -56,7 +56,7 @@ async def test_a_session_that_waits_for_another_one(stand: Stand) -> None:
     stand.clone()
     before = stand.mark()
     waiting = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND usename = 'curfew_app'"
-    async with stand.proxy.wire() as one, stand.proxy.wire() as two:
+    async with stand.proxy.wire(database=stand.way) as one, stand.proxy.wire(database=stand.way) as two:
         await one.run("BEGIN")
         await one.run("UPDATE t SET n = n * 10 WHERE i = 1")
         two.send(query("UPDATE t SET n = n + 3 WHERE i = 1"))
