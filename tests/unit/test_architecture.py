@@ -16,7 +16,7 @@ MODULES = sorted(path for part in ("proxy", "control", "deploy", "tests") for pa
 CYTHON = sorted((ROOT / "proxy").rglob("*.p[yx][xd]"))
 MAY_SLEEP = "tests/harness/waiting.py"
 DRIVERS = {"aiosqlite", "asyncpg", "sqlite3"}
-MAY_DRIVE = ("control/store/", "deploy/demo/", "tests/")
+MAY_DRIVE = ("control/store/", "control/client/rerun", "deploy/demo/", "tests/")
 
 
 def name(path: Path) -> str:

@@ -94,6 +94,27 @@ def test_a_session_is_connected_replayed_and_verified(people: dict[str, Person])
     assert "2 statements, chain whole, signed by proxy edge" in proxies.stdout
 
 
+def test_a_session_is_run_again(people: dict[str, Person], postgres: Cluster, database: str) -> None:
+    """By its id or by its grant, once the records are proven to be in the log; the DSN's password is shown nowhere."""
+    dba, eve = people["dba1"], people["eve"]
+    grant = granted(dba, people["carol"], "--for", "10m")
+    done = dba.run("connect", "orders", "--grant", grant, "--", "-Xqc", "SELECT 1", "-c", "SELECT * FROM nowhere")
+    assert done.returncode == 1
+
+    def ended() -> str:
+        listed = json.loads(eve.ok("sessions", "--grant", grant, "--state", "ended", "--json"))["items"]
+        return str(listed[0]["id"]) if listed else ""
+
+    session = eventually_sync(ended, within=30)
+    against = ("--against", postgres.dsn(database=database))
+    unasked = eve.refused("replay", session, *against)
+    assert f"2 statements of 1 sessions will be executed in {database} at 127.0.0.1:" in unasked
+    again = eve.run("replay", "--grant", grant, *against, "--yes")
+    assert again.returncode == 0, again.stderr
+    assert again.stdout.endswith(": as recorded\n")
+    assert postgres.password not in unasked + again.stdout + again.stderr
+
+
 def test_a_revoked_grant_ends_its_session(people: dict[str, Person]) -> None:
     """The client is told why, and the listing says how soon the backend was gone."""
     dba, carol = people["dba1"], people["carol"]

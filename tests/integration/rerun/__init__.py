@@ -1,0 +1,1 @@
+"""`curfew replay --against`: recorded by a real proxy, run again on a real clone."""
