@@ -3,11 +3,29 @@
 Never logged: tokens, keys, join tokens, request bodies, query strings.
 """
 
+import contextlib
 import logging
 import sys
-from typing import Literal
+from typing import Literal, TextIO, cast
 
 import structlog
+
+
+class _Sink:
+    """Standard error. A line that it does not take (a full disk) is lost; what was to be done is done all the same."""
+
+    def write(self, text: str) -> None:
+        """Write a line, newline and all."""
+        with contextlib.suppress(OSError, ValueError):
+            sys.stderr.write(text)
+
+    def flush(self) -> None:
+        """Have it written."""
+        with contextlib.suppress(OSError, ValueError):
+            sys.stderr.flush()
+
+
+_SINK = _Sink()
 
 
 def configure(*, level: Literal["debug", "info", "warning", "error"], form: Literal["json", "console"]) -> None:
@@ -30,10 +48,10 @@ def configure(*, level: Literal["debug", "info", "warning", "error"], form: Lite
     structlog.configure(
         processors=[*shared, *renderer],
         wrapper_class=structlog.make_filtering_bound_logger(threshold),
-        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
+        logger_factory=structlog.WriteLoggerFactory(file=cast("TextIO", _SINK)),
         cache_logger_on_first_use=False,
     )
-    handler = logging.StreamHandler(sys.stderr)
+    handler = logging.StreamHandler(_SINK)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,

@@ -23,6 +23,7 @@ class Metrics:
     locks: Counter
     reapings: Counter
     streams: Gauge
+    followers: Gauge
     log_size: Gauge
     log_broken: Gauge
     log_published: Gauge
@@ -61,6 +62,7 @@ def create() -> Metrics:
             f"{name}_reapings", "Sessions of silent proxies that others were told to end, each time", registry=registry
         ),
         streams=Gauge(f"{name}_directive_streams", "Proxies that follow the directives now", registry=registry),
+        followers=Gauge(f"{name}_session_followers", "Sessions that are followed now, streams", registry=registry),
         log_size=Gauge(f"{name}_log_size", "Records in the newest signed head of the log", registry=registry),
         log_broken=Gauge(
             f"{name}_log_broken", "1 where the store no longer has the log that was signed", registry=registry

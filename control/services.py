@@ -2,8 +2,9 @@
 
 import asyncio
 import time
-from collections import deque
-from collections.abc import Callable
+from collections import Counter, deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from control.config import Configuration, ControlSettings, log_origin
@@ -17,6 +18,11 @@ from proxy.contract.settings import Target
 
 REPLAYS = 20_000
 """Proofs remembered for each proxy. It makes a few in a second, and each is remembered for two minutes."""
+
+FOLLOWERS = 100
+"""Streams of sessions that are followed at once: each takes a connection, and reads the books whenever one changes."""
+FOLLOWED_AT_ONCE = 10
+"""Of them, one person's."""
 
 
 class ReplayGuard:
@@ -87,6 +93,28 @@ class Presence:
         return self._seen.get(proxy, 0)
 
 
+class Followers:
+    """Who follows sessions right now. In memory: a stream is a connection to this very process."""
+
+    def __init__(self) -> None:
+        self._streams: Counter[str] = Counter()
+
+    def room(self, person: str) -> bool:
+        """Whether there is room for one more stream of this person."""
+        return self._streams[person] < FOLLOWED_AT_ONCE and self._streams.total() < FOLLOWERS
+
+    @contextmanager
+    def one_more(self, person: str) -> Iterator[None]:
+        """A stream, while it lasts."""
+        self._streams[person] += 1
+        try:
+            yield
+        finally:
+            self._streams[person] -= 1
+            if not self._streams[person]:
+                del self._streams[person]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Services:
     """The parts of one control service."""
@@ -103,6 +131,7 @@ class Services:
     metrics: Metrics = field(default_factory=create)
     replays: ReplayGuard = field(default_factory=ReplayGuard)
     presence: Presence = field(default_factory=Presence)
+    followers: Followers = field(default_factory=Followers)
     large: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Held while a body that takes much memory is in it."""
     taking: asyncio.Lock = field(default_factory=asyncio.Lock)

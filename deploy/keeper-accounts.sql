@@ -39,6 +39,7 @@ $$;
 --     CREATE ROLE curfew_sales;
 --     GRANT USAGE ON SCHEMA sales TO curfew_sales WITH GRANT OPTION;
 --     GRANT SELECT ON ALL TABLES IN SCHEMA sales TO curfew_sales WITH GRANT OPTION;
+--     GRANT USAGE ON ALL SEQUENCES IN SCHEMA sales TO curfew_sales WITH GRANT OPTION;   (for INSERT and UPDATE)
 --     GRANT curfew_sales TO curfew_keeper;
 -- For `reassign_to`, on 16 and newer (on 14 and 15 without the options):
 --     GRANT orders_owner TO curfew_keeper WITH INHERIT TRUE, SET TRUE;

@@ -142,7 +142,9 @@ cdef class Shortcut:
             bound = self._portal
             self._portal = None
             bind = messages_of(bound)[0][1]
-            tracker._prepared.settle(tracker._prepared.bind(read_bind(bind, tracker._prepared, tracker._policy)))
+            portal = read_bind(bind, tracker._prepared, tracker._policy)
+            portal.begun = True
+            tracker._prepared.settle(tracker._prepared.bind(portal))
         if asked is not None:
             self._asked = None
             tracker.requests(messages_of(asked), self._started)  # Their records are written.

@@ -38,6 +38,8 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     identity: Literal["ephemeral", "elevated"]
     until: float
     """The grant's end, seconds since the epoch."""
+    finish_s: float = 0.0
+    """As in `proxy.account_names.Mark`."""
     revoked: bool = False
     """The grant has ended before its time."""
 

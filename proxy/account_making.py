@@ -14,7 +14,7 @@ from proxy.account_password import Passwords
 from proxy.account_reach import Turn, transaction
 from proxy.account_rights import RightsError
 from proxy.account_sql import Role
-from proxy.contract.grant import Grant
+from proxy.contract.grant import EndMode, Grant
 from proxy.contract.settings import AccessProfile
 from proxy.query import Connection
 
@@ -34,6 +34,13 @@ class Plan:
     profile: AccessProfile
     target: str
     database: str
+    finish_timeout_s: float = 60.0
+    """The target's."""
+
+    @property
+    def finish_s(self) -> float:
+        """How long behind the grant's end what runs may finish."""
+        return self.finish_timeout_s if self.grant.end is EndMode.FINISH else 0.0
 
     @property
     def account(self) -> str:
@@ -138,6 +145,7 @@ async def _mark(connection: Connection, plan: Plan, found: Role | None, person: 
         person=plan.grant.person,
         identity="elevated" if plan.is_elevated else "ephemeral",
         until=max(plan.grant.expires_at, 0 if known is None else known.until),
+        finish_s=max(plan.finish_s, 0 if known is None else known.finish_s),
         databases=entered if plan.database in entered else [*entered, plan.database],
         reassign_to=plan.profile.account.reassign_to,
         password=by_password,

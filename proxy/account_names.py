@@ -34,6 +34,8 @@ class Mark(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     identity: Literal["ephemeral", "elevated"]
     until: float
     """The grant's end, seconds since the epoch."""
+    finish_s: float = 0.0
+    """How long behind it a statement may run that is let finish: whoever works with the account then is let be."""
     databases: list[str] = []
     """Those that the profile's statements have run in."""
     reassign_to: str = ""

@@ -54,6 +54,18 @@ WHERE relation.relkind IN ('r', 'p', 'v', 'm', 'f')
       AND NOT pg_catalog.has_table_privilege($1, relation.oid, privilege)
 LIMIT 1
 """
+_OWNED_SEQUENCES = """
+SELECT DISTINCT pg_catalog.format('%I.%I', schema.nspname, sequence.relname)
+FROM pg_catalog.pg_depend AS depends
+     JOIN pg_catalog.pg_class AS sequence ON sequence.oid = depends.objid AND sequence.relkind = 'S'
+     JOIN pg_catalog.pg_namespace AS schema ON schema.oid = sequence.relnamespace
+     JOIN pg_catalog.pg_class AS owner ON owner.oid = depends.refobjid
+     JOIN pg_catalog.pg_namespace AS place ON place.oid = owner.relnamespace
+WHERE depends.classid = 'pg_catalog.pg_class'::pg_catalog.regclass
+      AND depends.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass AND depends.deptype = 'a'
+      AND place.nspname || '.' || owner.relname = ANY ($1::pg_catalog.text[])
+"""
+"""Of serial columns. Those of identity columns (deptype i) ask for no right."""
 
 
 class RightsError(Exception):
@@ -121,6 +133,9 @@ async def _give_tables(connection: Connection, account: Account, role: str) -> N
             await ask(connection, f"GRANT USAGE ON ALL SEQUENCES IN SCHEMA {identifier(schema)} TO {to}")
     for schema, table in named:
         await ask(connection, f"GRANT {rights} ON {identifier(schema)}.{identifier(table)} TO {to}")
+    if account.tables and _SEQUENCES & set(account.privileges):
+        for (name,) in await ask(connection, _OWNED_SEQUENCES, array(account.tables)):
+            await ask(connection, f"GRANT USAGE ON SEQUENCE {name} TO {to}")
     # Where the grantor may give but a part, PostgreSQL gives that, and no more than a warning.
     values = (role, array(account.schemas), array(account.tables), array(account.privileges))
     if lacking := await ask(connection, _LACKING, *values):

@@ -22,6 +22,7 @@ import structlog
 from proxy import account_ending, account_making, account_sql
 from proxy.account_ledger import FILE, Entry, Ledger, LedgerError
 from proxy.account_making import AccountError, Plan, turn_key
+from proxy.account_names import is_over
 from proxy.account_password import Passwords
 from proxy.account_reach import Reach, Turn
 from proxy.authentication import CredentialError
@@ -44,6 +45,8 @@ LOGIN_AGAIN_S = 0.05
 RETRY_S = (1.0, 60.0)
 BUSY_S = 30.0
 """How soon it is looked again at an account that another process still needs."""
+FINISHING_S = 1.0
+"""The same once the grant is over, for a statement of that process's that is let finish."""
 GRACE_S = 10.0
 """How long sessions of a grant that is over may take to end by themselves: their own stops are verified and told."""
 SWEEP_S = 300.0
@@ -84,8 +87,10 @@ class _Held:
     @property
     def when(self) -> float:
         """When it is to go, as things stand."""
-        over_at = self.entry.until if self.over_at is None else self.over_at
-        return over_at + GRACE_S if self.sessions else min(self.due, over_at)
+        if self.over_at is not None:
+            return self.over_at + GRACE_S if self.sessions else min(self.due, self.over_at)
+        until = self.entry.until
+        return until + self.entry.finish_s + GRACE_S if self.sessions else min(self.due, until)
 
 
 class Accounts:
@@ -156,6 +161,7 @@ class Accounts:
             person=plan.grant.person,
             identity="elevated" if plan.is_elevated else "ephemeral",
             until=plan.grant.expires_at,
+            finish_s=plan.finish_s,
         )
         linger_s = plan.profile.account.linger_s
         held = self._held.setdefault(key, _Held(entry=entry, linger_s=linger_s))
@@ -306,7 +312,7 @@ class Accounts:
             )
             return 0.0
         if result == "in use":
-            return BUSY_S
+            return FINISHING_S if is_over(entry.until) else BUSY_S
         if result == "foreign":
             log.error("a role has the name of an account and is none: it is left alone", account=entry.account)
         self._metrics.accounts["dropped"] += result == "dropped"
@@ -342,7 +348,7 @@ class Accounts:
             log.warning("a target's accounts could not be looked through", target=target, error=str(error))
             return False
         for account, mark in found:
-            if mark.until + MARGIN_S <= time.time() and (target, account) not in self._held:
+            if mark.until + mark.finish_s + MARGIN_S <= time.time() and (target, account) not in self._held:
                 entry = Entry(
                     account=account,
                     target=target,
@@ -350,6 +356,7 @@ class Accounts:
                     person=mark.person,
                     identity=mark.identity,
                     until=mark.until,
+                    finish_s=mark.finish_s,
                 )
                 log.warning("an account of nobody's is taken down", target=target, account=account, grant=mark.grant)
                 self._held[target, account] = _Held(entry=entry, linger_s=0)

@@ -197,7 +197,8 @@ def descriptors_for_guests(*, sessions: int, targets: int) -> int:
 def tune(accepted: socket.socket) -> None:
     """No waiting for more to send; an idle peer that is gone is noticed within about 90 s.
 
-    No TCP_USER_TIMEOUT: Linux applies it to a peer that lives and only does not read (a person in a pager), too.
+    No TCP_USER_TIMEOUT: Linux applies it to a peer that lives and only does not read (a person in a pager), too. One
+    that vanishes with data on its way to it is `proxy.vanished`'s to find.
     """
     accepted.setblocking(False)  # noqa: FBT003 the socket module takes it by position
     if accepted.family == socket.AF_UNIX:

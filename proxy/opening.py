@@ -24,7 +24,7 @@ from proxy.errors import JournalFailed, ProtocolViolation, UpstreamFailed
 from proxy.hosts import parameters
 from proxy.journal import JournalError
 from proxy.leg import Leg
-from proxy.parameters import upstream_parameters
+from proxy.parameters import asked_for, upstream_parameters
 from proxy.peer import Peer
 from proxy.recorder import Recorder
 from proxy.shared import TargetLink
@@ -116,7 +116,13 @@ class Opening:
         if profile.identity == "vaulted":
             return await link.dialler.connect(profile, parameters)
         grant = msgspec.structs.replace(self.grant, expires_at=self.ends_at)
-        plan = Plan(grant=grant, profile=profile, target=link.name, database=self.way.database)
+        plan = Plan(
+            grant=grant,
+            profile=profile,
+            target=link.name,
+            database=self.way.database,
+            finish_timeout_s=link.settings.finish_timeout_s,
+        )
         return await self.accounts.connect(self.session, plan, link, parameters)
 
     async def _settle(self, connected: Connected, parameters: list[tuple[bytes, bytes]]) -> Connected:
@@ -213,7 +219,7 @@ class Opening:
 
     def _start(self, backend: Backend) -> SessionStart:
         grant, way, peer = self.grant, self.way, self.peer
-        application = dict(self.startup.parameters).get(b"application_name")
+        asked = asked_for(self.startup)
         return SessionStart(
             grant=grant.id,
             person=grant.person,
@@ -233,7 +239,8 @@ class Opening:
             uid=peer.uid,
             via=None if peer.via is None else str(peer.via),
             tls=encryption(self.client),
-            application_name=None if application is None else application.decode("utf-8", "backslashreplace"),
+            application_name=asked.pop("application_name", None),
+            settings=asked or None,
             proxy=self.proxy,
             replication=self.startup.replication,
         )

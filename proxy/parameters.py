@@ -16,11 +16,7 @@ def upstream_parameters(
 
     Without `settings`, of ours none that a pooler would not know (see `proxy.pooled`).
     """
-    theirs = [
-        (name, value)
-        for name, value in startup.parameters
-        if name not in _OURS and not name.startswith((b"_pq_.", b"curfew."))
-    ]
+    theirs = _theirs(startup)
     return [
         (b"user", user.encode()),
         *replication.parameters(startup, database),
@@ -33,6 +29,23 @@ def upstream_parameters(
         ),
         *([(b"curfew.person", grant.person.encode()), (b"curfew.grant", grant.id.encode())] if settings else []),
     ]
+
+
+def asked_for(startup: StartupMessage) -> dict[str, str]:
+    """What the client asked for besides who it is and where it wants to, as it is recorded."""
+    return {_readable(name): _readable(value) for name, value in _theirs(startup)}
+
+
+def _theirs(startup: StartupMessage) -> list[tuple[bytes, bytes]]:
+    return [
+        (name, value)
+        for name, value in startup.parameters
+        if name not in _OURS and not name.startswith((b"_pq_.", b"curfew."))
+    ]
+
+
+def _readable(text: bytes) -> str:
+    return text.decode("utf-8", "backslashreplace")
 
 
 def _identified(application: bytes, grant: Grant) -> bytes:

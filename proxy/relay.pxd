@@ -10,7 +10,8 @@ cdef class Relay:
     cdef readonly list withdrawn
     cdef long long _gone_on
     cdef object _on_disk
-    cdef bint _closing, _settled
+    cdef bint _closing, _settled, _shows_out
+    cdef object _withheld
     cdef Tracker _tracker
     cdef readonly long long bytes_in
     cdef readonly object ended, upstream_ended
@@ -20,5 +21,7 @@ cdef class Relay:
     cdef bint _asks_plainly(self, bytes data, shortcut) except -1
     cdef _relay_answers(self, bytes data)
     cdef bint _answers_plainly(self, bytes data, shortcut) except -1
+    cdef bint _note_first(self, list messages, between) except -1
     cdef _note_responses(self, list messages)
+    cdef _relieve(self)
     cdef _record_before(self, list records)

@@ -23,7 +23,7 @@ from proxy.journal import JournalError
 from proxy.leg import CROWDED, Leg
 from proxy.recorder import Recorder
 from proxy.wire.framing import IMPLEMENTATION, BackendFramer, FrontendFramer
-from proxy.wire.gate import Gate
+from proxy.wire.gate import Gate, first
 from proxy.wire.steps import Noted, Step, wants_copy_data, withdraw
 from proxy.wire.tracker import Tracker
 
@@ -31,6 +31,8 @@ Cause = SessionError | Literal["client", "upstream", "finished"]
 """Why the relay ended: a fault, which of the two sides stopped talking, or that `finish` has come to its end."""
 
 ERROR = ord("E")
+HELD_BYTES = 262_144
+"""What waits for the disk at most before the client is read no more."""
 _now = time.monotonic_ns
 log = structlog.get_logger(__name__)
 FATAL_MARKS = (b"VFATAL\0", b"VPANIC\0")
@@ -69,10 +71,12 @@ class Relay:
         "_recorder",
         "_settled",
         "_shortcut",
+        "_shows_out",
         "_to_client",
         "_to_upstream",
         "_tracker",
         "_upstream",
+        "_withheld",
         "bytes_in",
         "ended",
         "upstream_ended",
@@ -102,8 +106,11 @@ class Relay:
         self.withdrawn: list[Step] = []
         """Statements that are on record and that PostgreSQL never gets, because the session ended first."""
         self._recorder = recorder
-        self._frontend = FrontendFramer(limit)
-        self._backend = BackendFramer()
+        self._frontend = FrontendFramer(limit, tracker.copies.shows_in)
+        self._backend = BackendFramer(tracker.copies.shows_out)
+        self._shows_out = tracker.copies.shows_out
+        self._withheld: bool | None = None
+        """Whether the client's stream is between two messages, once it gets no more because that is not on record."""
         self._injected: list[bytes] = []
         self._closing = False
         self._settled = False
@@ -131,10 +138,9 @@ class Relay:
         return self._backend.position
 
     @property
-    def copied(self) -> int:
-        """Bytes of CopyData in both directions."""
-        copied: int = self._frontend.copy_bytes + self._backend.copy_bytes
-        return copied
+    def copied(self) -> tuple[int, int]:
+        """Bytes of CopyData from the client, and from PostgreSQL."""
+        return self._frontend.copy_bytes, self._backend.copy_bytes
 
     def start(self) -> None:
         """Let both directions run."""
@@ -155,7 +161,7 @@ class Relay:
             return
         if self._gate is not None:
             size, count = self._gate.passes(forward)
-            messages, forward = messages[:count], forward[:size]
+            messages, forward = first(messages, count) if size else [], forward[:size]
         if messages:
             records = self._tracker.requests(messages, _now())
             if records and not self._record_before(records):
@@ -164,8 +170,10 @@ class Relay:
         if forward:
             self._to_upstream(forward)
             self._recorder.settle()
-        if messages and self._tracker.crowded:
-            self._client.pause(CROWDED)
+        if messages:
+            self._relieve()
+            if self._tracker.crowded:
+                self._client.pause(CROWDED)
         if self._frontend.error is not None:
             self._end(ProtocolViolation(self._frontend.error, detail=self._frontend.error))
 
@@ -194,14 +202,21 @@ class Relay:
     # Durability `disk`.
 
     def _hold(self, data: bytes) -> None:
-        """Send to PostgreSQL when the records that `data` needs are on disk. Until then the client is not read."""
+        """Send to PostgreSQL when the records that `data` needs are on disk. Until then the client is not read.
+
+        But for COPY's data: what comes while a sync runs shares the next one, up to HELD_BYTES.
+        """
         if not self._held and self._recorder.recorded == self._on_disk:
             self._upstream.transport.write(data)
             return
         self._held.append(data)
-        self._client.pause()
+        if self._holds_enough():
+            self._client.pause()
         if len(self._held) == 1:
             self._sync()
+
+    def _holds_enough(self) -> bool:
+        return bool(self._held) and (sum(map(len, self._held)) >= HELD_BYTES or not wants_copy_data(self._tracker.owed))
 
     def _sync(self) -> None:
         covered = len(self._held), self._recorder.recorded, self.tracker.statements
@@ -219,7 +234,7 @@ class Relay:
         self._upstream.transport.write(b"".join(going))
         if self._held:
             self._sync()
-        elif not self._upstream.blocked:
+        if not self._holds_enough() and not self._upstream.blocked:
             self._client.resume()
 
     def _drop_held(self) -> None:
@@ -254,14 +269,17 @@ class Relay:
             self._end("client")
 
     def _relay_answers(self, data: bytes) -> None:
+        between = self._backend.boundary == self._backend.position
         messages = self._backend.feed(data)
+        if self._shows_out and not self._note_first(messages, between=between):
+            return
         if self._closing:
             self._forward_last(data, messages)
         elif self._injected:
             self._forward_with_ours(data)
         else:
             self._to_client(data)
-        if messages:  # Noted after it is forwarded, so that nobody waits for it.
+        if messages and not self._shows_out:  # Noted after it is forwarded, so that nobody waits for it.
             self._note_responses(messages)
         if self._backend.error is not None:
             self._end("upstream")
@@ -279,12 +297,30 @@ class Relay:
                 self._end(JournalFailed(str(error)))
         return plain
 
+    def _note_first(self, messages: list[tuple[int, bytes, int]], *, between: bool) -> bool:
+        """Record what PostgreSQL says before the client hears it. Returns whether it may; once not, never again."""
+        if messages:
+            self._note_responses(messages)
+        try:
+            self._recorder.write()
+        except JournalError as error:
+            self._end(JournalFailed(str(error)))
+            if self._withheld is None:
+                self._withheld = between and not self._injected
+        return self._withheld is None
+
     def _note_responses(self, messages: list[tuple[int, bytes, int]]) -> None:
-        records = self._tracker.responses(messages, _now(), self._frontend.copy_bytes + self._backend.copy_bytes)
+        records = self._tracker.responses(messages, _now(), self._frontend.copy_bytes)
         if records:
             self._record_after(records)
+        self._relieve()
         if not self._tracker.crowded:
             self._client.resume(CROWDED)
+
+    def _relieve(self) -> None:
+        """Let nothing pile up that nobody bounds otherwise."""
+        if self._tracker.piled:
+            self._record_after(self._tracker.let_go(_now()))
         if self._tracker.lost:
             text = "a statement was sent while a COPY before it took data, and that failed"
             self._end(ProtocolViolation(text, detail="Send CopyDone or CopyFail before the next statement."))
@@ -340,7 +376,8 @@ class Relay:
         if self._closing:
             return
         self._closing = True
-        self._settled = self._backend.boundary == self._backend.position
+        between = self._backend.boundary == self._backend.position
+        self._settled = between if self._withheld is None else self._withheld
         self._injected.clear()
         self._drop_held()
         self._client.discard()

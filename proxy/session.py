@@ -42,6 +42,7 @@ from proxy.shared import Shared
 from proxy.term import Term
 from proxy.tls import thumbprint
 from proxy.upstream import Connected, UpstreamError
+from proxy.vanished import VanishedWatch
 from proxy.wire import messages
 from proxy.wire.outcome import Scene
 from proxy.wire.proxy_header import HeaderError
@@ -273,7 +274,7 @@ class Session:
         connected = self._connected = await opening.dial()
         backend = await opening.identify(connected)
         opening.record(backend)
-        tracker = Tracker(way.profile.parameters)
+        tracker = Tracker(way.profile.parameters, way.profile.copy_data)
         limit = self._shared.settings.max_message_bytes
         durable = way.link.settings.durability == "disk"
         self._relay = relay = Relay(client, connected.leg, tracker, self._recorder, limit=limit, durable=durable)
@@ -303,17 +304,20 @@ class Session:
 
     async def _run_relay(self) -> Cause | Stop:
         """Relay until one side, a fault or a decision from outside ends it."""
-        if (relay := self._relay) is None or self._way is None:
+        relay, client, connected = self._relay, self._client, self._connected
+        if relay is None or self._way is None or client is None or connected is None:
             raise ClientGone
         if not self._stop.done():
             relay.start()
         timeout_s = self._way.profile.idle_timeout_s
-        idle = None if timeout_s is None else IdleWatch(relay, timeout_s, self._be_idle)
+        watches: list[IdleWatch | VanishedWatch] = [VanishedWatch((client, connected.leg))]
+        if timeout_s is not None:
+            watches.append(IdleWatch(relay, timeout_s, self._be_idle))
         try:
             await asyncio.wait((relay.ended, self._stop), return_when=asyncio.FIRST_COMPLETED)
         finally:
-            if idle is not None:
-                idle.close()
+            for watch in watches:
+                watch.close()
         if self._stop.done():
             return self._stop.result()
         cause = relay.ended.result()

@@ -12,6 +12,7 @@ from control.api.problems import ProblemError
 from control.domain.people import Person, Right
 from control.operations import authentication
 from control.operations.authentication import ProvenRequest
+from control.operations.following import Standing
 from control.services import Services
 from proxy.contract.proof import SCHEME
 
@@ -41,6 +42,17 @@ async def person(
     if found is None:
         raise unauthenticated(request, services, "Bearer", "a valid API key is needed: Authorization: Bearer cfk_...")
     return found
+
+
+async def standing(
+    services: Office, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
+) -> Standing:
+    """How to ask again who the person is, for an answer that goes on for long: their key may be taken from them."""
+
+    async def ask() -> Person | None:
+        return None if credentials is None else await authentication.person_of(services, credentials.credentials)
+
+    return ask
 
 
 async def admin(caller: Annotated[Person, Depends(person)]) -> Person:
@@ -87,6 +99,7 @@ def _target(request: Request) -> str:
 
 
 Caller = Annotated[Person, Depends(person)]
+StillCaller = Annotated[Standing, Depends(standing)]
 Admin = Annotated[Person, Depends(admin)]
 Auditor = Annotated[Person, Depends(auditor)]
 ProxyCaller = Annotated[ProvenRequest, Depends(proxy)]

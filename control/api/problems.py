@@ -31,6 +31,7 @@ STATUS: Mapping[Reason, HTTPStatus] = {
     Reason.NOT_ACTIVE: HTTPStatus.CONFLICT,
     Reason.LOCKED: HTTPStatus.LOCKED,
     Reason.LOG_DAMAGED: HTTPStatus.INTERNAL_SERVER_ERROR,
+    Reason.BUSY: HTTPStatus.SERVICE_UNAVAILABLE,
     Reason.NOT_READY: HTTPStatus.SERVICE_UNAVAILABLE,
 }
 

@@ -6,7 +6,7 @@ one piece after the other, and stops between two.
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
@@ -16,13 +16,16 @@ from control.tasks import spawn
 SEND_S = 30
 """A client that takes nothing for so long is not there any more."""
 NDJSON = "application/x-ndjson"
+PIECE = 64 * 1024
 
 
 class Stream(Response):
     """Sends the pieces of `source` as they come."""
 
-    def __init__(self, source: AsyncIterator[bytes], *, media_type: str) -> None:
-        super().__init__(media_type=media_type)
+    def __init__(
+        self, source: AsyncIterator[bytes], *, media_type: str, headers: Mapping[str, str] | None = None
+    ) -> None:
+        super().__init__(media_type=media_type, headers=headers)
         del self.headers["content-length"]
         self._source = source
 
@@ -52,3 +55,14 @@ async def _watch(receive: Receive, gone: asyncio.Event) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
     gone.set()
+
+
+async def gathered(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """The same bytes in fewer pieces: each piece is a write to a TLS socket."""
+    held = bytearray()
+    async for piece in pieces:
+        held += piece
+        if len(held) >= PIECE:
+            yield bytes(held)
+            held.clear()
+    yield bytes(held)

@@ -94,6 +94,13 @@ class Api:
                 raise from_problem(response.status_code, _beginning(response))
             yield from _split(response.iter_bytes())
 
+    def pieces(self, path: str, **query: str | float | None) -> Generator[bytes]:
+        """An answer of any kind and length, piece by piece. Raises where it is cut."""
+        with _in_words(self.url), self._client.stream("GET", path, params=_given(query)) as response:
+            if response.status_code not in SUCCESS:
+                raise from_problem(response.status_code, _beginning(response))
+            yield from response.iter_bytes()
+
     def _call(
         self,
         method: str,

@@ -13,7 +13,8 @@ from control.client import naming, screen, waiting
 from control.client.account import Json
 from control.client.answers import Request, Target, read
 from control.client.api import PAGE, Api, from_environment, segment
-from control.client.times import local_now, parse_duration, show_duration, show_time
+from control.client.times import local_now, parse_duration, show_time
+from control.durations import show_duration
 from proxy.contract.grant import EndMode
 
 INTERRUPTED = 130

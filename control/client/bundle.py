@@ -4,16 +4,17 @@ Only ever read in place: nothing in it is unpacked, so no name in it leads anywh
 """
 
 import io
-import os
 import tarfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from types import TracebackType
 from typing import IO, Any, Self, TypeVar
 from urllib.parse import quote
 
 import msgspec
 
+from control.client import private
 from control.client.api import LINE_BYTES
 from control.client.errors import ClientError
 
@@ -101,31 +102,22 @@ class Writer:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        try:
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        except FileExistsError as error:
-            raise ClientError(f"{path} is there already", hint="a bundle is never overwritten: name another") from error
-        except OSError as error:
-            raise ClientError(f"cannot write {path}: {error.strerror}") from error
-        self._file = os.fdopen(descriptor, "wb")
-        self._tar = tarfile.open(fileobj=self._file, mode="w", format=tarfile.PAX_FORMAT)  # noqa: SIM115 closed below
+        self._new = ExitStack()
+        file = self._new.enter_context(private.new(path))
+        self._tar = tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT)  # noqa: SIM115 closed below
         self.add(README, ABOUT.encode())
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: object, *_: object) -> None:
-        try:
-            if kind is None:
-                self._tar.close()
-                self._file.flush()
-                os.fsync(self._file.fileno())
-        except OSError as error:
-            raise ClientError(f"cannot write {self._path}: {error.strerror}") from error
-        finally:
-            self._file.close()
-            if kind is not None:
-                self._path.unlink(missing_ok=True)
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is not None:
+            self._new.__exit__(kind, error, trace)
+            return
+        with self._new:
+            self._tar.close()
 
     def add(self, name: str, content: bytes) -> None:
         """A small member."""

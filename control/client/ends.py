@@ -15,7 +15,7 @@ from control.client.answers import Session, read
 from control.client.api import Api, segment
 from control.client.asking import INTERRUPTED, seconds
 from control.client.errors import ClientError
-from control.client.times import show_duration
+from control.durations import show_duration
 
 FAILED = 1
 MOST = 10_000

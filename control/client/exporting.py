@@ -1,4 +1,4 @@
-"""The command `export`: sessions with all that it takes to verify them elsewhere, in one file."""
+"""The command `export`: sessions in a format of others, or with all that it takes to verify them elsewhere."""
 
 import os
 import tempfile
@@ -9,7 +9,7 @@ from typing import Annotated
 import msgspec
 import typer
 
-from control.client import heads, naming, reporting, screen, transparency
+from control.client import heads, rendering, reporting, screen, transparency
 from control.client.answers import Session, read
 from control.client.api import Api, from_environment, segment
 from control.client.bundle import (
@@ -25,12 +25,12 @@ from control.client.bundle import (
 )
 from control.client.errors import ClientError
 from control.client.heads import verified
-from control.client.reporting import Report, count
+from control.client.rendering import Chosen, Form, moment
+from control.client.reporting import Report
 from control.client.transparency import Consistency, LogFaultError, Seen
 from control.client.verifying import HeadOption, LogKeyOption, proxy_keys
+from control.client.wording import count
 from proxy.contract.merkle import ProofError
-
-EVERYTHING = 100_000_000
 
 
 def export(
@@ -38,30 +38,55 @@ def export(
     sessions: Annotated[
         list[str] | None, typer.Argument(metavar="SESSION...", help="The sessions, or the beginnings of their ids.")
     ] = None,
-    bundle: Annotated[Path, typer.Option("--bundle", metavar="FILE", help="The file to write; it must not exist.")],
+    bundle: Annotated[
+        Path | None, typer.Option("--bundle", metavar="FILE", help="Write a signed bundle to FILE, for a third party.")
+    ] = None,
+    wanted: Annotated[Form | None, typer.Option("--format", help="Write this format instead.")] = None,
+    output: Annotated[
+        str | None,
+        typer.Option("--output", metavar="FILE", help="The file for it, which must not exist; - for stdout."),
+    ] = None,
     everything: Annotated[bool, typer.Option("--all", help="All sessions, refused connections too.")] = False,
+    since: Annotated[
+        str | None,
+        typer.Option(metavar="WHEN", help="All sessions of that time: 7d, or 2026-11-22T12:00Z. Those that still run."),
+    ] = None,
     log_key: LogKeyOption = None,
     head: HeadOption = None,
 ) -> None:
-    """Write sessions and their proofs to one file that `curfew verify` checks anywhere, without this service."""
-    if bool(sessions) == everything:
-        raise typer.BadParameter("name sessions, or give --all")
+    """Write sessions to a file: for reading (html), replaying (asciicast), a SIEM (ocsf, ecs), or to be verified.
+
+    A bundle is what `curfew verify` checks anywhere, without this service.
+    """
+    chosen = Chosen(names=sessions or [], everything=everything, since=moment(since))
+    if (bundle is None) == (wanted is None):
+        raise typer.BadParameter("give --format, or --bundle FILE for what `curfew verify` checks")
+    if wanted is not None:
+        if log_key or head:
+            raise typer.BadParameter("--log-key and --head go with --bundle")
+        rendering.export(chosen, wanted, output)
+    elif bundle is not None:
+        if output is not None or since is not None:
+            raise typer.BadParameter("--output and --since go with --format")
+        _bundle(bundle, chosen, log_key, head)
+
+
+def _bundle(bundle: Path, chosen: Chosen, log_key: str | None, head: list[Path] | None) -> None:
+    """Sessions and their proofs in one file."""
     key = heads.given_key(log_key) if log_key else None
     with from_environment() as api:
         seen = transparency.look(api, key=key, older=head or [], environment=os.environ)
         if not isinstance(seen, Seen):
             reporting.show(Report(log=seen, sessions=[]), json=False)
             raise ClientError("nothing was exported: there is no log to prove it with", hint="`curfew verify` too")
-        wanted = (
-            _all(api) if everything else [read(Session, naming.find(api, "sessions", one)) for one in sessions or []]
-        )
+        wanted = rendering.find(api, chosen)
         proxies = proxy_keys(api)
         earlier = [_earlier(api, seen, heads.given_head(path)) for path in head or []]
         with Writer(bundle) as writer:
             claims = [_add(api, writer, one, seen, bundle.parent) for one in wanted]
             manifest = Manifest(
                 version=VERSION,
-                full=everything,
+                full=chosen.everything,
                 made_at=datetime.now(UTC).isoformat(timespec="seconds"),
                 log=Log(key=seen.key.text, head=seen.note),
                 earlier=earlier,
@@ -73,12 +98,6 @@ def export(
     screen.say(f"exported {count(len(manifest.sessions), 'session')}, {count(records, 'record')} to {bundle}")
     screen.note(f"log {seen.head.origin} of {count(seen.head.size, 'record')}; who checks it needs the log's and the")
     screen.note("proxies' public keys from somebody else than you: --log-key, --proxy-key")
-
-
-def _all(api: Api) -> list[Session]:
-    """Every session, refused connections too."""
-    pages = [api.page("/v1/sessions", limit=EVERYTHING), api.page("/v1/sessions", limit=EVERYTHING, state="refused")]
-    return [one for page in pages for one in read(list[Session], page.items)]
 
 
 def _earlier(api: Api, seen: Seen, old: str) -> Earlier:

@@ -14,7 +14,8 @@ from control.client.asking import Limit, seconds, summary, wait_for
 from control.client.config import current
 from control.client.credentials import Format
 from control.client.ends import WITHIN, Wait, Within
-from control.client.times import local_now, show_duration, show_time
+from control.client.times import local_now, show_time
+from control.durations import show_duration
 
 TARGETS = 10_000
 GrantId = Annotated[str, typer.Argument(metavar="GRANT", help="The grant, or the beginning of its id.")]

@@ -2,7 +2,10 @@
 
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 import msgspec
 
@@ -26,3 +29,30 @@ def write(path: Path, content: msgspec.Struct) -> None:
             raise
     except OSError as error:
         raise ClientError(f"cannot write {path}: {error.strerror}") from error
+
+
+@contextmanager
+def new(path: Path) -> Iterator[IO[bytes]]:
+    """A new file at `path`, on disk when this is left; nothing is left there where it raises. Raises ClientError.
+
+    What is there already is never overwritten: it may be somebody's evidence.
+    """
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError as error:
+        raise ClientError(f"{path} is there already", hint="it is never overwritten: name another file") from error
+    except OSError as error:
+        raise ClientError(f"cannot write {path}: {error.strerror}") from error
+    file = os.fdopen(descriptor, "wb")
+    try:
+        try:
+            yield file
+            file.flush()
+            os.fsync(descriptor)
+        finally:
+            file.close()
+    except BaseException as error:
+        path.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise ClientError(f"cannot write {path}: {error.strerror or error}") from error
+        raise

@@ -11,7 +11,8 @@ from control.client.account import Json
 from control.client.answers import read
 from control.client.api import LARGEST_PAGE, PAGE, Api, from_environment
 from control.client.asking import INTERRUPTED, Limit
-from control.client.times import local_now, parse_moment, show_duration, show_time
+from control.client.times import local_now, parse_moment, show_time
+from control.durations import show_duration
 
 SQL_SHOWN = 200
 THINKING_S = 30.0

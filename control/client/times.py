@@ -3,10 +3,11 @@
 import re
 from datetime import UTC, datetime, timedelta
 
+from control.durations import show_duration
+
 _DURATION = re.compile(r"(?:(\d{1,4})d)?(?:(\d{1,5})h)?(?:(\d{1,6})m)?(?:(\d{1,8})s)?", re.ASCII)
+_OFFSET = re.compile(r"(?:(?:(\d{1,5}):)?(\d{1,6}):)?(\d{1,8}(?:\.\d{1,9})?)", re.ASCII)
 _SECONDS = (86_400, 3_600, 60, 1)
-_UNITS = "dhms"
-_MS = 1_000
 
 
 def parse_duration(text: str) -> int:
@@ -16,25 +17,6 @@ def parse_duration(text: str) -> int:
     if seconds <= 0:
         raise ValueError(f"{text!r} is no duration; write for instance 90s, 15m, 1h30m or 2d")
     return seconds
-
-
-def show_duration(seconds: float) -> str:
-    """The two largest units of a length of time: `1h30m`, `45s`; under a second `12 ms`."""
-    if seconds < 0:
-        return f"-{show_duration(-seconds)}"
-    if 0 < seconds < 1e-5:  # noqa: PLR2004 nobody asks how many nanoseconds
-        return "<0.01 ms"
-    if seconds < 1:
-        return f"{seconds * _MS:.2g} ms" if seconds < 1 / _MS else f"{seconds * _MS:.0f} ms"
-    if seconds < 10:  # noqa: PLR2004 below ten seconds a decimal says something
-        return f"{seconds:.1f}".removesuffix(".0") + "s"
-    rest = round(seconds)
-    parts = []
-    for unit, letter in zip(_SECONDS, _UNITS, strict=True):
-        count, rest = divmod(rest, unit)
-        parts.append(f"{count}{letter}" if count else "")
-    first = next(i for i, part in enumerate(parts) if part)
-    return "".join(parts[first : first + 2])
 
 
 def parse_time(text: str) -> datetime:
@@ -82,13 +64,13 @@ def local_now() -> datetime:
     return datetime.now(UTC).astimezone()
 
 
-def show_offset(seconds: float) -> str:
-    """A position in a replay: `0:01.204`, `1:02:03.004`."""
-    milliseconds = max(0, round(seconds * _MS))
-    minutes, rest = divmod(milliseconds, 60 * _MS)
-    hours, minutes = divmod(minutes, 60)
-    position = f"{rest // _MS:02d}.{rest % _MS:03d}"
-    return f"{hours}:{minutes:02d}:{position}" if hours else f"{minutes}:{position}"
+def parse_offset(text: str) -> float:
+    """The seconds in a position as `show_offset` writes it, or in a duration. Raises ValueError."""
+    match = _OFFSET.fullmatch(text)
+    if match is None:
+        return float(parse_duration(text))
+    hours, minutes, seconds = match.groups()
+    return int(hours or 0) * 3_600 + int(minutes or 0) * 60 + float(seconds)
 
 
 def _distance(delta: timedelta) -> str:

@@ -21,6 +21,7 @@ class Reason(enum.StrEnum):
     OWN_LOCK = "own-lock"
     TOKEN_TOO_LONG = "token-too-long"  # noqa: S105 a word of the API, not a secret
     LOG_DAMAGED = "log-damaged"
+    BUSY = "busy"
     NOT_READY = "not-ready"
     BAD_JOIN_TOKEN = "bad-join-token"  # noqa: S105 a word of the API, not a secret
 

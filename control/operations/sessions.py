@@ -1,17 +1,20 @@
 """Sessions: looking, reading what was done, killing."""
 
+from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 
 import structlog
 
 from control.domain.people import Person, Right
+from control.domain.requests import as_of
 from control.domain.results import Failure, Reason, Result, Success
 from control.domain.sessions import Session, State
 from control.domain.texts import prose
+from control.evidence import books
 from control.evidence.timeline import Item, Teller
 from control.services import Services
-from control.store import directives, records, sessions
+from control.store import directives, grants, locks, records, requests, sessions
 from control.store.engine import Transaction
 from control.store.sessions import Filter
 from control.store.signals import wait
@@ -21,6 +24,8 @@ from proxy.contract.record import decode
 
 NO_SUCH_SESSION = Failure(Reason.NOT_FOUND, "there is no such session")
 LINES = 500
+MOST_LOCKS = 1_000
+"""In one timeline."""
 LOOK_AGAIN_S = 15.0
 """How often a waiter looks by itself: clocks that tests or administrators set may have moved."""
 BYTES = 1 << 20
@@ -57,30 +62,38 @@ async def get(services: Services, session_id: str, *, asker: Person, wait_s: flo
             await wait(changed, min((deadline - now) / SECOND, LOOK_AGAIN_S))
 
 
-async def lines(
-    services: Services, session_id: str, *, asker: Person, after: int = -1
-) -> Result[tuple[Session, AsyncIterator[bytes]]]:
-    """A session and its records behind `after`, as they came, each line with its newline."""
+async def readable(services: Services, session_id: str, *, asker: Person) -> Result[tuple[int, Session]]:
+    """A session and its number, where `asker` may read what was done in it."""
     async with services.store.read() as tx:
         found = await _visible(tx, session_id, asker)
     if isinstance(found, Failure):
         return found
-    number, session = found.value
-    if session.person != asker.name and not asker.has(Right.SEE_RECORDS):
+    if found.value[1].person != asker.name and not asker.has(Right.SEE_RECORDS):
         return Failure(Reason.FORBIDDEN, "to see what others did takes the role auditor")
     log.info("records read", session=session_id, by=asker.name)
-    return Success((session, _lines(services, number, after)))
+    return found
+
+
+async def lines(
+    services: Services, session_id: str, *, asker: Person, after: int = -1
+) -> Result[tuple[Session, AsyncIterator[bytes]]]:
+    """A session and its records behind `after`, as they came, each line with its newline."""
+    found = await readable(services, session_id, asker=asker)
+    if isinstance(found, Failure):
+        return found
+    number, session = found.value
+    return Success((session, stored(services, number, after)))
 
 
 async def timeline(
     services: Services, session_id: str, *, asker: Person
 ) -> Result[tuple[Session, AsyncIterator[Item]]]:
     """A session and what happened in it."""
-    found = await lines(services, session_id, asker=asker)
+    found = await readable(services, session_id, asker=asker)
     if isinstance(found, Failure):
         return found
-    session, raw = found.value
-    return Success((session, _items(services, session, raw)))
+    number, session = found.value
+    return Success((session, _items(services, session, stored(services, number, -1))))
 
 
 async def kill(services: Services, session_id: str, *, by: Person, reason: str) -> Result[Session]:
@@ -110,7 +123,8 @@ async def _visible(tx: Transaction, session_id: str, asker: Person) -> Result[tu
     return Success(found)
 
 
-async def _lines(services: Services, number: int, after: int) -> AsyncIterator[bytes]:
+async def stored(services: Services, number: int, after: int) -> AsyncIterator[bytes]:
+    """The records of the session with this number behind `after`, each line with its newline."""
     position = after
     while True:
         async with services.store.read() as tx:
@@ -121,17 +135,48 @@ async def _lines(services: Services, number: int, after: int) -> AsyncIterator[b
             yield line + b"\n"
 
 
-async def _items(services: Services, session: Session, raw: AsyncIterator[bytes]) -> AsyncIterator[Item]:
-    teller = Teller(session.started_at)
-    async for line in raw:
-        for item in teller.take(decode(line[:-1])):
-            yield item
-    for item in teller.finish():
-        yield item
-    if session.reaped_in is not None:  # what another proxy has on record of it
+async def events(services: Services, session: Session) -> Sequence[Item]:
+    """What the books have on it, but for what its records say: who asked, who approved, who took it back."""
+    async with services.store.read() as tx:
+        now = services.clock()
+        grant = None if session.grant is None else await grants.find(tx, session.grant)
+        request = None if grant is None else await requests.find(tx, grant.request)
+        more = [] if grant is None else await requests.all_extensions_of(tx, grant.id)
+        names = {name: getattr(session, name) for name in ("person", "target", "profile", "proxy")}
+        names["person"] = session.person or (None if grant is None else grant.person)
+        covering = await locks.covering(
+            tx, names=names, since=session.started_at, until=books.until(session), limit=MOST_LOCKS
+        )
+    extensions = [as_of(one, now) for one in more]
+    return books.entries(session, request=request, grant=grant, extensions=extensions, locks=covering)
+
+
+async def ending(services: Services, session: Session) -> AsyncIterator[bytes]:
+    """What another proxy has on record of its end."""
+    if session.reaped_in is not None:
         async with services.store.read() as tx:
             found = await sessions.find(tx, session.reaped_in)
         if found is not None:
-            async for line in _lines(services, found[0], -1):
-                for item in teller.take(decode(line[:-1])):
-                    yield item
+            async for line in stored(services, found[0], -1):
+                yield line
+
+
+async def _items(services: Services, session: Session, raw: AsyncIterator[bytes]) -> AsyncIterator[Item]:
+    """The whole timeline, what the books have in its place: times are texts that sort."""
+    teller = Teller(session.started_at)
+    waiting = deque(await events(services, session))
+    async for item in _told(teller, services, session, raw):
+        while waiting and waiting[0]["at"] <= item["at"]:
+            yield waiting.popleft()
+        yield item
+    for event in waiting:
+        yield event
+
+
+async def _told(teller: Teller, services: Services, session: Session, raw: AsyncIterator[bytes]) -> AsyncIterator[Item]:
+    for source in (raw, ending(services, session)):
+        async for line in source:
+            for item in teller.take(decode(line[:-1]), len(line)):
+                yield item
+    for item in teller.finish():
+        yield item

@@ -1,6 +1,6 @@
 """Queries: locks."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import sqlalchemy as sa
 
@@ -59,6 +59,20 @@ async def change(tx: Transaction, lock: Lock) -> None:
 async def in_force(tx: Transaction, now: int) -> Sequence[Lock]:
     """The locks in force, oldest first."""
     query = sa.select(locks).where(_stands(State.ACTIVE, now)).order_by(locks.c.number)
+    return [_lock(row) for row in await tx.connection.execute(query)]
+
+
+async def covering(
+    tx: Transaction, *, names: Mapping[str, str | None], since: int, until: int | None, limit: int
+) -> Sequence[Lock]:
+    """The locks that cover what has all these names, and were in force between the two times; oldest first."""
+    query = sa.select(locks).order_by(locks.c.number).limit(limit)
+    for name, value in names.items():
+        query = query.where(locks.c[name].is_(None) | (locks.c[name] == value))
+    over = (locks.c.lifted_at < since) | (locks.c.until < since)
+    query = query.where(sa.not_(sa.func.coalesce(over, sa.false())))
+    if until is not None:
+        query = query.where(locks.c.created_at <= until)
     return [_lock(row) for row in await tx.connection.execute(query)]
 
 

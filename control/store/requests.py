@@ -87,6 +87,12 @@ async def extensions_of(tx: Transaction, grant_ids: Sequence[str]) -> Mapping[st
     return found
 
 
+async def all_extensions_of(tx: Transaction, grant_id: str) -> Sequence[Request]:
+    """Every request for more time on this grant, whatever became of it, as it is stored."""
+    query = sa.select(requests).where(requests.c.extends == grant_id).order_by(requests.c.number)
+    return [_request(row) for row in await tx.connection.execute(query)]
+
+
 def _stands(state: State, now: int) -> sa.ColumnElement[bool]:
     """The clock's part of `as_of`, for the database: what is stored as pending may have expired."""
     overdue = requests.c.pending_until <= now

@@ -16,7 +16,12 @@ def topic(session_id: str) -> str:
     return f"session:{session_id}"
 
 
-UNLISTED = (State.REFUSED, State.REAPED)
+def growth(session_id: str) -> str:
+    """What new records of the session are announced as."""
+    return f"records:{session_id}"
+
+
+UNLISTED = (State.REFUSED, State.REAPED, State.TORN)
 """What is not listed where no state is wanted: records that are no sessions.
 
 Said by what is left out: by what is listed SQLite would look it up by state, and sort all that there ever was.
@@ -52,6 +57,12 @@ async def find(tx: Transaction, session_id: str) -> tuple[int, Session] | None:
     """The session with this id, and its number."""
     row = (await tx.connection.execute(sa.select(sessions).where(sessions.c.id == session_id))).first()
     return None if row is None else (row.number, _session(row))
+
+
+async def state(tx: Transaction, number: int) -> State:
+    """Where the session with this number stands."""
+    row = (await tx.connection.execute(sa.select(sessions.c.state).where(sessions.c.number == number))).one()
+    return State(row.state)
 
 
 async def find_all(tx: Transaction, session_ids: Iterable[str]) -> Mapping[str, tuple[int, Session]]:

@@ -28,6 +28,7 @@ __all__ = [
     "Entry",
     "Finish",
     "GrantExtended",
+    "JournalTorn",
     "Notice",
     "Outcome",
     "Parameter",
@@ -93,6 +94,8 @@ class Parameter(msgspec.Struct, frozen=True, omit_defaults=True):
     value: str | int | float | bool | None = None
     base64: str | None = None
     withheld: bool = False
+    binary: bool = False
+    """What `base64` has is the type's binary format; else it is text in an encoding that is not UTF-8."""
 
 
 class Tls(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -150,6 +153,9 @@ class SessionStart(Record, kw_only=True, tag="session.start"):
     """On a unix socket: the system user who connected, as the kernel says."""
     tls: Tls | None = None
     application_name: str | None = None
+    settings: dict[str, str] | None = None
+    """What the client's startup message asked for besides (`client_encoding`, `DateStyle`, `options`): what a statement
+    means can depend on it."""
     proxy: str
     replication: Literal["physical", "logical"] | None = None
     """The kind of replication connection, where it is one. Its commands are recorded as statements."""
@@ -171,6 +177,10 @@ class StatementStart(Record, kw_only=True, tag="statement.start"):
     """The prepared statement's name, where it has one."""
     function: int | None = None
     """The function's OID, for kind `function`."""
+    continued: bool = False
+    """It goes on with a portal that an Execute before it has begun: what it gives are that one's further rows."""
+    pipelined: bool = False
+    """No Sync stands between it and the statement before it: of what shares a round, an error skips the rest."""
     state: TransactionState
     transaction: int
     """Counts the session's transactions from 1; statements that share one share the number."""
@@ -365,6 +375,22 @@ class SessionReaped(Record, kw_only=True, tag="session.reaped"):
     """As in `SessionEnd`."""
 
 
+class JournalTorn(Record, kw_only=True, tag="journal.torn"):
+    """A crash had left a line unfinished at the journal's end, and the next start has cut it off.
+
+    That write had not returned, so nothing went on because of it. The only record of its chain, as with `AuthRefused`.
+    """
+
+    segment: int
+    offset: int
+    """Where the last whole line ends."""
+    bytes: int
+    """What was cut off behind it."""
+    entry: Entry | None = None
+    signature: str = ""
+    """As in `SessionEnd`."""
+
+
 AnyRecord: TypeAlias = (
     SessionStart
     | StatementPrepare
@@ -379,11 +405,12 @@ AnyRecord: TypeAlias = (
     | AuthRefused
     | SessionEnd
     | SessionReaped
+    | JournalTorn
 )
 
-LAST = (SessionEnd, AuthRefused, SessionReaped)
+LAST = (SessionEnd, AuthRefused, SessionReaped, JournalTorn)
 """The types of which a session's last record is: they are signed."""
-ALONE = (AuthRefused, SessionReaped)
+ALONE = (AuthRefused, SessionReaped, JournalTorn)
 """Those of them that are the only record of their chain."""
 
 _decoder: msgspec.json.Decoder[AnyRecord] = msgspec.json.Decoder(AnyRecord)

@@ -59,6 +59,9 @@ class Parameters(StrEnum):
     NONE = "none"
 
 
+CopyDataShown: TypeAlias = Literal["none", "in", "full"]
+
+
 class Host(NamedTuple):
     """One server of a target: a host name, an address or the folder of a unix socket, and the port."""
 
@@ -140,6 +143,8 @@ class AccessProfile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     key_file: Text | None = None
     """Its private key."""
     parameters: Parameters = Parameters.FULL
+    copy_data: CopyDataShown = "none"
+    """Whether COPY's data is on record: `in`, what the client sends; `full`, what PostgreSQL sends, too. As it is."""
     replication: Literal["none", "all"] = "none"
     """Whether replication connections are allowed. PostgreSQL lets each of them read the whole server, so there is no
     half of it: what is called logical replication takes BASE_BACKUP too."""
@@ -149,6 +154,11 @@ class AccessProfile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
     def __post_init__(self) -> None:
         _check_pair(self.certificate_file, self.key_file)
+        if self.replication != "none" and self.copy_data != "none":
+            raise ValueError(
+                "`copy_data` goes with no `replication`: a base backup or a stream is the whole server, which the "
+                "journal cannot hold; give replication a profile of its own"
+            )
         if self.identity == "vaulted":
             if self.user is None:
                 raise ValueError("`user` is missing: name the stored login, or choose another `identity`")

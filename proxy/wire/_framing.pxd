@@ -16,11 +16,14 @@ cdef class FrontendFramer:
         bytes _header           # 1 to 4 bytes of a header, or empty
         ReadBuffer _held
         bytearray _crumbs
+        long long _told         # of copy_bytes
+        bytearray _piece        # contents of CopyData, not yet handed up; None where nobody wants them
 
     cdef bint _is_between(self) noexcept
     cdef _complete(self, bytes data)
     cdef Py_ssize_t _scan(self, bytes data, Py_ssize_t end, list messages) except -1
-    cdef inline Py_ssize_t _pass_copy(self, Py_ssize_t available) noexcept
+    cdef inline Py_ssize_t _pass_copy(self, const uint8_t *p, Py_ssize_t available) except -1
+    cdef _tell_copied(self, list messages)
     cdef inline uint32_t _cap(self, uint8_t kind) noexcept
     cdef _keep(self, bytes rest)
     cdef _hold(self, bytes chunk)
@@ -41,6 +44,8 @@ cdef class BackendFramer:
         uint8_t _kind
         bytearray _body         # the start of a wanted body that is not yet whole
         Py_ssize_t _unseen      # messages 2 3 n T since the last one handed up
+        long long _told         # as in FrontendFramer, both
+        bytearray _piece
 
     cdef bint _is_between(self) noexcept
     cdef void _pass_round(self, Py_ssize_t size) noexcept
@@ -48,4 +53,5 @@ cdef class BackendFramer:
     cdef bint _open(self, const uint8_t *header) except -1
     cdef Py_ssize_t _body_part(self, const uint8_t *p, Py_ssize_t available) except -1
     cdef _finish(self, long long end, list messages)
+    cdef _tell_copied(self, long long end, list messages)
     cdef _tell_unseen(self, uint8_t type_byte, long long end, list messages)

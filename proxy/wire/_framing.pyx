@@ -6,8 +6,10 @@ whole and joins them once; it would trust any length word, so no header reaches 
 never looks into a body.
 """
 
+from cpython.bytearray cimport PyByteArray_AS_STRING, PyByteArray_GET_SIZE, PyByteArray_Resize
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.stdint cimport uint8_t, uint32_t
+from libc.string cimport memcpy
 
 from asyncpg.pgproto.pgproto cimport ReadBuffer
 
@@ -17,6 +19,7 @@ cdef enum:
     LARGE_LIMIT = 0x3FFFFFFF
     BACKEND_LIMIT = 0x40000010  # 1 GiB + 16: more than any server of today can build
     KEEP_LIMIT = 65536
+    COPY_DATA = 100       # d
     CRUMB = 4096          # chunks below this are gathered, so that one-byte segments do not cost an object each
     LOAF = 65536
 
@@ -56,13 +59,27 @@ cdef inline bytes cut(const uint8_t *source, Py_ssize_t start, Py_ssize_t end):
     return PyBytes_FromStringAndSize(<const char *>source + start, end - start)
 
 
+cdef inline bint gather(bytearray piece, const uint8_t *source, Py_ssize_t size) except -1:
+    cdef Py_ssize_t used = PyByteArray_GET_SIZE(piece)
+    PyByteArray_Resize(piece, used + size)
+    memcpy(PyByteArray_AS_STRING(piece) + used, source, size)
+    return True
+
+
+cdef inline bytes taken_out(bytearray piece):
+    cdef bytes contents = PyBytes_FromStringAndSize(PyByteArray_AS_STRING(piece), PyByteArray_GET_SIZE(piece))
+    PyByteArray_Resize(piece, 0)
+    return contents
+
+
 cdef class FrontendFramer:
     """Client to upstream: only whole messages go on, but CopyData, which streams."""
 
-    def __init__(self, Py_ssize_t limit):
+    def __init__(self, Py_ssize_t limit, data=False):
         self.error = None
         self.pending = 0
-        self.copy_bytes = 0
+        self.copy_bytes = self._told = 0
+        self._piece = bytearray() if data else None
         self._limit = <uint32_t>max(4, min(limit, LARGE_LIMIT))
         self._need = 0
         self._copy_left = 0
@@ -85,7 +102,7 @@ cdef class FrontendFramer:
             data = self._header + data
             self._header = b""
             self.pending = 0
-        start = self._pass_copy(PyBytes_GET_SIZE(data))
+        start = self._pass_copy(<const uint8_t *>PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data))
         end = self._scan(data, start, messages)
         if end == PyBytes_GET_SIZE(data):
             return messages, data
@@ -99,13 +116,14 @@ cdef class FrontendFramer:
         return self._copy_left
 
     cdef bint _is_between(self) noexcept:
-        # Whether the next byte begins a message.
-        return self.error is None and self.pending == 0 and self._copy_left == 0
+        # Whether the next byte begins a message, and all CopyData before it is told of.
+        return self.error is None and self.pending == 0 and self._copy_left == 0 and self._told == self.copy_bytes
 
     cdef _complete(self, bytes data):
         # The held message ends in `data`: read it, and whatever whole messages follow it, in one copy.
         cdef:
             list messages = []
+            list first = []
             Py_ssize_t before = self.pending
             Py_ssize_t need = self._need
             Py_ssize_t end
@@ -115,16 +133,18 @@ cdef class FrontendFramer:
         self._flush_crumbs()
         held, self._held = self._held, None
         self.pending = self._need = 0
+        if self._told != self.copy_bytes:
+            self._tell_copied(first)
         end = self._scan(data, need - before, messages)
         if end != PyBytes_GET_SIZE(data) and self.error is None:
             self._keep(cut(<const uint8_t *>PyBytes_AS_STRING(data), end, PyBytes_GET_SIZE(data)))
         forward = held.read_bytes(before + end)
         held = None
-        messages.insert(0, (
+        first.append((
             <uint8_t>PyBytes_AS_STRING(forward)[0],
             cut(<const uint8_t *>PyBytes_AS_STRING(forward), HEADER, need),
         ))
-        return messages, forward
+        return first + messages, forward
 
     cdef Py_ssize_t _scan(self, bytes data, Py_ssize_t end, list messages) except -1:
         # From `end`, where a header starts: where the last whole message, or the CopyData so far, ends.
@@ -138,24 +158,37 @@ cdef class FrontendFramer:
             kind = FRONTEND[p[end]]
             if length < 4 or length > self._cap(kind):
                 self._die(p[end], kind, length)
-                return end
+                break
             if kind == COPY:
                 self._copy_left = length - 4
                 end += HEADER
-                end += self._pass_copy(size - end)
+                end += self._pass_copy(p + end, size - end)
                 continue
             if length >= size - end:
                 self._need = <Py_ssize_t>length + 1
-                return end
+                break
+            if self._told != self.copy_bytes:
+                self._tell_copied(messages)
             messages.append((p[end], cut(p, end + HEADER, end + 1 + length)))
             end += 1 + <Py_ssize_t>length
+        if self._piece is not None and self._told != self.copy_bytes:
+            self._tell_copied(messages)
         return end
 
-    cdef inline Py_ssize_t _pass_copy(self, Py_ssize_t available) noexcept:
+    cdef inline Py_ssize_t _pass_copy(self, const uint8_t *p, Py_ssize_t available) except -1:
         cdef Py_ssize_t taken = min(<Py_ssize_t>self._copy_left, available)
         self._copy_left -= <uint32_t>taken
         self.copy_bytes += taken
+        if self._piece is not None:
+            gather(self._piece, p, taken)
         return taken
+
+    cdef _tell_copied(self, list messages):
+        self._told = self.copy_bytes
+        if self._piece is None:
+            messages.append((COPY_DATA, int(self._told).to_bytes(8, "big")))
+        else:
+            messages.append((COPY_DATA, taken_out(self._piece)))
 
     cdef inline uint32_t _cap(self, uint8_t kind) noexcept:
         if kind == LARGE:
@@ -203,10 +236,11 @@ cdef class FrontendFramer:
 cdef class BackendFramer:
     """Upstream to client: a scan of headers that hands up the messages which matter and holds nothing back."""
 
-    def __init__(self):
+    def __init__(self, data=False):
         self.error = None
         self._unseen = 0
-        self.position = self.boundary = self.copy_bytes = 0
+        self.position = self.boundary = self.copy_bytes = self._told = 0
+        self._piece = bytearray() if data else None
         self._header_size = 0
         self._left = 0
         self._type = 0
@@ -243,11 +277,13 @@ cdef class BackendFramer:
                 at = self._scan(p, at, size, base, messages)
                 if self.error is not None:
                     break
+        if self._piece is not None and self._told != self.copy_bytes:
+            self._tell_copied(self.position, messages)
         return messages
 
     cdef bint _is_between(self) noexcept:
-        # Whether the next byte begins a message.
-        return self.error is None and self.boundary == self.position
+        # Whether the next byte begins a message, and all CopyData before it is told of.
+        return self.error is None and self.boundary == self.position and self._told == self.copy_bytes
 
     cdef void _pass_round(self, Py_ssize_t size) noexcept:
         # So many bytes were read by somebody else: whole messages, the last one a ReadyForQuery.
@@ -269,6 +305,8 @@ cdef class BackendFramer:
             kind = BACKEND[p[at]]
             if kind == WANTED:
                 body = min(<Py_ssize_t>length - 4, <Py_ssize_t>KEEP_LIMIT)
+                if self._told != self.copy_bytes:
+                    self._tell_copied(base + at + 1 + <Py_ssize_t>length, messages)
                 if self._unseen:
                     self._tell_unseen(p[at], base + at + 1 + <Py_ssize_t>length, messages)
                 messages.append((
@@ -278,6 +316,8 @@ cdef class BackendFramer:
                 self._unseen += 1
             elif kind == COPY:
                 self.copy_bytes += length - 4
+                if self._piece is not None:
+                    gather(self._piece, p + at + HEADER, <Py_ssize_t>length - 4)
             at += 1 + <Py_ssize_t>length
         self.boundary = base + at
         while at < size and self._header_size < HEADER:
@@ -307,6 +347,8 @@ cdef class BackendFramer:
         self._left -= taken
         if self._kind == COPY:
             self.copy_bytes += taken
+            if self._piece is not None:
+                gather(self._piece, p, taken)
         elif self._kind == WANTED:
             room = KEEP_LIMIT - len(self._body)
             if room > 0:
@@ -316,12 +358,21 @@ cdef class BackendFramer:
     cdef _finish(self, long long end, list messages):
         self.boundary = end
         if self._kind == WANTED:
+            if self._told != self.copy_bytes:
+                self._tell_copied(end, messages)
             if self._unseen:
                 self._tell_unseen(self._type, end, messages)
             messages.append((self._type, bytes(self._body), end))
             self._body = None
         elif self._kind == UNSEEN:
             self._unseen += 1
+
+    cdef _tell_copied(self, long long end, list messages):
+        self._told = self.copy_bytes
+        if self._piece is None:
+            messages.append((COPY_DATA, int(self._told).to_bytes(8, "big"), end))
+        else:
+            messages.append((COPY_DATA, taken_out(self._piece), end))
 
     cdef _tell_unseen(self, uint8_t type_byte, long long end, list messages):
         # Before an ErrorResponse; ParameterStatus comes at any time and answers nothing.

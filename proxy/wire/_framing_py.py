@@ -27,11 +27,13 @@ KEEP = 65_536
 class FrontendFramer:
     """Client to upstream: only whole messages go on, but CopyData, which streams."""
 
-    __slots__ = ("_caps", "_copy_left", "_held", "_need", "copy_bytes", "error")
+    __slots__ = ("_caps", "_copy_left", "_held", "_need", "_piece", "_told", "copy_bytes", "error")
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, data: bool = False) -> None:  # noqa: FBT001, FBT002 the twin in C has it so
         self.error: str | None = None
         self.copy_bytes = 0
+        self._told = 0  # of copy_bytes
+        self._piece = bytearray() if data else None  # contents of CopyData, not yet handed up
         self._caps = dict.fromkeys(b"CDEHSXcf", _SMALL_LIMIT)
         self._caps |= dict.fromkeys(b"QPBF", max(_LEAST, min(limit, _LARGE_LIMIT)))
         self._caps[_COPY_DATA] = _LARGE_LIMIT  # it streams, so PostgreSQL's own limit costs no memory
@@ -59,7 +61,7 @@ class FrontendFramer:
             if len(self._held) < (self._need or _HEADER):
                 return messages, b""
             data, self._held, self._need = bytes(self._held), bytearray(), 0
-        end = self._scan(data, self._pass_copy(len(data)), messages)
+        end = self._scan(data, self._pass_copy(data, 0), messages)
         if end == len(data):
             return messages, data
         if self.error is None:
@@ -73,24 +75,34 @@ class FrontendFramer:
             kind, length = _header_at(data, end)
             if not _LEAST <= length <= self._caps.get(kind, 0):
                 self._die(kind, length)
-                return end
+                break
             if kind == _COPY_DATA:
                 self._copy_left = length - 4
                 end += _HEADER
-                end += self._pass_copy(size - end)
+                end += self._pass_copy(data, end)
                 continue
             if length >= size - end:
                 self._need = length + 1
-                return end
+                break
+            self._tell_copied(messages)
             messages.append((kind, data[end + _HEADER : end + 1 + length]))
             end += 1 + length
+        if self._piece is not None:
+            self._tell_copied(messages)
         return end
 
-    def _pass_copy(self, available: int) -> int:
-        taken = min(self._copy_left, available)
+    def _pass_copy(self, data: bytes, at: int) -> int:
+        taken = min(self._copy_left, len(data) - at)
         self._copy_left -= taken
         self.copy_bytes += taken
+        if self._piece is not None:
+            self._piece += data[at : at + taken]
         return taken
+
+    def _tell_copied(self, messages: list[tuple[int, bytes]]) -> None:
+        if self._told != self.copy_bytes:
+            self._told = self.copy_bytes
+            messages.append((_COPY_DATA, _copied(self._told, self._piece)))
 
     def _keep(self, data: bytes, start: int) -> None:
         # From `start`: a header that is not whole, or one that was checked and whose message is not.
@@ -109,9 +121,21 @@ class FrontendFramer:
 class BackendFramer:
     """Upstream to client: a scan of headers that hands up the messages which matter and holds nothing back."""
 
-    __slots__ = ("_body", "_header", "_kind", "_left", "_unseen", "boundary", "copy_bytes", "error", "position")
+    __slots__ = (
+        "_body",
+        "_header",
+        "_kind",
+        "_left",
+        "_piece",
+        "_told",
+        "_unseen",
+        "boundary",
+        "copy_bytes",
+        "error",
+        "position",
+    )
 
-    def __init__(self) -> None:
+    def __init__(self, data: bool = False) -> None:  # noqa: FBT001, FBT002 the twin in C has it so
         self.error: str | None = None
         self.position = 0
         self.boundary = 0
@@ -121,6 +145,8 @@ class BackendFramer:
         self._kind = 0
         self._body = bytearray()  # the start of a wanted body that is not yet whole
         self._unseen = 0  # messages 2 3 n T since the last one handed up
+        self._told = 0  # as in FrontendFramer, both
+        self._piece = bytearray() if data else None
 
     def feed(self, data: bytes) -> list[tuple[int, bytes, int]]:
         """Take the next bytes: the wanted messages that end in them, each with its end's absolute offset."""
@@ -142,6 +168,8 @@ class BackendFramer:
                 continue
             if self._left == 0 and self.error is None:
                 self._finish(base + at, messages)
+        if self._piece is not None:
+            self._tell_copied(self.position, messages)
         return messages
 
     def _scan(self, data: bytes, at: int, base: int, messages: list[tuple[int, bytes, int]]) -> int:
@@ -157,7 +185,7 @@ class BackendFramer:
             elif kind in _UNSEEN:
                 self._unseen += 1
             elif kind == _COPY_DATA:
-                self.copy_bytes += length - 4
+                self._pass_copy(data[at + _HEADER : at + 1 + length])
             at += 1 + length
         self.boundary = base + at
         self._header += data[at : at + _HEADER]
@@ -179,7 +207,7 @@ class BackendFramer:
         taken = min(self._left, len(data) - at)
         self._left -= taken
         if self._kind == _COPY_DATA:
-            self.copy_bytes += taken
+            self._pass_copy(data[at : at + taken])
         elif self._kind in _WANTED:
             self._body += data[at : at + min(taken, KEEP - len(self._body))]
         return at + taken
@@ -191,9 +219,29 @@ class BackendFramer:
         elif self._kind in _UNSEEN:
             self._unseen += 1
 
+    def _pass_copy(self, contents: bytes) -> None:
+        self.copy_bytes += len(contents)
+        if self._piece is not None:
+            self._piece += contents
+
+    def _tell_copied(self, end: int, messages: list[tuple[int, bytes, int]]) -> None:
+        if self._told != self.copy_bytes:
+            self._told = self.copy_bytes
+            messages.append((_COPY_DATA, _copied(self._told, self._piece), end))
+
     def _hand_up(self, kind: int, body: bytes, end: int, messages: list[tuple[int, bytes, int]]) -> None:
+        self._tell_copied(end, messages)
         if kind == _ERROR and self._unseen:
             messages.append((_BIND_COMPLETE, self._unseen.to_bytes(8), end))
         if kind != _PARAMETER_STATUS:  # It comes at any time, and answers nothing.
             self._unseen = 0
         messages.append((kind, body, end))
+
+
+def _copied(count: int, piece: bytearray | None) -> bytes:
+    """The body of a `d`: how much there was, or what."""
+    if piece is None:
+        return count.to_bytes(8)
+    contents = bytes(piece)
+    piece.clear()
+    return contents

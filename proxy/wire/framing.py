@@ -11,6 +11,11 @@ how many 2, 3, n and T have come since the last message handed up, S left out, u
 matters only when something fails. Nothing is held back: `boundary` is where the last complete message ended, the only
 place at which a message of ours may be put in.
 
+CopyData costs no object for a row. In both directions a message that is handed up behind some is preceded by a `d`
+whose body is how many bytes of their contents there have been in the stream (`copy_bytes`, 8 bytes, big-endian): so the
+data of one COPY is told from the next one's. With `data=True` a `d` is the contents themselves, of as many messages as
+stand together in what was fed, whole or not; end to end they are all of it.
+
 Both end in `error` at a header that cannot be trusted: they answer what came before it, then nothing. They never
 raise. CURFEW_FRAMER=cython or =python forces one.
 """

@@ -10,6 +10,17 @@ _STILL = frozenset(b"cfSHX")
 _HEADER = 5
 
 
+def first(messages: list[tuple[int, bytes]], count: int) -> list[tuple[int, bytes]]:
+    """The first `count` of these, and what is said of CopyData in front of each and behind the last one."""
+    for at, (kind, _) in enumerate(messages):
+        if kind == COPY_DATA:
+            continue
+        if count == 0:
+            return messages[:at]
+        count -= 1
+    return messages
+
+
 class Gate:
     """One session's, from the moment on in which no statement may begin."""
 

@@ -11,31 +11,14 @@ from dataclasses import dataclass
 from typing import Literal, Self
 
 from proxy.contract.record import Outcome, TransactionState
+from proxy.wire.commits import may_commit_inside
 from proxy.wire.steps import Kind, Step, one_round
 from proxy.wire.tracker import Tracker
 
 Fate = Literal["committed", "aborted", "none"] | None
 """The last transaction's fate by pg_xact_status; "none": it had no id, so it had written nothing; None: not known."""
 
-_COMMITS = re.compile(
-    r"\b(commit|call|prepare\s+transaction|vacuum|cluster|reindex|concurrently|rollback\s+prepared"
-    r"|create\s+(database|tablespace|subscription)|drop\s+(database|tablespace|subscription)"
-    r"|(pg_)?(create|drop|alter|copy)_(physical_|logical_)?replication_slot|pg_replication_slot_advance)\b"
-    r"|(^|;)\s*(end|analy[sz]e|execute)\b",
-    re.IGNORECASE,
-)
-"""What can commit before the statement is done, so that the transaction it died in says nothing of the others.
-
-Replication slots are in no transaction: they are there, or gone, as soon as the server has done it.
-"""
 _LONE_COMMIT = re.compile(r"\s*(commit|end)(\s+(work|transaction))?\s*;?\s*", re.IGNORECASE)
-_END = re.compile(r"\b(end|execute)\b", re.IGNORECASE)
-_QUOTED = re.compile(r"""(?<![\w$])(?P<tag>\$(?:[^\W\d]\w*)?\$).*?(?P=tag)|'(?:[^']|'')*'|"(?:[^"]|"")*\"""", re.DOTALL)
-"""Dollar quotes, texts and names. A dollar inside a name is a part of it (PostgreSQL, "Lexical Structure")."""
-_DO = re.compile(r"\bdo\b", re.IGNORECASE)
-_DO_COMMITS = re.compile(r"commit|call|language", re.IGNORECASE)
-_MISLEADING = re.compile(r"\\|--|/\*|\d\$")
-"""With these in a text, what looks like a string may be none, and the other way round."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,21 +39,9 @@ class Scene:
         return cls(state=tracker.state, open=tracker.open, running=running[0].statement if running else None)
 
 
-def may_commit_inside(sql: str) -> bool:
-    """Whether the text may commit something before all of it is done. In doubt, yes; no text is in doubt."""
-    if not sql:
-        return True
-    if _MISLEADING.search(sql):
-        return any(words.search(sql) is not None for words in (_COMMITS, _DO, _END))
-    outside = _QUOTED.sub("''", sql)
-    if _COMMITS.search(outside):
-        return True
-    return _DO.search(outside) is not None and _DO_COMMITS.search(sql) is not None
-
-
 def outcome(tracker: Tracker, scene: Scene, *, fate: Fate) -> Outcome:
     """What became of what was open at the decision. To be asked when the backend is gone and its last words read."""
-    if tracker.lost:
+    if tracker.lost or (tracker.doubtful and (scene.open or tracker.open)):
         return "unknown"
     asked = [step for step in scene.open if not step.skipped]  # The others PostgreSQL has passed over, or never got.
     if not asked and not tracker.open:

@@ -2,13 +2,14 @@
 
 cimport cython
 
-from proxy.wire.steps cimport Owed, as_json, start_of
+from proxy.wire.steps cimport Owed, Step, as_json, start_of
 
 cdef Py_ssize_t _NAME_BYTES
 
 cdef class Text:
     cdef readonly str sql, fields
     cdef readonly object sql_base64
+    cdef readonly tuple secrets
     cdef readonly bint masked
     cdef public bint recorded
 
@@ -26,9 +27,10 @@ cdef class Portal:
     cdef readonly list parameters
     cdef readonly Py_ssize_t size
     cdef readonly Name source
+    cdef public bint begun
 
-    @cython.locals(text=str, named=str, values=str)
-    cpdef str start(self, long long number, str state, long long transaction)
+    @cython.locals(text=str, named=str, values=str, continued=str)
+    cpdef str start(self, Step step, str state, long long transaction)
 
 cdef class Name(Owed):
     cdef readonly bytes key
@@ -38,7 +40,11 @@ cdef class Name(Owed):
 cdef class PreparedStatements:
     cdef dict _statements, _portals
     cdef Name _unnamed
+    cdef object _secrets
 
+    cpdef Text read_query(self, bytes sql)
+    @cython.locals(prepared=Prepared)
+    cpdef Prepared read_parse(self, bytes body)
     cpdef Prepared get(self, bytes name)
     cpdef Name bind(self, Portal portal)
     cpdef Name portal(self, bytes name)

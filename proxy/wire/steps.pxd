@@ -9,11 +9,11 @@ cdef class Owed:
 @cython.no_gc
 @cython.freelist(32)
 cdef class Step(Owed):
-    cdef public long long started, bytes_in, bytes_out, duration, rows, limit
+    cdef public long long started, bytes_in, bytes_out, duration, rows, limit, copied
     cdef public str sql, start
     cdef public object name, portal, described, sqlstate, message, copying, ran, state
     cdef public object tags
-    cdef public bint skipped, suspended, answered
+    cdef public bint skipped, suspended, answered, joined
 
     cpdef settle(self)
     cpdef complete(self, str tag, long long rows)
@@ -24,4 +24,4 @@ cdef class Step(Owed):
     cdef str _particulars(self)
 
 cpdef str as_json(object value)
-cpdef str start_of(long long number, str kind, str what, str state, long long transaction)
+cpdef str start_of(Step step, str kind, str what, str state, long long transaction)

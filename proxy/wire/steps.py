@@ -64,9 +64,11 @@ class Step(Owed):
         "answered",
         "bytes_in",
         "bytes_out",
+        "copied",
         "copying",
         "described",
         "duration",
+        "joined",
         "limit",
         "message",
         "name",
@@ -83,12 +85,22 @@ class Step(Owed):
         "tags",
     )
 
-    def __init__(self, kind: int, statement: int = 0, started: int = 0, bytes_in: int = 0, sql: str = "") -> None:
+    def __init__(  # noqa: PLR0917 as `joined`
+        self,
+        kind: int,
+        statement: int = 0,
+        started: int = 0,
+        bytes_in: int = 0,
+        sql: str = "",
+        joined: bool = False,  # noqa: FBT001, FBT002 positional for the C call
+    ) -> None:
         self.kind = kind
         self.statement = statement
         self.started = started
         self.bytes_in = bytes_in
         self.sql = sql
+        self.joined = joined
+        """No Sync stands between it and the statement before it."""
         self.start = ""
         """The fields of its `statement.start`."""
         self.limit = 0
@@ -107,6 +119,8 @@ class Step(Owed):
         self.skipped = False
         self.suspended = False
         self.copying: CopyDirection | None = None
+        self.copied = 0
+        """Bytes of CopyData that the client had sent before it; before a COPY's own, once there was another."""
         self.answered = False
         """Answered, by something else than a tag or an error."""
         self.ran: Ran | None = None
@@ -136,6 +150,13 @@ class Step(Owed):
         """Take an ErrorResponse as its end, unless it has one: the first is the cause."""
         if self.sqlstate is None:
             self.sqlstate, self.message = fields.get("C", ""), fields.get("M", "")
+
+    def fail_running(self, fields: dict[str, str]) -> None:
+        """As `fail`, for what ran as it failed: its portal is known then."""
+        self.fail(fields)
+        if self.name is not None and self.name.meaning not in (self.portal, None):
+            self.ran = self.name.ran()  # Before it failed.
+            self.sql = self.ran.sql
 
     def end(self) -> str:
         """The fields of its `statement.end`; what is at its default is left out, as in every record."""
@@ -175,14 +196,14 @@ def authorization(body: bytes) -> list[Authorization]:
     return []
 
 
-def start_of(number: int, kind: str, what: str, state: TransactionState, transaction: int) -> str:
+def start_of(step: Step, kind: str, what: str, state: TransactionState, transaction: int) -> str:
     """The fields of a `statement.start`; `what` are those from `sql` to `function`, each with a comma before it."""
-    return f',"statement":{number},"kind":"{kind}"{what},"state":"{state}","transaction":{transaction}'
+    joined = ',"pipelined":true' if step.joined else ""
+    return f',"statement":{step.statement},"kind":"{kind}"{what}{joined},"state":"{state}","transaction":{transaction}'
 
 
 SYNC = Step(Kind.SYNC)
 EXTENDED = Step(Kind.EXTENDED)
-COPY_END = Step(Kind.COPY_END)
 """Steps that have nothing of their own: one of each serves all."""
 
 
@@ -200,6 +221,13 @@ def describe(prepared: "Prepared") -> Step:
     return step
 
 
+def copy_end(copied: int) -> Step:
+    """A CopyDone or CopyFail, behind so many bytes of CopyData."""
+    step = Step(Kind.COPY_END)
+    step.copied = copied
+    return step
+
+
 def one_round(queue: "deque[Step | Name]") -> bool:
     """Whether what is open ends with one commit: a Sync, or a Query, ends a round."""
     kinds = [step.kind for step in queue if step.statement or step.kind == Kind.SYNC]
@@ -211,12 +239,19 @@ def one_round(queue: "deque[Step | Name]") -> bool:
 def wants_copy_data(queue: "deque[Step | Name]") -> bool:
     """Whether PostgreSQL waits for data of a COPY that the client has not ended."""
     copying = queue[0] if queue else None
-    return isinstance(copying, Step) and copying.copying in ("in", "both") and COPY_END not in queue
+    if not isinstance(copying, Step) or copying.copying not in ("in", "both"):
+        return False
+    return all(one.kind != Kind.COPY_END for one in queue)
 
 
 def crowded(queue: "deque[Step | Name]") -> bool:
     """Whether too much is open. Not where PostgreSQL takes data, because then it goes on only when it hears more."""
     return len(queue) > MOST_OPEN and not wants_copy_data(queue)
+
+
+def skips_no_more(queue: "deque[Step | Name]") -> bool:
+    """Of a queue of which PostgreSQL skips what is in front of a Sync: whether that Sync is on its way to it."""
+    return bool(queue) and queue[0].kind == Kind.SYNC
 
 
 def withdraw(queue: "deque[Step | Name]", first: int) -> list[Step]:

@@ -3,12 +3,12 @@
 
 cimport cython
 
-from proxy.wire.statements cimport Name, Portal, Prepared, PreparedStatements, Text, meaning, read_bind, read_text
+from proxy.wire.statements cimport Name, Portal, Prepared, PreparedStatements, Text, meaning, read_bind
 from proxy.wire.statements cimport end_of_name, read_count, unknown_portal
 from proxy.wire.steps cimport Owed, Step, start_of
 
 cdef long QUERY, PARSE, BIND, EXECUTE, DESCRIBE, CLOSE
-cdef long SYNC, FUNCTION, COPY_DONE, COPY_FAIL, TERMINATE
+cdef long SYNC, FUNCTION, COPY_DATA, COPY_DONE, COPY_FAIL, TERMINATE
 cdef long COMMAND_COMPLETE, READY, ERROR, EMPTY_QUERY, SUSPENDED, PARSE_COMPLETE, PARAMETER_DESCRIPTION
 cdef long FUNCTION_RESPONSE, UNSEEN, PARAMETER_STATUS
 cdef long _TAGGED, _STATEMENT, _ROUND, _MARKERS
@@ -21,10 +21,12 @@ cdef class Tracker:
     cdef list _finished
     cdef bint _in_round, _skipping
     cdef Py_ssize_t _spare
-    cdef long long _now, _position, _bytes_out, _copy_seen, _copy_counted
+    cdef long long _now, _position, _bytes_out, _seen
+    cdef Step _latest
+    cdef readonly object copies
     cdef readonly object state, fatal
     cdef readonly long long statements, transaction
-    cdef readonly bint failed, lost, terminated
+    cdef readonly bint doubtful, failed, lost, terminated
 
     @cython.locals(kind=long, body=bytes, records=list)
     cpdef list requests(self, messages, now)
@@ -42,7 +44,7 @@ cdef class Tracker:
     @cython.locals(portal=Portal, step=Step, name=Name, end=Py_ssize_t)
     cdef Step _execute(self, bytes body, now)
     @cython.locals(kind=long, body=bytes, records=list)
-    cpdef list responses(self, messages, now, copied=*)
+    cpdef list responses(self, messages, now, sent=*)
     @cython.locals(step=Owed)
     cdef Owed _foremost(self)
     @cython.locals(step=Owed)

@@ -15,8 +15,10 @@ from collections import deque
 from collections.abc import Iterable
 
 from proxy.contract.record import Copy, TransactionState
-from proxy.contract.settings import Parameters
+from proxy.contract.settings import CopyDataShown, Parameters
 from proxy.wire import steps
+from proxy.wire.commits import in_doubt
+from proxy.wire.copying import DIRECTIONS, Copies
 from proxy.wire.messages import parse_error, parse_tag
 from proxy.wire.statements import (
     Name,
@@ -26,19 +28,17 @@ from proxy.wire.statements import (
     meaning,
     read_bind,
     read_count,
-    read_parse,
-    read_text,
     read_types,
     unknown_portal,
 )
-from proxy.wire.steps import CopyDirection, Kind, Noted, Step, start_of
+from proxy.wire.steps import MOST_OPEN, CopyDirection, Kind, Noted, Step, start_of
 
 # Frontend message types.
 QUERY, PARSE, BIND, EXECUTE, DESCRIBE, CLOSE = b"QPBEDC"
-SYNC, FUNCTION, COPY_DONE, COPY_FAIL, TERMINATE = b"SFcfX"
+SYNC, FUNCTION, COPY_DATA, COPY_DONE, COPY_FAIL, TERMINATE = b"SFdcfX"
 # Backend message types.
 COMMAND_COMPLETE, READY, ERROR, EMPTY_QUERY, SUSPENDED, PARSE_COMPLETE, PARAMETER_DESCRIPTION = b"CZEIs1t"
-COPY_IN, COPY_OUT, COPY_BOTH, FUNCTION_RESPONSE, UNSEEN, PARAMETER_STATUS = b"GHWV2S"
+FUNCTION_RESPONSE, UNSEEN, PARAMETER_STATUS = b"V2S"
 
 _TAGGED = Kind.EXECUTE | Kind.QUERY
 _STATEMENT = _TAGGED | Kind.FUNCTION
@@ -46,37 +46,20 @@ _ROUND = Kind.QUERY | Kind.FUNCTION | Kind.SYNC
 _MARKERS = Kind.EXTENDED | Kind.COPY_END
 EXTENDED, COPY_END = Kind.EXTENDED, Kind.COPY_END
 _STATES: dict[bytes, TransactionState] = {b"I": "I", b"T": "T", b"E": "E"}
-_COPY_DIRECTIONS: dict[int, CopyDirection] = {COPY_IN: "in", COPY_OUT: "out", COPY_BOTH: "both"}
 
 
 class Tracker:
     """One session's statements."""
 
     __slots__ = (
-        "_bound",
-        "_bytes_out",
-        "_copy_counted",
-        "_copy_seen",
-        "_finished",
-        "_in_round",
-        "_now",
-        "_policy",
-        "_position",
-        "_prepared",
-        "_skipping",
-        "_spare",
-        "_steps",
-        "failed",
-        "fatal",
-        "lost",
-        "state",
-        "statements",
-        "terminated",
-        "transaction",
+        *("_bound", "_bytes_out", "_finished", "_in_round", "_latest", "_now", "_policy", "_position", "_prepared"),
+        *("_seen", "_skipping", "_spare", "_steps", "copies", "doubtful", "failed", "fatal", "lost", "state"),
+        *("statements", "terminated", "transaction"),
     )
 
-    def __init__(self, policy: Parameters = Parameters.FULL) -> None:
+    def __init__(self, policy: Parameters = Parameters.FULL, copy_data: CopyDataShown = "none") -> None:
         self._policy = policy
+        self.copies = Copies(copy_data)
         self._prepared = PreparedStatements()
         self._bound: Portal | None = None
         """The last Bind, while no record shows its text."""
@@ -85,17 +68,20 @@ class Tracker:
         """Statements whose results have come, waiting for their round's ReadyForQuery."""
         self._skipping = self._in_round = False
         """After an error; and a statement was sent since the last Sync."""
-        self._now = self._position = self._bytes_out = self._copy_seen = self._copy_counted = 0
+        self._latest: Step | None = None
+        """The last statement that was asked for, unless it is answered."""
+        self._now = self._position = self._bytes_out = self._seen = 0
         self._spare = 0
         """How many ReadyForQuery may come for Syncs that were taken for swallowed by COPY."""
         self.state: TransactionState = "I"
         """What the last ReadyForQuery said."""
-        self.statements = 0
-        self.transaction = 0
+        self.statements = self.transaction = 0
         self.terminated = False
         """The client said Terminate; nothing behind it counts."""
         self.lost = False
         """Which answers belong to which statements cannot be told any more: the session must end."""
+        self.doubtful = False
+        """Of what was let go, something may have committed what came before it."""
         self.failed = False
         """The last statement that was answered in full ended in an error."""
         self.fatal: dict[str, str] | None = None
@@ -108,8 +94,13 @@ class Tracker:
 
     @property
     def crowded(self) -> bool:
-        """Whether so much is open that the client should be heard later. Not while PostgreSQL skips up to a Sync."""
-        return not self._skipping and steps.crowded(self._steps)
+        """Whether so much is open that the client should be heard later. Not while PostgreSQL waits for a Sync."""
+        return (not self._skipping or steps.skips_no_more(self._steps)) and steps.crowded(self._steps)
+
+    @property
+    def piled(self) -> bool:
+        """Whether one round has so much behind it, answered or skipped, that `let_go` should be called."""
+        return len(self._finished) > MOST_OPEN or (self._skipping and len(self._steps) > MOST_OPEN)
 
     @property
     def running(self) -> tuple[Step, ...]:
@@ -128,7 +119,7 @@ class Tracker:
 
     # Client to PostgreSQL.
 
-    def requests(self, messages: Iterable[tuple[int, bytes]], now: int) -> list[Noted]:  # noqa: C901 a branch per type, hottest first
+    def requests(self, messages: Iterable[tuple[int, bytes]], now: int) -> list[Noted]:  # noqa: C901, PLR0912 a branch per type, hottest first
         """The records that must be in the journal before these messages go on. `now` is monotonic, in ns."""
         records: list[Noted] = []
         for kind, body in messages:
@@ -153,35 +144,34 @@ class Tracker:
                 records.append(self._function(body, now))
             elif kind in (DESCRIBE, CLOSE):
                 self._describe_or_close(kind, body, records)
+            elif kind == COPY_DATA:
+                records += self.copies.take_in(body, self._latest)
             elif kind in (COPY_DONE, COPY_FAIL):
                 if self._steps:
-                    self._steps.append(steps.COPY_END)
+                    self._steps.append(steps.copy_end(self.copies.sent))
             elif kind == TERMINATE:
                 self.terminated = True
         self._show_bound(records)
         return records
 
     def _start(self, kind: int, now: int, size: int, sql: str) -> Step:
-        """Number the statement and its transaction.
-
-        Where requests are pipelined the state between them is not known yet: each round then counts as a transaction
-        of its own if the last known state was idle.
-        """
+        """Number it and its transaction: of pipelined rounds each counts as one, if the last known state was idle."""
         self.statements += 1
         self.transaction += self.state == "I" and not self._in_round
+        self._latest = step = Step(kind, self.statements, now, size, sql, self._in_round)
         self._in_round = kind == Kind.EXECUTE
-        step = Step(kind, self.statements, now, size, sql)
+        step.copied = self.copies.sent
         self._steps.append(step)
         return step
 
     def _query(self, body: bytes, now: int) -> Step:
-        text = read_text(body[:-1] if body[-1:] == b"\0" else body)
+        text = self._prepared.read_query(body[:-1] if body[-1:] == b"\0" else body)
         step = self._start(Kind.QUERY, now, len(body) + 5, text.sql)
-        step.start = start_of(step.statement, "query", text.fields, self.state, self.transaction)
+        step.start = start_of(step, "query", text.fields, self.state, self.transaction)
         return step
 
     def _parse(self, body: bytes, records: list[Noted]) -> None:
-        prepared = read_parse(body)
+        prepared = self._prepared.read_parse(body)
         records += self._prepared.replaced(b"S", prepared.name)
         self._steps.append(steps.parse(self._prepared.define(prepared)))
         if prepared.shown is not None:
@@ -217,20 +207,20 @@ class Tracker:
             self._bound = None
         step = self._start(Kind.EXECUTE, now, len(body) + 5 + portal.size, portal.statement.text.sql)
         step.name, step.portal, step.limit = name, known, read_count(body, end + 1)
-        step.start = portal.start(step.statement, self.state, self.transaction)
+        step.start = portal.start(step, self.state, self.transaction)
         return step
 
     def _function(self, body: bytes, now: int) -> Step:
         step = self._start(Kind.FUNCTION, now, len(body) + 5, "")
         oid = f',"sql":"","function":{int.from_bytes(body[:4])}'
-        step.start = start_of(step.statement, "function", oid, self.state, self.transaction)
+        step.start = start_of(step, "function", oid, self.state, self.transaction)
         return step
 
     # PostgreSQL to client.
 
-    def responses(self, messages: Iterable[tuple[int, bytes, int]], now: int, copied: int = 0) -> list[Noted]:  # noqa: C901 as requests
-        """The records that these messages complete. `copied`: the bytes of CopyData since the start, both ways."""
-        self._now, self._copy_seen = now, copied
+    def responses(self, messages: Iterable[tuple[int, bytes, int]], now: int, sent: int = 0) -> list[Noted]:  # noqa: C901 as requests
+        """The records that these messages complete. `sent`: the bytes of CopyData that came from the client so far."""
+        self._now, self._seen = now, sent
         records: list[Noted] = []
         for kind, body, end in messages:
             if self.lost:
@@ -252,8 +242,10 @@ class Tracker:
                 self._described(body)
             elif kind == PARAMETER_STATUS:
                 records += steps.authorization(body)
-            elif kind in _COPY_DIRECTIONS:
-                self._copy_begins(_COPY_DIRECTIONS[kind])
+            elif kind == COPY_DATA:
+                records += self.copies.take_out(body, self._foremost())
+            elif kind in DIRECTIONS:
+                self._copy_begins(DIRECTIONS[kind])
         return records
 
     def _foremost(self) -> Step | None:
@@ -326,6 +318,8 @@ class Tracker:
         step.bytes_out = self._position - self._bytes_out
         self._bytes_out = self._position
         self.failed = step.sqlstate is not None or step.skipped
+        if step is self._latest:
+            self._latest = None
         self._finished.append(step)
 
     def _parsed(self) -> None:
@@ -350,7 +344,7 @@ class Tracker:
             step.copying = direction
 
     def _copy_ends(self, step: Step, *, failed: bool) -> Copy:
-        ended = self._copied(step, failed=failed)
+        ended = self.copies.end(self._steps, step, self._seen, failed=failed)
         if ended.direction != "out":
             dropped, told_apart = steps.drop_swallowed_syncs(self._steps)
             if failed and dropped:
@@ -358,15 +352,10 @@ class Tracker:
                 self.lost = not told_apart
         return ended
 
-    def _copied(self, step: Step, *, failed: bool) -> Copy:
-        size, direction = self._copy_seen - self._copy_counted, step.copying or "in"
-        self._copy_counted, step.copying = self._copy_seen, None
-        return Copy(statement=step.statement, direction=direction, bytes=size, failed=failed)
-
     # Errors, and what they skip.
 
     def _error(self, body: bytes, records: list[Noted]) -> None:
-        fields = parse_error(body)
+        fields = self._prepared.without_secrets(parse_error(body))
         if fields.get("V", fields.get("S", "")) in ("FATAL", "PANIC"):
             self.fatal = fields
         queue = self._steps
@@ -391,10 +380,9 @@ class Tracker:
             self._skip()
 
     def _statement_failed(self, step: Step, fields: dict[str, str], records: list[Noted]) -> None:
+        if step is self._steps[0]:
+            step.fail_running(fields)
         step.fail(fields)
-        if step is self._steps[0] and step.name is not None and step.name.meaning not in (step.portal, None):
-            step.ran = step.name.ran()  # Before it failed.
-            step.sql = step.ran.sql
         if step.copying is not None:
             records.append(self._copy_ends(step, failed=True))
 
@@ -410,6 +398,17 @@ class Tracker:
             elif isinstance(step, Step) and step.statement:
                 step.skipped = step.sqlstate is None
                 self._finish(step)
+
+    def let_go(self, now: int) -> list[Noted]:
+        """The ends of what is done or skipped in a round without a Sync, but its last: nobody knows their state yet."""
+        if self._skipping and self._spare:
+            self.lost = True
+        elif self._skipping:
+            self._now = now
+            self._skip()
+        going, self._finished = self._finished[:-1], self._finished[-1:]
+        self.doubtful = self.doubtful or in_doubt(going)
+        return list(going)
 
     # The end of a round.
 
@@ -441,10 +440,9 @@ class Tracker:
 
     # The end.
 
-    def close(self, now: int, copied: int) -> list[Noted]:
-        """The ends of all that never got one, when the session is over; `copied` as in `responses`."""
-        self._copy_seen, cut = copied, self.running
+    def close(self, now: int, copied: tuple[int, int]) -> list[Noted]:
+        """The ends of all that never got one, when the session is over; `copied`: all CopyData's bytes, in and out."""
+        cut = self.running
         for step in cut:
             step.duration = now - step.started
-        copies = [self._copied(step, failed=True) for step in cut if step.copying is not None]
-        return [*copies, *self._finished, *cut]
+        return [*self.copies.cut(self._steps, cut, *copied), *self._finished, *cut]

@@ -56,7 +56,7 @@ def decode(oid: int, form: int, raw: bytes | None) -> Parameter:
             return Parameter(type=oid, value=decoder(raw))
         except (_Malformed, struct.error, UnicodeDecodeError, ValueError, OverflowError):
             pass  # It is PostgreSQL that judges values; here it is kept as it came.
-    return Parameter(type=oid, base64=base64.b64encode(raw).decode())
+    return Parameter(type=oid, base64=base64.b64encode(raw).decode(), binary=form == BINARY)
 
 
 def _text(raw: bytes) -> str:
@@ -82,8 +82,15 @@ def _bool(raw: bytes) -> bool:
     return raw != b"\0"
 
 
+def _char(raw: bytes) -> str:
+    """One byte; the text form of others is another one in each version (charout)."""
+    if len(raw) != 1 or not 0x20 < raw[0] < 0x7F:  # noqa: PLR2004 ASCII's printable letters
+        raise _Malformed
+    return raw.decode()
+
+
 def _float8(raw: bytes) -> float | str:
-    return _finite(struct.unpack("!d", raw)[0])
+    return _finite(struct.unpack("!d", raw)[0], raw, b"\x7f\xf8\0\0\0\0\0\0")
 
 
 def _float4(raw: bytes) -> float | str:
@@ -92,15 +99,19 @@ def _float4(raw: bytes) -> float | str:
     for digits in range(1, 9):
         shortest = float(f"{value:.{digits}g}")
         if abs(shortest) <= _FLOAT4_MOST and struct.pack("!f", shortest) == raw:
-            return _finite(shortest)
-    return _finite(float(f"{value:.9g}"))
+            return shortest
+    return _finite(float(f"{value:.9g}"), raw, b"\x7f\xc0\0\0")
 
 
-def _finite(value: float) -> float | str:
+def _finite(value: float, raw: bytes, not_a_number: bytes) -> float | str:
     # JSON has no other numbers: they would come out as null, which is SQL's NULL here.
     if math.isfinite(value):
         return value
-    return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    if math.isnan(value):
+        if raw != not_a_number:  # There are many, and PostgreSQL keeps the one it gets.
+            raise _Malformed
+        return "NaN"
+    return "Infinity" if value > 0 else "-Infinity"
 
 
 def _jsonb(raw: bytes) -> str:
@@ -200,7 +211,7 @@ def _element(value: Value) -> str:
 
 _BINARY: dict[int, _Decoder] = {
     16: _bool,
-    18: _text,  # "char"
+    18: _char,  # "char"
     19: _text,  # name
     20: _int(8),
     21: _int(2),

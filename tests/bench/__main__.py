@@ -6,11 +6,13 @@ import os
 import pstats
 import sys
 import tempfile
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from proxy.wire import framing
 from tests.bench import stand
 from tests.bench.cases import CASES, Amount
+from tests.bench.journal import command as journal
 from tests.bench.pressure import command as pressure
 from tests.bench.results import Result, table
 from tests.bench.runner import run_case
@@ -20,18 +22,21 @@ from tests.bench.ways import CURFEW, PGBOUNCER
 from tests.harness.binaries import postgresql_bin
 from tests.harness.processes import run
 
+APART: Mapping[str, Callable[[Sequence[str]], int]] = {
+    "journal": journal.main,
+    "pressure": pressure.main,
+    "search": search.main,
+    "stop": stop.main,
+}
+"""What has options of its own."""
 _PROFILE_LINES = 45
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns its exit code."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    if arguments[:1] == ["pressure"]:
-        return pressure.main(arguments[1:])
-    if arguments[:1] == ["search"]:
-        return search.main(arguments[1:])
-    if arguments[:1] == ["stop"]:
-        return stop.main(arguments[1:])
+    if arguments and arguments[0] in APART:
+        return APART[arguments[0]](arguments[1:])
     chosen = _parser().parse_args(arguments)
     amount = Amount(seconds=chosen.seconds)
     if chosen.profile:
@@ -54,7 +59,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m tests.bench",
         description="Curfew's speed beside a direct connection and PgBouncer, interleaved in one run; medians.",
-        epilog=f"cases: {' '.join(CASES)}; or `pressure`, `search` or `stop`, which have options of their own",
+        epilog=f"cases: {' '.join(CASES)}; or {', '.join(APART)}, which have options of their own",
     )
     parser.add_argument("cases", nargs="*", metavar="CASE", choices=[*CASES, []], help="default: all of them")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there, after each case")

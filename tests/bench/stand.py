@@ -8,7 +8,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 
 from tests.bench import pgbouncer
@@ -36,8 +36,19 @@ def ready(amount: Amount, *, profile: Path | None = None) -> Iterator[list[Way]]
     with ExitStack() as stack:
         folder = Path(tempfile.mkdtemp(prefix="curfew-bench-"))
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
-        authority = Authority(folder)
-        cluster = stack.enter_context(Cluster(authority, hba=[_HBA], settings=_SETTINGS))
+        cluster, direct = stack.enter_context(furnished(folder, amount))
+        ways = [direct]
+        if program := pgbouncer.find():
+            ways.append(stack.enter_context(_through_pgbouncer(program, cluster, direct)))
+        ways.append(stack.enter_context(_profiled_or_not(folder / "proxy", cluster, profile)))
+        yield ways
+
+
+@contextmanager
+def furnished(folder: Path, amount: Amount) -> Iterator[tuple[Cluster, Way]]:
+    """PostgreSQL with the data, and the direct way to it."""
+    authority = Authority(folder)
+    with Cluster(authority, hba=[_HBA], settings=_SETTINGS) as cluster:
         roles.install(cluster)
         roles.create_database(cluster, DATABASE)
         direct = Way(
@@ -49,11 +60,7 @@ def ready(amount: Amount, *, profile: Path | None = None) -> Iterator[list[Way]]
             authority=authority.file,
         )
         load_data(direct, amount)
-        ways = [direct]
-        if program := pgbouncer.find():
-            ways.append(stack.enter_context(_through_pgbouncer(program, cluster, direct)))
-        ways.append(stack.enter_context(_through_curfew(folder / "proxy", cluster, profile)))
-        yield ways
+        yield cluster, direct
 
 
 @contextmanager
@@ -71,24 +78,38 @@ def _through_pgbouncer(program: Path, cluster: Cluster, direct: Way) -> Iterator
         )
 
 
+def _profiled_or_not(folder: Path, cluster: Cluster, profile: Path | None) -> AbstractContextManager[Way]:
+    if profile is None:
+        return through_curfew(folder, cluster)
+    environment = {"CURFEW_BENCH_PROFILE": str(profile)}
+    return through_curfew(folder, cluster, launcher="tests.bench.launcher", environment=environment)
+
+
 @contextmanager
-def _through_curfew(folder: Path, cluster: Cluster, profile: Path | None) -> Iterator[Way]:
+def through_curfew(
+    folder: Path,
+    cluster: Cluster,
+    *,
+    name: str = CURFEW,
+    target: Mapping[str, str] | None = None,
+    launcher: str = "proxy.cli",
+    environment: Mapping[str, str] | None = None,
+) -> Iterator[Way]:
+    """By way of a proxy of its own, with these changes to its target, started as the module `launcher`."""
     proxy = Proxy(
         cluster=cluster,
         ca=cluster.authority,
         folder=folder,
         options={"plaintext": "loopback"},
-        target={"host": HOST, "sslmode": "disable"},
+        target={"host": HOST, "sslmode": "disable", **(target or {})},
         database=DATABASE,
     )
     try:
-        if profile is None:
-            proxy.start()
-        else:
-            _start_profiled(proxy, profile)
-        assert proxy.process is not None
+        command = [sys.executable, "-m", launcher, "--config", str(proxy.write_config()), "serve"]
+        proxy.process = Process(command, environment=environment)
+        eventually_sync(lambda: proxy._accepts() or proxy._died(), within=30.0, what="the proxy's start")
         yield Way(
-            name=CURFEW,
+            name=name,
             port=proxy.port,
             user="dba1",
             password=proxy.token(lasts_s=TOKEN_LASTS_S),
@@ -98,12 +119,3 @@ def _through_curfew(folder: Path, cluster: Cluster, profile: Path | None) -> Ite
         )
     finally:
         proxy.close()
-
-
-def _start_profiled(proxy: Proxy, profile: Path) -> None:
-    """As Proxy.start, but by way of `tests.bench.launcher`."""
-    config = proxy.write_config()
-    environment: Mapping[str, str] = {"CURFEW_BENCH_PROFILE": str(profile)}
-    command = [sys.executable, "-m", "tests.bench.launcher", "--config", str(config), "serve"]
-    proxy.process = Process(command, environment=environment)
-    eventually_sync(lambda: proxy._accepts() or proxy._died(), within=30.0, what="the proxy's start")

@@ -243,7 +243,10 @@ async def _all(*those: Coroutine[Any, Any, Said]) -> list[Said]:
         async with asyncio.TaskGroup() as together:
             tasks = [together.create_task(one) for one in those]
     except ExceptionGroup as group:
-        raise group.exceptions[0] from None
+        error: Exception = group
+        while isinstance(error, ExceptionGroup):  # a failure in a group inside
+            error = error.exceptions[0]
+        raise error from None
     return [task.result() for task in tasks]
 
 

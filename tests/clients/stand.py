@@ -1,23 +1,25 @@
 """One person with a grant, a database of their own behind a proxy, and both accounts of what was run in it."""
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TypeAlias
 
 import asyncpg
 import psycopg
 from psycopg.conninfo import make_conninfo
 
-from proxy.contract.record import AnyRecord, SessionEnd, SessionStart, StatementStart, decode
+from proxy.contract.record import AnyRecord, SessionEnd, SessionStart, decode
 from proxy.contract.verification import verify_chain
 from proxy.identity import load_or_create
-from tests.harness import roles
+from tests.harness import roles, witness
 from tests.harness.binaries import postgresql_bin
 from tests.harness.postgres import Cluster
 from tests.harness.processes import Process, run
 from tests.harness.proxy import Proxy
-from tests.harness.serverlog import read_log
+from tests.harness.serverlog import LogLine, read_log
 from tests.harness.waiting import eventually
+from tests.harness.witness import Logged, Recorded
 
 Connection: TypeAlias = "psycopg.AsyncConnection[tuple[object, ...]]"
 Statement: TypeAlias = tuple[str, tuple[str | None, ...]]
@@ -33,6 +35,8 @@ class Stand:
     database: str
     grant: str
     token: str
+    programs: Path = field(default_factory=postgresql_bin)
+    """Of which PostgreSQL psql and its kin are."""
 
     @property
     def dbname(self) -> str:
@@ -48,12 +52,12 @@ class Stand:
 
     def run(self, program: str, *arguments: str, text: str = "", check: bool = True) -> str:
         """What one of PostgreSQL's programs prints, both streams."""
-        done = run([postgresql_bin() / program, *arguments], environment=self.environment, text=text, check=check)
+        done = run([self.programs / program, *arguments], environment=self.environment, text=text, check=check)
         return done.stdout + done.stderr
 
     def start(self, program: str, *arguments: str) -> Process:
         """One of PostgreSQL's programs, running."""
-        return Process([postgresql_bin() / program, *arguments], environment=self.environment)
+        return Process([self.programs / program, *arguments], environment=self.environment)
 
     def psql(self, *commands: str) -> str:
         """What psql prints for these -c commands."""
@@ -100,28 +104,30 @@ class Stand:
     def _is_mine(self, first: AnyRecord) -> bool:
         return isinstance(first, SessionStart) and first.database == self.database
 
-    async def recorded(self) -> Counter[Statement]:
-        """What the journal says was run."""
-        return Counter(
-            (one.sql, tuple(None if value.value is None else str(value.value) for value in one.parameters or ()))
-            for one in await self.records()
-            if isinstance(one, StatementStart)
-        )
-
-    async def executed(self) -> Counter[Statement]:
-        """What PostgreSQL's own log says was run."""
+    async def log(self) -> list[LogLine]:
+        """What PostgreSQL has logged of the sessions in this database, all of it."""
         marker = f"SELECT 'end of {self.database}'"
         await self.cluster.sql(marker)
         await eventually(lambda: any(line.statement == marker for line in read_log(self.cluster)))
-        return Counter(
-            (line.statement, line.parameters)
-            for line in read_log(self.cluster)
-            if (line.user, line.database) == (roles.APP.user, self.database) and line.statement is not None
-        )
+        mine = (roles.APP.user, self.database)
+        return [line for line in read_log(self.cluster) if (line.user, line.database) == mine]
+
+    async def accounts(self) -> tuple[dict[str, list[Logged]], dict[str, list[Recorded]]]:
+        """What PostgreSQL says of the sessions in this database, once all have ended, and what the journal says."""
+        sessions = witness.read_journal(await self.records())
+        return witness.read_log(await self.log()), {one.key: [*one.statements.values()] for one in sessions}
+
+    async def executed(self) -> Counter[Statement]:
+        """What PostgreSQL's own log says was run."""
+        logged = (await self.accounts())[0].values()
+        return Counter((one.text, one.values) for session in logged for one in session if not one.refused)
 
     async def assert_recorded(self) -> None:
         """Both accounts are the same, values included."""
-        recorded, executed = await self.recorded(), await self.executed()
-        assert executed, "nothing was run"
-        assert recorded - executed == Counter()
-        assert executed - recorded == Counter()
+        logged, recorded = await self.accounts()
+        assert logged, "nothing was run"
+        assert logged.keys() <= recorded.keys()
+        for key, statements in recorded.items():
+            found = witness.compare(logged.get(key, ()), statements)
+            assert str(found) == ""
+            assert list(witness.doubtful(found.pairs)) == []

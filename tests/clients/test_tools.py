@@ -20,7 +20,7 @@ async def test_pgbench(stand: Stand, mode: list[str]) -> None:
     said = stand.run("pgbench", "-n", *counts, *mode)
     assert f"number of transactions actually processed: {CLIENTS * TRANSACTIONS}/{CLIENTS * TRANSACTIONS}" in said
     await stand.assert_recorded()
-    begun = sum(count for (text, _), count in (await stand.recorded()).items() if text == "BEGIN;")
+    begun = sum(count for (text, _), count in (await stand.executed()).items() if text == "BEGIN;")
     assert begun == CLIENTS * TRANSACTIONS
 
 

@@ -1,6 +1,7 @@
 """Campaign `matrix`: whatever a session is doing, against whatever ends it, on the oldest and the newest PostgreSQL.
 
-The states and the triggers are those of `tests.integration.session.matrix`; here each backend must be gone in a second.
+The states and the triggers are those of `tests.integration.session.matrix`; here each backend must be gone in a second,
+and in six rounds each state meets each trigger in all combinations of end mode and identity.
 """
 
 import asyncio
@@ -9,7 +10,6 @@ from pathlib import Path
 
 from tests.bench.pressure.finding import percentile
 from tests.faults.result import Plan, Result
-from tests.harness import roles
 from tests.harness.binaries import version_bin
 from tests.harness.certs import Authority
 from tests.harness.postgres import Cluster
@@ -29,9 +29,8 @@ def campaign(plan: Plan, folder: Path) -> Result:
     for major in VERSIONS:
         (folder / str(major)).mkdir()
         ca = Authority(folder / str(major))
-        with Cluster(ca, programs=version_bin(major)) as cluster:
-            roles.install(cluster)
-            roles.create_database(cluster, DATABASE)
+        with Cluster(ca, programs=version_bin(major), hba=matrix.HBA) as cluster:
+            matrix.install(cluster, DATABASE)
             verdicts = asyncio.run(_campaign(plan, cluster, ca, folder / str(major)))
         wrong += [f"PostgreSQL {major}: {fault}" for verdict in verdicts for fault in verdict.wrong]
         for verdict in verdicts:
@@ -50,8 +49,8 @@ async def _campaign(plan: Plan, cluster: Cluster, ca: Authority, folder: Path) -
     disk = can_mount()
     async with matrix.stand(cluster, ca, folder, DATABASE, disk=disk) as stand:
         return [
-            await matrix.strike(stand, trigger)
-            for _ in range(plan.rounds)
+            await matrix.strike(stand, trigger, turn=turn)
+            for turn in range(plan.rounds)
             for trigger in TRIGGERS
             if disk or trigger.reason != "journal"
         ]

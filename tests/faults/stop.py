@@ -2,7 +2,8 @@
 
 Each round opens sessions in six states, strikes, and looks at the processes of PostgreSQL themselves: no backend may be
 alive 5 s past the end of its grant, nor 5 s past the death of its proxy. Then all is put in order, and nothing may be
-left: no session without an end, no changed row, no role and no membership that was not there before, no broken chain.
+left: no session without an end, no changed row, no role, membership or password that was not there before, no broken
+chain. In six rounds each state has all combinations of end mode (`finish` gives statements FINISH_S) and identity.
 Control is the stand-in of `tests.integration.link`, behind a relay that can stall it.
 """
 
@@ -20,6 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from proxy.contract.grant import EndMode
 from tests.bench.stop.sessions import ROWS, STATES, UNREAD, begin
 from tests.faults.accounts import backends, broken, doubled, executed, is_session, recorded, unended
 from tests.faults.result import Plan, Result
@@ -47,7 +49,13 @@ ALLOWED_S = 5.0
 PATIENCE_S = 90.0
 STEP_S = 3_600
 DISK_BYTES = 64 << 20
+PROFILES = ("app", "made", "raised")
+"""A stored login, a role made for the grant, the person's own."""
+PERSON = "curfew_dba"
+"""Of a name by which `tests.faults.accounts` knows a session's login."""
+FINISH_S = 1.0
 _ROLES = "SELECT rolname FROM pg_roles"
+_PASSWORDS = "SELECT 'the password of ' || rolname FROM pg_authid WHERE rolpassword IS NOT NULL"
 _MEMBERSHIPS = "SELECT roleid::regrole || ' to ' || member::regrole FROM pg_auth_members"
 
 
@@ -63,7 +71,7 @@ class Stand:
     """Set while control can be reached."""
     clock: faketime.Clock | None
     accounts: set[str]
-    """Roles and memberships that belong there."""
+    """Roles, memberships and passwords that belong there."""
     worst_s: dict[str, float] = field(default_factory=dict)
     """The longest that a backend has lived past its allowance's beginning, by fault."""
     back_s: float = 0.0
@@ -193,6 +201,9 @@ def campaign(plan: Plan, folder: Path) -> Result:
     with Cluster(ca, log_statements=True) as cluster:
         roles.install(cluster)
         roles.install_accounts(cluster)
+        roles.let_keeper_alter(cluster, roles.APP.user)
+        cluster.psql(f"CREATE ROLE {PERSON} LOGIN")
+        roles.let_keeper_alter(cluster, PERSON)
         roles.create_database(cluster, DATABASE)
         work = f"CREATE TABLE work AS SELECT generate_series(1, {ROWS}) AS n; ALTER TABLE work OWNER TO"
         cluster.psql(f"{work} {roles.APP.user}", database=DATABASE)
@@ -208,10 +219,10 @@ async def _campaign(plan: Plan, cluster: Cluster, ca: Authority, folder: Path) -
         for fault in FAULTS:
             if fault not in faults:
                 _say(f"stop: {fault.name}: not tried, this machine cannot")
-        for _ in range(plan.rounds):
+        for turn in range(plan.rounds):
             for fault in faults:
                 tried[fault.name] += 1
-                late[fault.name] += await _round(stand, fault)
+                late[fault.name] += await _round(stand, fault, turn)
                 leftover[fault.name] += await _left_over(stand, fault)
         kept, ran = recorded(stand.proxy), executed(cluster)
         for fault in faults:
@@ -256,8 +267,13 @@ async def _stand(cluster: Cluster, ca: Authority, folder: Path) -> AsyncIterator
         library = faketime.library()
         clock = None if library is None else faketime.Clock(folder, library)
         login = {"user": roles.APP.user, "password": {"file": str(folder / "proxy" / f"{roles.APP.user}.password")}}
-        made_account = {"identity": "ephemeral", "account": {"preset": "readwrite"}}
-        target = {"access": {"app": login, "made": made_account}}
+        raised = {"member_of": [roles.APP.user], "elevate_by": "password"}
+        access = {
+            "app": login,
+            "made": {"identity": "ephemeral", "account": {"preset": "readwrite"}},
+            "raised": {"identity": "elevated", "account": raised},
+        }
+        target = {"access": access, "finish_timeout_s": FINISH_S}
         proxy = Proxy(
             cluster=cluster, ca=ca, folder=folder / "proxy", options=options, target=target, database=DATABASE
         )
@@ -273,13 +289,13 @@ async def _stand(cluster: Cluster, ca: Authority, folder: Path) -> AsyncIterator
         yield made
 
 
-async def _round(stand: Stand, fault: Fault) -> int:
+async def _round(stand: Stand, fault: Fault, turn: int) -> int:
     """Open sessions, strike, wait for their ends, and heal. How many backends lived too long."""
     for lead_s in (LONG_S,) if fault.ends else LEADS_S:
         async with AsyncExitStack() as stack:
             expires_at = time.time() + lead_s
             try:
-                pids = await _open(stand, stack, expires_at)
+                pids = await _open(stand, stack, expires_at, turn)
             except TooLateError:
                 continue
             await asyncio.sleep(random.uniform(*STRIKE_S))  # at any moment: that is the point
@@ -293,15 +309,17 @@ async def _round(stand: Stand, fault: Fault) -> int:
     raise TooLateError(f"{fault.name}: no sessions in {LEADS_S[-1]} s")
 
 
-async def _open(stand: Stand, stack: AsyncExitStack, expires_at: float) -> list[int]:
+async def _open(stand: Stand, stack: AsyncExitStack, expires_at: float, turn: int) -> list[int]:
     """A session in each state. TooLateError where the grants were over first."""
     wires: list[Wire] = []
 
     async def open_one(number: int) -> None:
-        profile = ("app", "made")[number % 2]
-        token = stand.proxy.signer.token(make_grant(id=new_grant_id(), profile=profile), exp=expires_at)
+        profile = PROFILES[(number + turn) % len(PROFILES)]
+        end = EndMode.FINISH if (number + turn) % 2 else EndMode.HARD
+        made = make_grant(id=new_grant_id(), person=PERSON, profile=profile, end=end)
+        token = stand.proxy.signer.token(made, exp=expires_at)
         wire = await stack.enter_async_context(await Wire.tls(stand.proxy.port, stand.proxy.ca.client_context()))
-        await wire.log_in(token)
+        await wire.log_in(token, ("user", PERSON), ("database", "orders"))
         await begin(wire, number)
         await wire.drain()
         if number != UNREAD:
@@ -379,13 +397,13 @@ def _count(stand: Stand) -> dict[str, int]:
     return {
         "backends": len(backends(cluster)),
         "sessions without an end": len(unended(stand.proxy)),
-        "roles and memberships": len(_accounts(cluster) ^ stand.accounts),
+        "roles, memberships and passwords": len(_accounts(cluster) ^ stand.accounts),
         "changed rows": int(cluster.psql("SELECT count(*) FROM work WHERE n < 0", database=DATABASE)),
     }
 
 
 def _accounts(cluster: Cluster) -> set[str]:
-    return {*cluster.psql(_ROLES).splitlines(), *cluster.psql(_MEMBERSHIPS).splitlines()}
+    return {line for sql in (_ROLES, _MEMBERSHIPS, _PASSWORDS) for line in cluster.psql(sql).splitlines()}
 
 
 def _say(line: str) -> None:

@@ -50,6 +50,8 @@ class Proxy:
     """Further targets by name: each is [targets.orders] with these changes."""
     database: str = "postgres"
     environment: Mapping[str, str] = field(default_factory=dict)
+    log_to: Path | None = None
+    """Where its log goes instead of to `log`."""
     process: Process | None = None
 
     def __post_init__(self) -> None:
@@ -103,6 +105,8 @@ class Proxy:
         """Start the process and wait until it is ready."""
         self.write_config()
         command = [sys.executable, "-m", "proxy.cli", "--config", str(self.config), "serve"]
+        if self.log_to is not None:
+            command = ["sh", "-c", 'log=$1; shift; exec "$@" 2>"$log"', "sh", str(self.log_to), *command]
         self.process = Process(command, environment=self.environment)
         eventually_sync(lambda: self._accepts() or self._died(), within=START_S)
         return self

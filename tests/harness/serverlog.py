@@ -10,7 +10,7 @@ from tests.harness.waiting import eventually
 
 # https://www.postgresql.org/docs/current/runtime-config-logging.html#RUNTIME-CONFIG-LOGGING-CSVLOG
 _USER, _DATABASE, _PID, _FROM, _SESSION = 1, 2, 3, 4, 5
-_SEVERITY, _SQLSTATE, _MESSAGE, _DETAIL, _APPLICATION = 11, 12, 13, 14, 22
+_COMMAND, _SEVERITY, _SQLSTATE, _MESSAGE, _DETAIL, _CONTEXT, _QUERY, _APPLICATION = 7, 11, 12, 13, 14, 18, 19, 22
 _STATEMENT = "statement: "
 _EXECUTE = "execute "
 _PARAMETER = re.compile(r"\$\d+ = (?:NULL|'((?:[^']|'')*)')")
@@ -29,6 +29,11 @@ class LogLine:
     sqlstate: str
     message: str
     detail: str
+    command: str
+    """What the backend was at: a command tag, or PARSE or BIND."""
+    context: str
+    query: str
+    """The SQL that an error is of."""
     application: str
     local: bool
     """Whether the client came over the unix socket."""
@@ -89,6 +94,9 @@ def _entry(row: list[str]) -> LogLine:
         sqlstate=row[_SQLSTATE],
         message=row[_MESSAGE],
         detail=row[_DETAIL],
+        command=row[_COMMAND],
+        context=row[_CONTEXT],
+        query=row[_QUERY],
         application=row[_APPLICATION],
         local=row[_FROM] == "[local]",
     )

@@ -304,7 +304,11 @@ async def connected(port: int) -> socket.socket:
     raw.setblocking(False)  # noqa: FBT003 the socket module takes it by position
     # asyncio does so for the sockets that it makes itself; without it, a login waits 40 ms for a delayed ACK.
     raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    await asyncio.get_running_loop().sock_connect(raw, ("127.0.0.1", port))
+    try:
+        await asyncio.get_running_loop().sock_connect(raw, ("127.0.0.1", port))
+    except BaseException:
+        raw.close()
+        raise
     return raw
 
 

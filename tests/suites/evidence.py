@@ -3,22 +3,21 @@
 Reads the journal of a proxy that has ended, and its server's log, line by line: a suite leaves some hundred megabytes.
 """
 
-import base64
 import csv
 import sys
-from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from proxy.contract import record, verification
-from proxy.contract.record import AuthRefused, RecordError, SessionEnd, SessionStart, StatementStart
+from proxy.contract.record import AuthRefused, RecordError, SessionEnd
 from proxy.contract.verification import ChainError
 from proxy.identity import load_or_create
+from tests.harness import witness
 from tests.harness.serverlog import LogLine, entries
+from tests.harness.witness import Logged, Recorded
 from tests.suites.legs import Legs
 
-_SHOWN = 200
 _LISTED = 20
 
 
@@ -57,11 +56,8 @@ class _Journal:
     def __init__(self, state: Path) -> None:
         self._key = load_or_create(state).public_key()
         self._running: dict[str, list[bytes]] = {}
-        self._pids: dict[str, int] = {}
-        self.recorded: Counter[tuple[int, str]] = Counter()
-        """By the backend's pid and the statement's text, as `_comparable` has it."""
-        self.masked: Counter[int] = Counter()
-        """How many statements of a backend are recorded without a secret of theirs."""
+        self.recorded: dict[str, list[Recorded]] = {}
+        """The statements of each session, under its id in PostgreSQL's log."""
         self.sessions = self.refused = self.statements = self.records = 0
         self.faults: list[str] = []
         for line in _lines(state / "journal"):
@@ -72,19 +68,15 @@ class _Journal:
         one = record.decode(line)
         self._running.setdefault(one.session, []).append(line)
         self.records += 1
-        if isinstance(one, SessionStart):
-            self._pids[one.session] = one.backend_pid
-        elif isinstance(one, StatementStart):
-            self.statements += 1
-            pid = self._pids[one.session]
-            self.masked[pid] += one.masked
-            text = base64.b64decode(one.sql_base64).decode("ascii", "ignore") if one.sql_base64 else one.sql
-            self.recorded[pid, _comparable(text)] += 1
-        elif isinstance(one, SessionEnd | AuthRefused):
+        if isinstance(one, SessionEnd | AuthRefused):
+            lines = self._running.pop(one.session)
             self.sessions += isinstance(one, SessionEnd)
             self.refused += isinstance(one, AuthRefused)
+            for session in witness.read_journal(map(record.decode, lines)):
+                self.statements += len(session.statements)
+                self.recorded[session.key] = [*session.statements.values()]
             try:
-                verification.verify_chain(self._running.pop(one.session), self._key)
+                verification.verify_chain(lines, self._key)
             except (ChainError, RecordError) as error:
                 self.faults.append(f"session {one.session}: {error}")
 
@@ -92,29 +84,37 @@ class _Journal:
 def examine(state: Path, log: Path, user: str, legs: Legs) -> Evidence:
     """What stands in the journal below the proxy's state folder, and whether it has all that `log` has of `user`."""
     journal = _Journal(state)
-    executed = Counter((line.pid, _comparable(line.statement or "")) for line in _logged(log, user))
+    executed = witness.read_log(_logged(log, user))
     return Evidence(
         sessions=journal.sessions,
         refused=journal.refused,
         statements=journal.statements,
         records=journal.records,
-        executed=executed.total(),
-        faults=(*journal.faults, *_unrecorded(executed - journal.recorded, journal.masked)),
+        executed=sum(map(len, executed.values())),
+        faults=(*journal.faults, *_unrecorded(executed, journal.recorded)),
         legs=legs,
     )
 
 
-def _unrecorded(missing: Counter[tuple[int, str]], masked: Counter[int]) -> Iterator[str]:
-    """What was executed and is not on record, not even as a statement with a secret, whose text is another one."""
-    for (pid, text), count in missing.items():
-        excused = min(count, masked[pid])
-        masked[pid] -= excused
-        if count > excused:
-            yield f"backend {pid} ran this unrecorded, {count - excused} times: {text[:_SHOWN]}"
+def _unrecorded(executed: Mapping[str, list[Logged]], recorded: Mapping[str, list[Recorded]]) -> Iterator[str]:
+    """What was executed and is not on record in its place."""
+    for session, logged in executed.items():
+        for one in witness.compare(logged, recorded.get(session, ()), _alike).unrecorded:
+            yield f"backend {session} ran this unrecorded: {one}"
+
+
+def _alike(logged: Logged, one: Recorded) -> bool:
+    """Without the errors, which are not in a suite's log; and what there is of the text in every encoding.
+
+    The log has the server's encoding, the record the client's.
+    """
+    if (logged.kind, logged.function) != (one.kind, one.function):
+        return False
+    text = replace(one, text=_comparable(one.text))
+    return witness.same_text(_comparable(logged.text), text)
 
 
 def _comparable(text: str) -> str:
-    """What there is of a text in every encoding: the log has the server's, the record the client's."""
     return text.encode("ascii", "ignore").decode()
 
 
@@ -125,9 +125,9 @@ def _lines(journal: Path) -> Iterator[bytes]:
 
 
 def _logged(log: Path, user: str) -> Iterator[LogLine]:
-    """What the log has of a user's statements that came over TCP: the unix socket is the harness's own."""
+    """What the log has of a user who came over TCP: the unix socket is the harness's own."""
     csv.field_size_limit(sys.maxsize)
     with log.open(newline="", errors="replace") as file:
         for line in entries(file):
-            if line.user == user and line.statement is not None and not line.local:
+            if line.user == user and not line.local:
                 yield line

@@ -7,7 +7,7 @@ record that a reader can read; and what is kept is bounded by what was said.
 
 import json
 from collections import Counter
-from typing import Any, cast
+from typing import Any
 
 import msgspec
 
@@ -45,7 +45,7 @@ class Session:
             return self._requests(messages)
         messages = self._backend.feed(turn.data)
         self._answered += len(messages)
-        return self._lines(self._tracker.responses(messages, self._now, self._copied), starting=False)
+        return self._lines(self._tracker.responses(messages, self._now, self._frontend.copy_bytes), starting=False)
 
     def end(self) -> list[bytes]:
         """End the session; the lines that are left."""
@@ -58,8 +58,8 @@ class Session:
         return one.state, one.busy, one.lost, one.failed, one.fatal, one.terminated, one.statements, one.transaction
 
     @property
-    def _copied(self) -> int:
-        return cast("int", self._frontend.copy_bytes + self._backend.copy_bytes)
+    def _copied(self) -> tuple[int, int]:
+        return self._frontend.copy_bytes, self._backend.copy_bytes
 
     def _requests(self, messages: list[tuple[int, bytes]]) -> list[bytes]:
         heard = [] if self._tracker.terminated else _until_terminate(messages)

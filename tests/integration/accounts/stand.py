@@ -51,6 +51,7 @@ INSERT INTO shop.orders (note) VALUES ('first');
 CREATE TABLE shop.secrets (text text);
 GRANT USAGE ON SCHEMA shop TO curfew_giver WITH GRANT OPTION;
 GRANT SELECT, INSERT ON shop.orders TO curfew_giver WITH GRANT OPTION;
+GRANT USAGE ON SEQUENCE shop.orders_id_seq TO curfew_giver WITH GRANT OPTION;
 """
 
 
@@ -85,10 +86,12 @@ class Stand:
     profile: AccessProfile
     key: Ed25519PrivateKey
     sweeps: bool = False
+    finish_timeout_s: float = 60.0
 
     def __post_init__(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.target: Target = target_of(self.cluster, self.folder, database="sales", access={"made": self.profile})
+        options: dict[str, Any] = {"access": {"made": self.profile}, "finish_timeout_s": self.finish_timeout_s}
+        self.target: Target = target_of(self.cluster, self.folder, database="sales", **options)
         self.metrics = Metrics()
         self.link = TargetLink(
             name="orders",
@@ -126,7 +129,10 @@ class Stand:
 
     async def connect(self, made: Grant, database: str = "sales", session: str = "") -> "Working":
         """A session on `made`."""
-        plan = Plan(grant=made, profile=self.profile, target="orders", database=database)
+        finish_timeout_s = self.target.finish_timeout_s
+        plan = Plan(
+            grant=made, profile=self.profile, target="orders", database=database, finish_timeout_s=finish_timeout_s
+        )
         name = session or f"session {next(self._sessions)}"
         try:
             connected = await self.accounts.connect(name, plan, self.link, parameters(plan.user, database))

@@ -2,20 +2,25 @@
 
 import asyncio
 import contextlib
+import time
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from proxy import account_reach
+from proxy import account_ending, account_reach
 from proxy import accounts as life
 from proxy.account_ledger import Entry, Ledger
 from proxy.account_names import account_name
+from proxy.contract.grant import EndMode
 from proxy.dial import UpstreamError
+from proxy.errors import ClientGone
 from tests.harness.postgres import Cluster
 from tests.harness.waiting import eventually
 from tests.integration.accounts.conftest import MakeStand
 from tests.integration.accounts.stand import (
     OWNER,
     age,
+    create_person,
     elevated,
     ephemeral,
     new_grant,
@@ -247,4 +252,47 @@ async def test_a_table_that_is_in_use(cluster: Cluster, make_stand: MakeStand, m
 
 def test_entries_are_plain() -> None:
     """What the ledger has of an account says nothing secret."""
-    assert set(Entry.__struct_fields__) == {"account", "target", "grant", "person", "identity", "until", "revoked"}
+    named = {"account", "target", "grant", "person", "identity", "until", "finish_s", "revoked"}
+    assert set(Entry.__struct_fields__) == named
+
+
+@pytest.mark.parametrize("identity", ["ephemeral", "elevated"])
+async def test_what_is_let_finish(
+    cluster: Cluster, make_stand: MakeStand, monkeypatch: pytest.MonkeyPatch, identity: str
+) -> None:
+    """A statement that may finish behind its grant's end keeps its account, in this process and for another's sake.
+
+    The account was taken down, and the statement with it, 10 s after the end, or at once by another process that had
+    had a session on the same grant.
+    """
+    monkeypatch.setattr(life, "GRACE_S", 0.0)
+    monkeypatch.setattr(account_ending, "PATIENCE_S", 0.0)
+    profile = ephemeral(linger_s=60.0) if identity == "ephemeral" else elevated(cluster)
+    person, key = f"late_{identity}_{cluster.port}", Ed25519PrivateKey.generate()
+    if identity == "elevated":
+        create_person(cluster, person)
+    made = new_grant(person=person, lasts_s=3, end=EndMode.FINISH)
+    async with make_stand(profile, key=key) as first, make_stand(profile, key=key) as second:
+        working = await first.connect(made)
+        if identity == "ephemeral":
+            (await second.connect(made)).leave()
+        sleeping = f"SELECT 'slept' FROM pg_sleep_until(to_timestamp({made.expires_at + 1}))"
+        assert await working.value(sleeping) == "slept"
+        if identity == "elevated":
+            assert await person_is_in(cluster, person) == ["staff", account_name(made)]
+        working.leave("expired")
+        await first.gone(made, within=5)
+
+
+async def test_what_finishes_too_late(make_stand: MakeStand, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its account goes when its time is up, whoever has the session: should that process not have ended it."""
+    monkeypatch.setattr(life, "GRACE_S", 0.0)
+    monkeypatch.setattr(account_ending, "PATIENCE_S", 0.0)
+    made = new_grant(lasts_s=2, end=EndMode.FINISH)
+    async with make_stand(ephemeral(), finish_timeout_s=0.5) as stand:
+        working = await stand.connect(made)
+        with pytest.raises(ClientGone):
+            await working.run("SELECT pg_sleep(60)")
+        assert time.time() > made.expires_at + 0.5
+        working.leave("expired")
+        await stand.gone(made)

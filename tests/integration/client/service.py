@@ -1,6 +1,8 @@
 """A real control service for the tests of the command: its own process, over TLS, with people and a proxy."""
 
+import signal
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -68,6 +70,9 @@ class Service:
             )
             + targets
         )
+        self.serving: Sequence[str] = self._command("serve")
+        """What is started, without its options."""
+        self.environment: Mapping[str, str] = ENVIRONMENT
         self.keys = {"root": self._control("init", "--admin", "root")}
         self._process: Process | None = None
 
@@ -90,7 +95,7 @@ class Service:
 
     def launch(self) -> None:
         """Start the process, in a thread that stays: it ends with the one that started it."""
-        self._process = Process([*self._command("serve"), "--config", self._config], environment=ENVIRONMENT)
+        self._process = Process([*self.serving, "--config", self._config], environment=self.environment)
 
     def listening(self) -> None:
         """Wait until it serves."""
@@ -107,9 +112,19 @@ class Service:
         if self._process is not None:
             self._process.kill()
 
+    def signal(self, number: signal.Signals) -> None:
+        """Send it a signal."""
+        assert self._process is not None, "not launched"
+        self._process.signal(number)
+
     def variables(self, name: str) -> dict[str, str]:
         """The environment of this person."""
         return {"CURFEW_URL": self.url, "CURFEW_API_KEY": self.keys[name], "CURFEW_CA_FILE": str(self.ca_file)}
+
+    @property
+    def database(self) -> Path:
+        """Its books."""
+        return self._config.parent / "state" / "control.sqlite3"
 
     def join_token(self) -> str:
         """A token that a proxy can join with."""

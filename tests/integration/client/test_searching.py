@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from control.client.harmless import line
+from control.harmless import line
 from proxy.contract.record import StatementEnd
 from tests.harness.waiting import eventually_sync
 from tests.integration.client.person import Person

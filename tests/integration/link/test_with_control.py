@@ -167,7 +167,7 @@ async def test_session_reaches_control_byte_for_byte(real_control: Control, real
     session.statement("select '" + "x" * 5_000_000 + "'")
     session.end()
     async with real_proxy.running(real_proxy.link(name="edge-2", token=real_control.service.join_token)) as link:
-        await eventually(lambda: real_proxy.journal.acknowledged == real_proxy.journal.position)
+        await eventually(lambda: real_proxy.journal.acknowledged == real_proxy.journal.position, within=60)
         assert link.shipper.stuck is None
     lines = stored(real_control, session)
     assert lines == session.lines
@@ -236,7 +236,7 @@ async def test_broken_chain_is_a_fault_at_control_and_holds_up_nobody(real_contr
     whole.statement()
     whole.end()
     async with real_proxy.running(real_proxy.link(name="edge-6", token=real_control.service.join_token)) as link:
-        await eventually(lambda: real_proxy.journal.acknowledged == real_proxy.journal.position)
+        await eventually(lambda: real_proxy.journal.acknowledged == real_proxy.journal.position, within=60)
         assert link.shipper.faults == 1
     assert stored(real_control, whole) == whole.lines
     assert stored(real_control, broken) == broken.lines

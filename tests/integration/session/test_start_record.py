@@ -10,7 +10,8 @@ from tests.harness.proxy import Proxy, new_grant_id
 async def test_start_record(proxy: Proxy) -> None:
     """The client leg's encryption was missing here once, when the proxy had got a TLS transport of its own."""
     grant = new_grant_id()
-    connection = await proxy.connect(proxy.token(id=grant), server_settings={"application_name": "mine"})
+    asked = {"application_name": "mine", "DateStyle": "German"}
+    connection = await proxy.connect(proxy.token(id=grant), server_settings=asked)
     tls = connection._transport.get_extra_info("ssl_object")
     pid = connection.get_server_pid()
     await connection.close()
@@ -20,6 +21,7 @@ async def test_start_record(proxy: Proxy) -> None:
     assert (start.grant, start.person, start.target, start.profile) == (grant, "dba1", "orders", "app")
     assert (start.upstream_user, start.backend_pid) == (roles.APP.user, pid)
     assert (start.address, start.application_name, start.proxy) == ("127.0.0.1", "mine", "proxy-test")
+    assert start.settings == {"client_encoding": "'utf-8'", "DateStyle": "German"}
 
 
 async def test_the_person_for_all_to_see(make_proxy: MakeProxy, postgres: Cluster, watcher: Watcher) -> None:

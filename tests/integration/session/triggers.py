@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 
 LONG_S = 600.0
 PAGE_BYTES = 4_096
-STRICT, IDLER = "strict", "idler"
-"""The target whose sessions end with the lease; the access profile whose sessions may be idle for IDLE_S."""
+ORDERS, STRICT, SHORT = "orders", "strict", "short"
+"""The usual target; the one whose sessions end with the lease; the one that gives statements FINISH_S to finish."""
+FINISH_S = 1.0
 IDLE_S = 1.0
 LOCK = "lck_matrix"
 ONE_MORE = query(f"SELECT 1 -- {'x' * 2 * PAGE_BYTES}")
@@ -53,8 +54,11 @@ class Trigger:
     """The grants end by themselves."""
     by_itself: bool = False
     """Each session ends by itself, sooner or later: only the record can tell how soon after the decision."""
-    target: str = "orders"
-    profile: str = "app"
+    target: str = ORDERS
+    idles: bool = False
+    """Its sessions may be idle for IDLE_S."""
+    finishes: bool = False
+    """What runs may end first: it does in some of the sessions, and takes too long (by SHORT) in the others."""
     outcomes: frozenset[Outcome] = frozenset()
     """What the record may say became of the work, besides what it may say in that state."""
     takes: Callable[[Case], bool] = lambda _: True
@@ -127,6 +131,14 @@ async def _make_room(stand: "Stand") -> None:
 
 TRIGGERS = (
     Trigger(name="expiry", reason="expired", says="the grant has expired", pull=_expire, expires=True),
+    Trigger(
+        name="expiry, to finish",
+        reason="expired",
+        says="the grant has expired",
+        pull=_expire,
+        expires=True,
+        finishes=True,
+    ),
     Trigger(name="revocation", reason="revoked", says="the grant was revoked by carol", pull=_revoke),
     Trigger(name="kill", reason="killed", says="the session was ended by an approver by carol", pull=_kill),
     Trigger(name="lock", reason="locked", says="access was locked by carol", pull=_lock, undo=_unlock),
@@ -143,7 +155,7 @@ TRIGGERS = (
         reason="idle",
         says="the session was idle for too long",
         sqlstate="57P05",
-        profile=IDLER,
+        idles=True,
         by_itself=True,
         pull=_say_nothing,
         takes=lambda case: case.waits is not None and case.waits.startswith("idle"),

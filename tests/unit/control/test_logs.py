@@ -1,5 +1,6 @@
 """The log's form, and what never gets into it."""
 
+import contextlib
 import json
 import logging
 import sys
@@ -55,3 +56,15 @@ def test_a_line_is_one_json_object(capsys: pytest.CaptureFixture[str]) -> None:
     assert lines[0]["text"] == "a\nb\x1b[31m"
     assert {"level", "timestamp"} <= lines[1].keys()
     assert sys.stderr
+
+
+def test_a_log_that_cannot_be_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was to be done is done all the same: nothing raises."""
+    logs.configure(level="info", form="json")
+    with open("/dev/full", "w", buffering=1, encoding="utf-8") as full:  # noqa: PTH123 no path of ours
+        monkeypatch.setattr(sys, "stderr", full)
+        structlog.get_logger("x").info("lost")
+        logging.getLogger("y").error("lost, too")
+        monkeypatch.undo()
+        with contextlib.suppress(OSError):
+            full.close()

@@ -9,7 +9,7 @@ from typing import Any, TypeAlias, cast
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from proxy.contract.record import Chain, decode
-from proxy.contract.settings import Parameters
+from proxy.contract.settings import CopyDataShown, Parameters
 from proxy.journal import JournalError
 from proxy.leg import Leg
 from proxy.recorder import Recorder
@@ -66,6 +66,7 @@ class Stand:
         policy: Parameters = Parameters.FULL,
         early: tuple[bytes, bytes] = (b"", b""),
         durable: bool = False,
+        copy_data: CopyDataShown = "none",
     ) -> None:
         """`early`: what the client, and PostgreSQL, have said before the relay begins."""
         self.folder = folder
@@ -75,7 +76,8 @@ class Stand:
         self.client.connection_made(cast("asyncio.BaseTransport", self.client_side))
         self.server.connection_made(cast("asyncio.BaseTransport", self.server_side))
         self.recorder = Recorder(self.journal, Ed25519PrivateKey.generate(), Chain("ses_1"))
-        self.relay = Relay(self.client, self.server, Tracker(policy), self.recorder, limit=LIMIT, durable=durable)
+        tracker = Tracker(policy, copy_data)
+        self.relay = Relay(self.client, self.server, tracker, self.recorder, limit=LIMIT, durable=durable)
         self.relay.start()
 
     @property

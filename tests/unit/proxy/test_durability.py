@@ -11,6 +11,7 @@ import pytest
 
 from proxy.errors import JournalFailed
 from proxy.journal import Journal
+from proxy.relay import HELD_BYTES
 from proxy.wire.outcome import Scene, outcome
 from tests.harness.waiting import eventually
 from tests.unit.proxy.journals import open_journal
@@ -119,6 +120,36 @@ async def test_copied_data_waits_for_nothing(stand: Stand, disk: Disk) -> None:
     assert disk.syncs == 1
 
 
+async def test_recorded_data_waits_together(tmp_path: Path, disk: Disk) -> None:
+    """What comes while a sync runs shares the next one; the client is read on, up to a bound."""
+    stand = Stand(tmp_path / "journal", durable=True, copy_data="in")
+    disk.let.release()
+    stand.client.data_received(ask("COPY t FROM STDIN"))
+    await eventually(lambda: stand.upstream == ask("COPY t FROM STDIN"))
+    stand.server.data_received(COPY_IN)
+    before, rows = stand.upstream, [copy_data(b"%d" % number * 8_000) for number in range(8)]
+    await disk.is_asked()
+    for row in rows[:4]:
+        stand.client.data_received(row)
+    await disk.is_asked()
+    assert (stand.upstream, stand.client_side.reading) == (before, True)
+    assert len(stand.records()) == 5
+    sent = 4 + next(number for number in range(1, 1_000) if _stops_reading(stand, rows[4]))
+    held = sent * len(rows[4])
+    assert held < HELD_BYTES + len(rows[4])
+    disk.let.release(2)
+    await eventually(lambda: len(stand.upstream) == len(before) + held)
+    assert disk.syncs == 3
+    assert stand.client_side.reading
+    disk.let.release(10)
+    stand.close()
+
+
+def _stops_reading(stand: Stand, row: bytes) -> bool:
+    stand.client.data_received(row)
+    return not stand.client_side.reading
+
+
 async def test_a_disk_that_fails(stand: Stand, disk: Disk) -> None:
     """PostgreSQL never gets the statement, nor anything behind it, and the journal takes nothing more."""
     disk.error = OSError(errno.EIO, os.strerror(errno.EIO))
@@ -206,6 +237,16 @@ async def test_what_never_went_on_is_nothing_that_was_open(stand: Stand, disk: D
     assert all(step.skipped for step in stand.relay.withdrawn)
     assert not stand.relay.tracker.busy
     assert outcome(stand.relay.tracker, scene, fate="aborted") == "rolled back"
+    disk.let.release(10)
+
+
+async def test_what_never_went_on_outside_a_transaction(stand: Stand, disk: Disk) -> None:
+    """Nothing was open: there is nothing that could have been committed."""
+    stand.client.data_received(ask("one"))
+    await disk.is_asked()
+    scene = Scene.of(stand.relay.tracker)
+    stand.relay.close_in()
+    assert outcome(stand.relay.tracker, scene, fate=None) == "nothing open"
     disk.let.release(10)
 
 

@@ -1,8 +1,12 @@
 """The proxy's log: its form, and what never gets into it."""
 
 import asyncio
+import fcntl
 import json
 import logging
+import os
+import select
+import sys
 from collections.abc import Callable, Iterator
 from typing import Literal
 
@@ -162,3 +166,21 @@ def test_a_terminal_obeys_no_client(capsys: pytest.CaptureFixture[str]) -> None:
     shown = capsys.readouterr().err
     assert "\x1b" not in shown
     assert shown.count("\n") == 1
+
+
+def test_what_is_not_taken_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pipe that is full takes no line, and none waits; where half of one got out, the next begins on its own."""
+    sink = logs.Sink()
+    reading, writing = os.pipe()
+    with os.fdopen(reading, "rb") as reader, os.fdopen(writing, "w") as stream:
+        monkeypatch.setattr(sys, "stderr", stream)
+        fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, select.PIPE_BUF * 2)
+        sink.write("a" * select.PIPE_BUF * 3)
+        sink.write("b\n")
+        assert sink.lost == 2
+        assert reader.read(select.PIPE_BUF * 2) == b"a" * select.PIPE_BUF * 2
+        sink.write("c\n")
+        sink.write("d\n")
+        assert (sink.lost, reader.read(5)) == (2, b"\nc\nd\n")
+    sink.write("e\n")
+    assert sink.lost == 3

@@ -2,7 +2,7 @@
 
 import pytest
 
-from proxy.parameters import NAME_BYTES, upstream_parameters
+from proxy.parameters import NAME_BYTES, asked_for, upstream_parameters
 from proxy.wire.messages import startup_message
 from proxy.wire.startup import StartupMessage, parse_startup
 from tests.harness.tokens import grant
@@ -55,3 +55,9 @@ def test_a_long_persons_name() -> None:
     long = grant(id="grt_1", person="p" * 80, profile="app")
     said = upstream_parameters(started(), long, user="app", database="db", show_person=True)
     assert dict(said)[b"application_name"] == b"[grt_1 " + b"p" * 55 + b"]"
+
+
+def test_what_is_recorded_of_them() -> None:
+    """What can change what a statement means, readable; not who it is, nor what was not passed on."""
+    said = [(b"options", b"-c a=b"), (b"curfew.person", b"mallory"), (b"_pq_.x", b"1"), (b"a.b", b"\xff")]
+    assert asked_for(started(*said, (b"database", b"orders"))) == {"options": "-c a=b", "a.b": "\\xff"}

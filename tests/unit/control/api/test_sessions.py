@@ -1,5 +1,7 @@
 """Sessions, their records and timelines: who sees what, and killing."""
 
+import json
+
 import pytest
 
 from control.tasks import spawn
@@ -166,3 +168,60 @@ async def test_what_an_approver_sees_of_an_open_session(desk: Desk, edge: Edge) 
         "decided_at": None,
     }
     assert "salaries" not in str(one)
+
+
+async def test_a_timeline_as_lines(desk: Desk) -> None:
+    """For whoever does not want to hold a long one: the session first, then each item."""
+    headers = {"authorization": f"Bearer {desk.api_keys['ada']}", "accept": "application/x-ndjson"}
+    response = await desk.http.get("/v1/sessions/adas/timeline", headers=headers)
+    assert response.headers["content-type"] == "application/x-ndjson"
+    first, *items = [json.loads(line) for line in response.content.splitlines()]
+    told = await desk.ok("ada", "GET", "/v1/sessions/adas/timeline")
+    assert {"session": first["session"], "items": items} == told
+
+
+async def test_what_the_books_have_is_told(desk: Desk, edge: Edge) -> None:
+    """Who asked and who approved, before the session; more time, a lock and the revocation in their place in it."""
+    grant = await desk.grant(duration_s=600, reason="look at an order")
+    desk.clock.pass_(60)
+    chain = Chain("booked")
+    assert (await edge.ship(chain.seal(edge.start(grant=grant), at=desk.clock()))).is_success
+    desk.clock.pass_(1)
+    more = await desk.ok("ada", "POST", f"/v1/grants/{grant}/extensions", {"duration_s": 60, "reason": "slow"})
+    await desk.ok("carol", "POST", f"/v1/requests/{more['id']}/deny", {"comment": "no more"})
+    desk.clock.pass_(1)
+    await desk.ok("carol", "POST", "/v1/locks", {"person": "bob", "reason": "wait"})
+    scope = {"target": "orders", "profile": "readonly"}
+    lock = await desk.ok("carol", "POST", "/v1/locks", scope | {"reason": "wait", "duration_s": 60})
+    await desk.ok("carol", "POST", f"/v1/locks/{lock['id']}/lift", {})
+    desk.clock.pass_(1)
+    await desk.ok("carol", "POST", f"/v1/grants/{grant}/revoke", {"reason": "seen enough"})
+    for who in ("ada", "eve"):
+        items = (await desk.ok(who, "GET", "/v1/sessions/booked/timeline"))["items"]
+        assert [(item["kind"], item["text"], item["seq"]) for item in items] == [
+            ("request", "ada asked for orders as readonly: look at an order", None),
+            ("decision", "carol approved it for 10m", None),
+            ("start", "ada connected to orders/shop as readonly", 0),
+            ("request", "ada asked for more time: slow", None),
+            ("decision", "carol denied it: no more", None),
+            ("lock", "carol locked target orders, profile readonly: wait", None),
+            ("unlock", "carol lifted the lock of target orders, profile readonly", None),
+            ("revocation", "carol revoked the grant: seen enough", None),
+        ]
+        assert items == sorted(items, key=lambda item: item["at"])
+        assert -61 < items[0]["offset_s"] < -59
+    assert (await desk.call("carol", "GET", "/v1/sessions/booked/timeline")).status_code == 403
+
+
+async def test_what_came_behind_the_end_is_not_told(desk: Desk, edge: Edge) -> None:
+    """A grant that was revoked, and something that was locked, long after the session."""
+    grant = await desk.grant()
+    chain = Chain("over")
+    last = end(0, decided_at=desk.clock(), gone_at=None)
+    lines = chain.seal(edge.start(grant=grant), at=desk.clock()), chain.seal_signed(last, edge.key, at=desk.clock())
+    assert (await edge.ship(*lines)).is_success
+    desk.clock.pass_(60)
+    await desk.ok("carol", "POST", f"/v1/grants/{grant}/revoke", {"reason": "seen enough"})
+    await desk.ok("carol", "POST", "/v1/locks", {"target": "orders", "reason": "wait"})
+    items = (await desk.ok("eve", "GET", "/v1/sessions/over/timeline"))["items"]
+    assert [item["kind"] for item in items] == ["request", "decision", "start", "end"]

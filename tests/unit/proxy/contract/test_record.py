@@ -15,7 +15,9 @@ from proxy.contract.record import (
     Cancel,
     Chain,
     Copy,
+    CopyData,
     GrantExtended,
+    JournalTorn,
     Notice,
     Parameter,
     RecordError,
@@ -83,6 +85,11 @@ def reaped() -> SessionReaped:
     )
 
 
+def torn() -> JournalTorn:
+    """What a start writes of the line that the crash before it has torn."""
+    return JournalTorn(segment=3, offset=120, bytes=7)
+
+
 def session(name: str = "ses_1", *, key: Ed25519PrivateKey = KEY, statements: int = 3) -> list[bytes]:
     """A whole session's lines."""
     chain = Chain(name)
@@ -117,11 +124,14 @@ def session(name: str = "ses_1", *, key: Ed25519PrivateKey = KEY, statements: in
         StatementPrepare(sql="SELECT $1", portal="", parameters=[Parameter(0, "x")]),
         StatementEnd(statement=1, duration=5, sqlstate="57014", message="canceled", skipped=True, suspended=True),
         Copy(statement=1, direction="in", bytes=2**40, failed=True),
+        Copy(statement=1, direction="both", bytes=9, bytes_in=0),
+        CopyData(statement=1, direction="in", base64="AP8="),
         Cancel(address=None, forwarded=False),
         Notice(severity="FATAL", sqlstate="57P01", message="grant ended"),
         GrantExtended(grant="grt_1", expires_at=9),
         AuthRefused(refusal="expired", user="dba1", database="orders", grant="grt_1"),
         reaped(),
+        torn(),
         end(),
     ],
     ids=lambda record: type(record).__name__,
@@ -197,8 +207,8 @@ def refused() -> AuthRefused:
     return AuthRefused(refusal="expired", user="u", database="d", grant="grt_1")
 
 
-@pytest.mark.parametrize("record", [refused(), reaped()], ids=lambda record: type(record).__name__)
-def test_a_record_that_stands_alone_verifies(record: AuthRefused | SessionReaped) -> None:
+@pytest.mark.parametrize("record", [refused(), reaped(), torn()], ids=lambda record: type(record).__name__)
+def test_a_record_that_stands_alone_verifies(record: AuthRefused | SessionReaped | JournalTorn) -> None:
     """It is the only record of its session, and signed as a session's end is."""
     line = Chain("ses_1").seal_signed(record, KEY)
     assert verify_chain([line], PUBLIC) == 1
@@ -321,8 +331,10 @@ def test_a_chain_is_of_one_session_without_gaps(name: str, seq: int) -> None:
         verify_chain([first, Chain(name, next_seq=seq, head=chain.head).seal_signed(end(), KEY)], PUBLIC)
 
 
-@pytest.mark.parametrize("record", [refused(), reaped()], ids=lambda record: type(record).__name__)
-def test_a_record_that_stands_alone_inside_a_session_is_found(record: AuthRefused | SessionReaped) -> None:
+@pytest.mark.parametrize("record", [refused(), reaped(), torn()], ids=lambda record: type(record).__name__)
+def test_a_record_that_stands_alone_inside_a_session_is_found(
+    record: AuthRefused | SessionReaped | JournalTorn,
+) -> None:
     """Behind a start it would end the session with nothing said of its work."""
     chain = Chain("ses_1")
     lines = [chain.seal(start()), chain.seal_signed(record, KEY)]

@@ -131,6 +131,10 @@ def test_what_is_not_toml_says_where() -> None:
         ),
         (('user = "curfew_readonly"', ""), "targets.orders.access.readonly: `user` is missing"),
         (('user = "curfew_readonly"', 'user = "x"\nidentity = "own"'), "targets.orders.access.readonly.identity:"),
+        (
+            ('user = "curfew_readonly"', 'user = "x"\nreplication = "all"\ncopy_data = "in"'),
+            "targets.orders.access.readonly: `copy_data` goes with no `replication`",
+        ),
         (("targets.orders", "tragets.orders"), "tragets: unknown key; did you mean 'targets'?"),
     ],
     ids=lambda value: value[1][:40] if isinstance(value, tuple) else "",

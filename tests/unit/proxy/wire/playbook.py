@@ -6,6 +6,7 @@ the state that ReadyForQuery named (`[-]` where the session ended first).
 """
 
 import struct
+from base64 import b64decode
 from dataclasses import dataclass, field
 
 from proxy.contract.chain import Chain
@@ -13,6 +14,7 @@ from proxy.contract.record import (
     AnyRecord,
     Authorization,
     Copy,
+    CopyData,
     Parameter,
     Record,
     StatementEnd,
@@ -20,7 +22,7 @@ from proxy.contract.record import (
     StatementStart,
     decode,
 )
-from proxy.contract.settings import Parameters
+from proxy.contract.settings import CopyDataShown, Parameters
 from proxy.wire.framing import BackendFramer, FrontendFramer
 from proxy.wire.steps import Noted, Step
 from proxy.wire.tracker import Tracker
@@ -143,6 +145,7 @@ class Playbook:
     """One session's tracker behind its framers. The clock goes on by one for every turn."""
 
     policy: Parameters = Parameters.FULL
+    copy_data: CopyDataShown = "none"
     records: list[Record] = field(default_factory=list)
     now: int = 0
     tracker: Tracker = field(init=False)
@@ -151,8 +154,9 @@ class Playbook:
 
     def __post_init__(self) -> None:
         """Begin a session."""
-        self.tracker = Tracker(self.policy)
-        self._frontend, self._backend = FrontendFramer(LIMIT), BackendFramer()
+        self.tracker = Tracker(self.policy, self.copy_data)
+        copies = self.tracker.copies
+        self._frontend, self._backend = FrontendFramer(LIMIT, copies.shows_in), BackendFramer(copies.shows_out)
 
     def take(self, *turns: Turn) -> list[str]:
         """Play on; returns what these turns were recorded as."""
@@ -164,13 +168,12 @@ class Playbook:
                 self.records += started(self.tracker.requests(messages, self.now))
             else:
                 answers = self._backend.feed(turn.data)
-                copied = self._frontend.copy_bytes + self._backend.copy_bytes
-                self.records += ended(self.tracker.responses(answers, self.now, copied))
+                self.records += ended(self.tracker.responses(answers, self.now, self._frontend.copy_bytes))
         return [told(record) for record in self.records[before:]]
 
     def close(self) -> list[str]:
         """The session ends here."""
-        last = ended(self.tracker.close(self.now, self._frontend.copy_bytes + self._backend.copy_bytes))
+        last = ended(self.tracker.close(self.now, (self._frontend.copy_bytes, self._backend.copy_bytes)))
         self.records += last
         return [told(record) for record in last]
 
@@ -210,7 +213,10 @@ def told(record: Record) -> str:
         case Authorization():
             return f"{record.parameter} = {record.value}"
         case Copy():
-            return f"{record.statement}: copy {record.direction} {record.bytes}{' failed' if record.failed else ''}"
+            size = record.bytes if record.bytes_in is None else f"{record.bytes} ({record.bytes_in} in)"
+            return f"{record.statement}: copy {record.direction} {size}{' failed' if record.failed else ''}"
+        case CopyData():
+            return f"{record.statement}: {record.direction} {b64decode(record.base64).decode('latin-1')}"
         case _:
             raise AssertionError(f"the tracker makes no {record}")
 

@@ -22,7 +22,7 @@ def header(kind: bytes, length: int) -> bytes:
 def frontend(stream: bytes, limit: int) -> tuple[list[tuple[int, bytes]], bytes, bool]:
     """The messages of a client's stream, what goes on of it, and whether it dies."""
     messages: list[tuple[int, bytes]] = []
-    at = 0
+    at = told = count = 0
     while at < len(stream):
         kind = stream[at : at + 1]
         cap = 10_000 if kind in FRONTEND_SMALL else limit if kind in FRONTEND_LARGE else 0x3FFF_FFFF
@@ -37,9 +37,13 @@ def frontend(stream: bytes, limit: int) -> tuple[list[tuple[int, bytes]], bytes,
         if kind == b"d":
             if end > len(stream):
                 return messages, stream, False
+            count += length - 4
         elif end > len(stream):
             break
         else:
+            if count != told:
+                messages.append((ord("d"), count.to_bytes(8)))
+                told = count
             messages.append((kind[0], stream[at + 5 : end]))
         at = end
     return messages, stream[:at], False
@@ -48,7 +52,7 @@ def frontend(stream: bytes, limit: int) -> tuple[list[tuple[int, bytes]], bytes,
 def backend(stream: bytes) -> tuple[list[tuple[int, bytes, int]], int, bool]:
     """The wanted messages of a server's stream, where its last whole message ends, and whether it dies."""
     messages: list[tuple[int, bytes, int]] = []
-    at = counted = 0
+    at = counted = told = count = 0
     while at + 5 <= len(stream):
         kind = stream[at : at + 1]
         length = int.from_bytes(stream[at + 1 : at + 5], signed=True)
@@ -58,6 +62,10 @@ def backend(stream: bytes) -> tuple[list[tuple[int, bytes, int]], int, bool]:
         if end > len(stream):
             break
         counted += kind in BACKEND_COUNTED
+        count += length - 4 if kind == b"d" else 0
+        if kind in BACKEND_WANTED and count != told:
+            messages.append((ord("d"), count.to_bytes(8), end))
+            told = count
         if kind == b"E" and counted:
             messages.append((ord("2"), counted.to_bytes(8), end))
         if kind in BACKEND_WANTED:
@@ -68,11 +76,16 @@ def backend(stream: bytes) -> tuple[list[tuple[int, bytes, int]], int, bool]:
 
 
 def copied(stream: bytes) -> int:
-    """How many bytes of CopyData's payloads a good stream has so far."""
-    total, at = 0, 0
+    """How many bytes of CopyData's contents a good stream has so far."""
+    return len(contents(stream))
+
+
+def contents(stream: bytes) -> bytes:
+    """What CopyData a good stream has so far, end to end."""
+    found, at = [], 0
     while at + 5 <= len(stream):
         length = int.from_bytes(stream[at + 1 : at + 5])
         if stream[at : at + 1] == b"d":
-            total += min(length - 4, len(stream) - at - 5)
+            found.append(stream[at + 5 : at + 1 + length])
         at += 1 + length
-    return total
+    return b"".join(found)

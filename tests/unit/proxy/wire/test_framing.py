@@ -17,6 +17,7 @@ from tests.unit.proxy.wire import reference
 from tests.unit.proxy.wire.reference import header, message
 
 LIMIT = 50_000
+DATA = ord("d")
 
 CONVERSATION = b"".join(
     [
@@ -120,6 +121,23 @@ class TestFrontend:
         assert framer.pending == (0 if dies else len(stream) - len(goes_on))
         assert framer.copy_bytes == reference.copied(stream[: len(goes_on)])
 
+    @given(stream=streams(b"QPBFCDEHSXcfddd"), cuts=cut_lists)
+    def test_hands_up_data(self, stream: bytes, cuts: list[int]) -> None:
+        """Both implementations alike, in each chunk; end to end it is all data, and the rest stays as it is."""
+        framers = [module.FrontendFramer(LIMIT, data=True) for module in (cython(), _framing_py)]
+        fed = [[framer.feed(chunk) for chunk in pieces(stream, cuts)] for framer in framers]
+        assert fed[0] == fed[1]
+        messages = [one for messages, _ in fed[0] for one in messages]
+        expected, goes_on, _ = reference.frontend(stream, LIMIT)
+        assert [one for one in messages if one[0] != DATA] == [one for one in expected if one[0] != DATA]
+        assert b"".join(body for kind, body in messages if kind == DATA) == reference.contents(goes_on)
+        assert b"".join(forward for _, forward in fed[0]) == goes_on
+        for together, _ in fed[0]:
+            kinds = [kind for kind, _ in together]
+            assert not any(first == second == DATA for first, second in pairwise(kinds)), (
+                "one for all that stand together"
+            )
+
     def test_every_split(self, twin: Any) -> None:  # noqa: ANN401 see twin
         """A conversation cut at every offset, and into single bytes, is the same conversation."""
         whole = twin.FrontendFramer(LIMIT).feed(CONVERSATION)
@@ -160,7 +178,8 @@ class TestFrontend:
         assert framer.feed(header(b"d", LIMIT * 4)[4:] + b"abc") == ([], header(b"d", LIMIT * 4) + b"abc")
         assert (framer.pending, framer.copy_bytes) == (0, 3)
         rest = bytes(LIMIT * 4 - 4 - 3)
-        assert framer.feed(rest + message(b"c")) == ([(ord("c"), b"")], rest + message(b"c"))
+        ends = [(DATA, (LIMIT * 4 - 4).to_bytes(8)), (ord("c"), b"")]
+        assert framer.feed(rest + message(b"c")) == (ends, rest + message(b"c"))
         assert framer.copy_bytes == LIMIT * 4 - 4
 
     @pytest.mark.parametrize("kind", [bytes([one]) for one in b"QPBFCDEHSXcfd"])
@@ -247,6 +266,23 @@ class TestBackend:
         assert (framer.error is not None) == dies
         if not dies:
             assert framer.copy_bytes == reference.copied(stream)
+
+    @given(stream=streams(reference.BACKEND_WANTED + b"TDNA23n2EdddDDD"), cuts=cut_lists)
+    def test_hands_up_data(self, stream: bytes, cuts: list[int]) -> None:
+        """As the other direction does."""
+        framers = [module.BackendFramer(data=True) for module in (cython(), _framing_py)]
+        fed = [[framer.feed(chunk) for chunk in pieces(stream, cuts)] for framer in framers]
+        assert fed[0] == fed[1]
+        messages = [one for messages in fed[0] for one in messages]
+        expected, boundary, dies = reference.backend(stream)
+        assert [one for one in messages if one[0] != DATA] == [one for one in expected if one[0] != DATA]
+        data = b"".join(body for kind, body, _ in messages if kind == DATA)
+        assert data == reference.contents(stream[:boundary] if dies else stream)
+        for together in fed[0]:
+            kinds = [kind for kind, _, _ in together]
+            assert not any(first == second == DATA for first, second in pairwise(kinds)), (
+                "one for all that stand together"
+            )
 
     def test_every_split(self, twin: Any) -> None:  # noqa: ANN401 see twin
         """Answers cut at every offset are the same answers, and the boundary is right on both sides of the cut."""

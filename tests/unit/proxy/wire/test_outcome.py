@@ -2,7 +2,8 @@
 
 import pytest
 
-from proxy.wire.outcome import Fate, Scene, may_commit_inside, outcome
+from proxy.wire.commits import may_commit_inside
+from proxy.wire.outcome import Fate, Scene, outcome
 from tests.unit.proxy.wire.playbook import (
     BOUND,
     COPY_IN,

@@ -3,8 +3,9 @@
 import pytest
 
 from proxy.wire import startup
+from proxy.wire.commits import may_commit_inside
 from proxy.wire.messages import startup_message
-from proxy.wire.outcome import Scene, may_commit_inside, outcome
+from proxy.wire.outcome import Scene, outcome
 from proxy.wire.startup import StartupError
 from proxy.wire.tracker import Tracker
 

@@ -57,6 +57,8 @@ def test_an_end(values: dict[str, Any], error: tuple[str, str] | None) -> None:
         sql=TEXTS,
         sql_base64=NULLS | st.binary().map(bytes.hex),
         masked=st.booleans(),
+        continued=st.booleans(),
+        pipelined=st.booleans(),
         state=STATES,
         transaction=COUNTS,
     ),
@@ -65,11 +67,14 @@ def test_an_end(values: dict[str, Any], error: tuple[str, str] | None) -> None:
 )
 def test_a_start(record: StatementStart, parameters: list[Parameter] | None, name: str | None) -> None:
     """Of a Query, and of an Execute with everything that it can have."""
-    text = Text(record.sql, record.sql_base64, record.masked)
+    text = Text(record.sql, record.sql_base64, ("secret",) if record.masked else ())
+    step = Step(Kind.QUERY, record.statement, 0, 0, record.sql, record.pipelined)
     if record.kind == "query":
-        start = start_of(record.statement, "query", text.fields, record.state, record.transaction)
+        record.continued = False
+        start = start_of(step, "query", text.fields, record.state, record.transaction)
     else:
         record.parameters, record.name = parameters, name
         portal = Portal(b"", Prepared(b"", text, shown=name), parameters)
-        start = portal.start(record.statement, record.state, record.transaction)
+        portal.begun = record.continued
+        start = portal.start(step, record.state, record.transaction)
     assert start == fields(record)

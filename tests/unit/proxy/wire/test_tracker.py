@@ -1,5 +1,7 @@
 """The tracker: whole conversations of both protocols, and the records that an auditor will read them in."""
 
+from collections.abc import Callable
+
 import pytest
 
 from proxy.contract.record import Copy, StatementEnd, StatementStart
@@ -49,6 +51,20 @@ def test_a_simple_query() -> None:
         "1> SELECT 1",
         "1< SELECT 1 [I]",
     ]
+
+
+@pytest.mark.parametrize("asked", [query, lambda sql: parse(sql) + bind() + execute() + SYNC])
+def test_an_error_that_quotes_a_secret(asked: Callable[[str], bytes]) -> None:
+    """PostgreSQL says what it does not understand: the record must not have from it what the text has lost."""
+    book = Playbook()
+    said = "syntax error at or near \"'hunter2'\""
+    book.take(client(asked("ALTER ROLE bob PASSWORD 'x' 'hunter2'; ALTER ROLE bob PASSWORD 'hunter2'")))
+    book.take(server(error("42601", said), READY))
+    start, end = book.records[0], book.records[-1]
+    assert isinstance(start, StatementStart)
+    assert isinstance(end, StatementEnd)
+    assert start.masked
+    assert end.message == "syntax error at or near \"'***'\""
 
 
 def test_every_field() -> None:
@@ -253,6 +269,25 @@ def test_a_portal_that_is_executed_in_parts() -> None:
         client(execute("p", 2), SYNC),
         server(ROW, complete("SELECT 1"), READY_IN),
     )[2:] == ["2> SELECT", "2< suspended after 2 [T]", "3> SELECT", "3< SELECT 1 [T]"]
+
+
+def test_rounds_and_portals_can_be_told_apart() -> None:
+    """Whoever runs the session again must know what shared a round, and which Execute made no portal of its own."""
+    book = Playbook()
+    book.take(client(query("BEGIN")), server(complete("BEGIN"), READY_IN))
+    book.take(client(parse("a"), bind(portal="p"), execute("p", 1), execute("p", 1), parse("b"), bind(), execute()))
+    book.take(client(query("c"), SYNC, bind(portal="p"), execute("p"), SYNC, execute("p"), SYNC, execute("q"), SYNC))
+    starts = [one for one in book.records if isinstance(one, StatementStart)]
+    assert [(one.sql, one.pipelined, one.continued) for one in starts] == [
+        ("BEGIN", False, False),
+        ("a", False, False),
+        ("a", True, True),
+        ("b", True, False),
+        ("c", True, False),
+        ("b", False, False),
+        ("b", False, True),
+        ("", False, False),
+    ]
 
 
 def test_a_portal_ends_with_its_transaction() -> None:

@@ -155,7 +155,7 @@ def test_no_bytes_make_it_raise(
         records += playbook.started(tracker.requests(asked[step : step + 1], step))
         answers = [(kind, body, step) for kind, body in heard[step : step + 1]]
         records += playbook.ended(tracker.responses(answers, step))
-    records += playbook.ended(tracker.close(99, 0))
+    records += playbook.ended(tracker.close(99, (0, 0)))
     numbers = list(range(1, tracker.statements + 1))
     assert [one.statement for one in records if isinstance(one, StatementStart)] == numbers
     assert [one.statement for one in records if isinstance(one, StatementEnd)] == numbers

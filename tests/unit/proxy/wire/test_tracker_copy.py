@@ -66,7 +66,7 @@ def test_copy_both() -> None:
         client(copy_data(b"status"), COPY_DONE),
         server(COPY_DONE, complete("COPY 0"), READY),
         *NEXT,
-    ) == ["1> START_REPLICATION 0/0", "1: copy both 9", "1< COPY 0 [I]", *THEN_NEXT]
+    ) == ["1> START_REPLICATION 0/0", "1: copy both 9 (6 in)", "1< COPY 0 [I]", *THEN_NEXT]
 
 
 def test_two_copies_count_apart() -> None:
@@ -298,9 +298,57 @@ def test_spare_answers_end_at_an_error() -> None:
     assert not book.tracker.lost
 
 
-@pytest.mark.parametrize(("answer", "direction"), [(COPY_IN, "in"), (COPY_OUT, "out"), (COPY_BOTH, "both")])
-def test_a_copy_that_nobody_ended(answer: bytes, direction: str) -> None:
+@pytest.mark.parametrize(
+    ("answer", "size"),
+    [(COPY_IN, "in 2"), (COPY_OUT, "out 5"), (COPY_BOTH, "both 7 (2 in)")],
+    ids=["in", "out", "both"],
+)
+def test_a_copy_that_nobody_ended(answer: bytes, size: str) -> None:
     """The backend died without a word: what went through until then is on record, before the statement's end."""
     book = Playbook()
-    book.take(client(query("a")), server(answer, copy_data(b"12345")))
-    assert book.close() == [f"1: copy {direction} 5 failed", "1<  [-]"]
+    book.take(client(query("a")), server(answer, copy_data(b"12345")), client(copy_data(b"67")))
+    assert book.close() == [f"1: copy {size} failed", "1<  [-]"]
+
+
+def test_copies_sent_ahead_count_apart() -> None:
+    """The data of each is what stands in front of its own CopyDone, whenever PostgreSQL answers."""
+    assert play(
+        client(query("COPY a FROM STDIN"), copy_data(b"1\n"), COPY_DONE),
+        client(query("COPY b FROM STDIN"), copy_data(b"22\n"), copy_data(b"3\n"), COPY_DONE, query("next")),
+        server(COPY_IN, complete("COPY 1"), READY, COPY_IN, complete("COPY 2"), READY, complete("SELECT 1"), READY),
+    ) == [
+        "1> COPY a FROM STDIN",
+        "2> COPY b FROM STDIN",
+        "3> next",
+        "1: copy in 2",
+        "1< COPY 1 [I]",
+        "2: copy in 5",
+        "2< COPY 2 [I]",
+        "3< SELECT 1 [I]",
+    ]
+
+
+def test_copies_out_in_one_answer_count_apart() -> None:
+    """As above, where all of it comes in one go."""
+    assert play(
+        client(query("COPY a TO STDOUT; COPY b TO STDOUT")),
+        server(COPY_OUT, copy_data(b"1\n"), COPY_DONE, complete("COPY 1")),
+        server(COPY_OUT, copy_data(b"22\n"), COPY_DONE, complete("COPY 1"), READY),
+    ) == ["1> COPY a TO STDOUT; COPY b TO STDOUT", "1: copy out 2", "1: copy out 3", "1< COPY 1, COPY 1 [I]"]
+
+
+def test_what_nobody_took_counts_for_no_other_copy() -> None:
+    """Data that came behind a COPY's failure is not the next one's."""
+    assert play(
+        client(query("COPY a FROM STDIN")),
+        server(COPY_IN, BAD_ROW, READY),
+        client(copy_data(b"late\n"), COPY_DONE, query("COPY b FROM STDIN"), copy_data(b"1\n"), COPY_DONE),
+        server(COPY_IN, complete("COPY 1"), READY),
+    ) == [
+        "1> COPY a FROM STDIN",
+        "1: copy in 0 failed",
+        "1< 22P02 invalid input [I]",
+        "2> COPY b FROM STDIN",
+        "2: copy in 2",
+        "2< COPY 1 [I]",
+    ]

@@ -52,6 +52,7 @@ def test_text_format() -> None:
         (21, b"\xff\xfe", -2),
         (23, b"\x7f\xff\xff\xff", 2**31 - 1),
         (26, b"\xff\xff\xff\xff", 2**32 - 1),
+        (18, b"r", "r"),
         (25, "ünï".encode(), "ünï"),
         (700, struct.pack("!f", 0.1), 0.1),
         (700, b"\x7f\x7f\xff\xff", 3.4028235e38),
@@ -97,6 +98,11 @@ def test_binary_format(oid: int, raw: bytes, value: object) -> None:
         (23, b"\0\0\1"),
         (20, bytes(9)),
         (25, b"\xff"),
+        (18, b""),
+        (18, b"\0"),
+        (18, b"ab"),
+        (700, b"\x7f\xc0\0\1"),
+        (701, b"\xff\xf8" + bytes(6)),
         (701, bytes(4)),
         (1082, struct.pack("!i", 2**31 - 2)),
         (1083, struct.pack("!q", -1)),
@@ -122,7 +128,7 @@ def test_binary_format(oid: int, raw: bytes, value: object) -> None:
 )
 def test_kept_as_it_came(oid: int, raw: bytes) -> None:
     """What is malformed, unknown or too long to unfold is base64, byte for byte."""
-    assert decode(oid, 1, raw) == Parameter(type=oid, base64=base64.b64encode(raw).decode())
+    assert decode(oid, 1, raw) == Parameter(type=oid, base64=base64.b64encode(raw).decode(), binary=True)
 
 
 def test_unknown_format() -> None:
@@ -149,4 +155,4 @@ def test_float4_is_exact(value: float) -> None:
 def test_elements_of_no_dimension() -> None:
     """PostgreSQL refuses such an array; every byte of it is kept."""
     raw = array(23, [], [struct.pack("!i", 4), struct.pack("!i", 7)])
-    assert decode(1007, 1, raw) == Parameter(type=1007, base64=base64.b64encode(raw).decode())
+    assert decode(1007, 1, raw) == Parameter(type=1007, base64=base64.b64encode(raw).decode(), binary=True)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from control.client import harmless
+from control import harmless
 
 
 @pytest.mark.parametrize(
@@ -43,3 +43,10 @@ def test_only_a_newline_ends_a_line() -> None:
 def test_tabs_become_spaces_where_lines_are_kept() -> None:
     """A tab stands for spaces up to the next multiple of eight, also behind an escape."""
     assert harmless.lines("a\tb\n\x1b\tc") == ["a       b", "\\x1b    c"]
+
+
+def test_what_harms_can_be_shown_in_another_way() -> None:
+    """As a document marks it, so that an escape is told from text that looks like one; line ends may be kept."""
+    assert harmless.replaced("a\\x1b\x1b\nb\r\u202eä", lambda one: f"<{ord(one):x}>", keep="\n") == (
+        "a\\x1b<1b>\nb<d><202e>ä"
+    )

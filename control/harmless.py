@@ -8,6 +8,7 @@ nothing (Default_Ignorable_Code_Point), because an auditor must see what is ther
 """
 
 import re
+from collections.abc import Callable
 
 _SUSPECT = re.compile(r"[^\x20-\x7e]")
 _DRAWN_AS_NOTHING = frozenset(
@@ -24,6 +25,7 @@ _DRAWN_AS_NOTHING = frozenset(
     )
     for point in range(first, last + 1)
 )
+_INVISIBLE = re.compile(f"[{''.join(sorted(_DRAWN_AS_NOTHING))}]")
 _SHORT = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 _TAB = 8
 _LATIN_1 = 0xFF
@@ -32,7 +34,24 @@ _BASIC_PLANE = 0xFFFF
 
 def line(text: str) -> str:
     """`text` on one line, harmless: newlines and tabs are escaped too."""
+    if text.isprintable() and _INVISIBLE.search(text) is None:  # nearly all, and much faster
+        return text
     return _SUSPECT.sub(_shown, text)
+
+
+def replaced(text: str, show: Callable[[str], str], *, keep: str = "") -> str:
+    """`text` with each character that could harm as `show` has it. Those in `keep` stay as they are."""
+    plain = text
+    for one in keep:
+        plain = plain.replace(one, "")
+    if plain.isprintable() and _INVISIBLE.search(plain) is None:
+        return text
+
+    def judge(match: re.Match[str]) -> str:
+        harms = match[0] not in keep and _shown(match) != match[0]
+        return show(match[0]) if harms else match[0]
+
+    return _SUSPECT.sub(judge, text)
 
 
 def lines(text: str) -> list[str]:
