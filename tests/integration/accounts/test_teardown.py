@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from proxy import account_ending, account_reach
 from proxy import accounts as life
 from proxy.account_ledger import Entry, Ledger
-from proxy.account_names import account_name
+from proxy.account_names import Mark, account_name, literal, mark_text
 from proxy.contract.grant import EndMode
 from proxy.dial import UpstreamError
 from proxy.errors import ClientGone
@@ -205,11 +205,15 @@ async def test_the_sweep(
         await asyncio.to_thread(cluster.psql, f"DROP ROLE {account_name(lasting)}")
 
 
-async def test_a_role_that_is_not_ours(cluster: Cluster, make_stand: MakeStand) -> None:
-    """Of the same name, without our mark: it is never touched, and nobody gets in by it."""
+@pytest.mark.parametrize("marked", [False, True], ids=["unmarked", "of another grant"])
+async def test_a_role_that_is_not_ours(cluster: Cluster, make_stand: MakeStand, *, marked: bool) -> None:
+    """Of the same name, without our mark or with one for another grant: it is not touched, and nobody gets in by it."""
     made = new_grant()
     name = account_name(made)
     cluster.psql(f"CREATE ROLE {name}")
+    if marked:
+        other = Mark(grant="grt_other", person=made.person, identity="ephemeral", until=made.expires_at + 600)
+        cluster.psql(f"COMMENT ON ROLE {name} IS {literal(mark_text(other))}")
     async with make_stand(ephemeral()) as stand:
         with pytest.raises(UpstreamError, match="not this grant's account"):
             await stand.connect(made)

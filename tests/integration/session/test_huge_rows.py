@@ -4,12 +4,15 @@ import struct
 
 import pytest
 
-from tests.conftest import MakeProxy
+from tests.conftest import MakeProxy, Watcher
 from tests.harness.postgres import Cluster
+from tests.harness.waiting import eventually
 from tests.harness.wire import Wire, query
 
 SIZE = 100_000_000
 STEPS = 10
+CUT_BYTES = 50_000_000
+"""More than what lies between the client and PostgreSQL takes."""
 HELD_BYTES = 8_000_000
 """What the process may grow by: the kernel's buffers are not its own."""
 SAYING = {
@@ -38,3 +41,19 @@ async def test_a_row_of_100_mb(make_proxy: MakeProxy, postgres: Cluster, sql: st
             grown.append(proxy.resident_bytes() - before)
         assert [one.kind for one in await wire.until("Z")] == (["C", "Z"] if kind == "D" else ["c", "C", "Z"])
     assert max(grown) < HELD_BYTES
+
+
+async def test_a_row_that_is_cut_by_the_end(make_proxy: MakeProxy, postgres: Cluster, watcher: Watcher) -> None:
+    """The backend dies in the middle of it: nothing is put behind its half, or it would count as the rest."""
+    proxy = make_proxy(postgres, options={"warn_before_s": []})
+    async with proxy.wire(proxy.token(lasts_s=3)) as wire:
+        wire.send(query(f"SELECT repeat('x', {CUT_BYTES})"))
+        await wire.until("T")
+        await eventually(lambda: [one.reason for one in proxy.ended()] == ["expired"], within=30)
+        assert not await watcher.fetch("SELECT FROM pg_stat_activity WHERE pid = $1", wire.pid)
+        assert await wire.exactly(1) == b"D"
+        assert int.from_bytes(await wire.exactly(4)) > CUT_BYTES
+        await wire.exactly(6)
+        half = await wire.bytes_left(within=30)
+    assert 0 < len(half) < CUT_BYTES
+    assert half.strip(b"x") == b""
