@@ -8,7 +8,7 @@ from fastapi import FastAPI
 from fastapi.routing import APIRoute
 from starlette.types import ASGIApp
 
-from control.api import access, exports, keys, locks, log, ops, people, places, proxies, sessions
+from control.api import access, exports, keys, locks, log, ops, people, places, proxies, search, sessions
 from control.api.envelope import Envelope
 from control.api.limiter import FailureCounter
 from control.api.problems import MEDIA_TYPE, Problem, install
@@ -44,7 +44,7 @@ def create_app(services: Services) -> FastAPI:
     app.state.failures = FailureCounter()
     app.state.health = Health(services)
     install(app)
-    for module in (people, access, locks, sessions, exports, log, keys, proxies, places, ops):
+    for module in (people, access, locks, sessions, exports, search, log, keys, proxies, places, ops):
         app.include_router(module.router)
     app.add_middleware(_envelope(services))
     return app

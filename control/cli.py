@@ -19,7 +19,7 @@ from control.config import Configuration, effective, find_path, read
 from control.domain.people import Role
 from control.domain.results import Failure
 from control.keys import KeyRingError
-from control.operations import keys, log, people, proxies, reaping
+from control.operations import indexing, keys, log, people, proxies, reaping
 from control.services import Services, assemble
 from control.store.engine import DatabaseError
 from control.store.migrate import migrate, newest, revision
@@ -93,6 +93,16 @@ def join_token(
         if isinstance(made, Failure):
             raise CommandError(made.detail)
     typer.echo(made.value[0])
+
+
+@app.command("reindex")
+def reindex(config: ConfigOption = None) -> None:
+    """Have the index for searches made anew from the records, by the running service or the next one."""
+    with _faults_told():
+        _run(_initialised(config), indexing.make_anew)
+    typer.echo(
+        "the index is made anew while the service runs; curfew_control_index_lag_records shows how far", err=True
+    )
 
 
 @app.command("reap")

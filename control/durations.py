@@ -25,8 +25,10 @@ def show_duration(seconds: float) -> str:
 
 
 def show_offset(seconds: float) -> str:
-    """A position in a replay: `0:01.204`, `1:02:03.004`."""
-    milliseconds = max(0, round(seconds * _MS))
+    """A position in a replay: `0:01.204`, `1:02:03.004`; `-5:00.000` before its beginning."""
+    if seconds < 0:
+        return f"-{show_offset(-seconds)}"
+    milliseconds = round(seconds * _MS)
     minutes, rest = divmod(milliseconds, 60 * _MS)
     hours, minutes = divmod(minutes, 60)
     position = f"{rest // _MS:02d}.{rest % _MS:03d}"

@@ -28,6 +28,7 @@ class Metrics:
     log_broken: Gauge
     log_published: Gauge
     log_publish_failures: Counter
+    index_lag: Gauge
 
     def exposition(self) -> bytes:
         """The text that a Prometheus scrapes."""
@@ -71,5 +72,8 @@ def create() -> Metrics:
         ),
         log_publish_failures=Counter(
             f"{name}_log_publish_failures", "Heads that could not be published", ["target"], registry=registry
+        ),
+        index_lag=Gauge(
+            f"{name}_index_lag_records", "Records that the index for searches does not have yet", registry=registry
         ),
     )

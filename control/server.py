@@ -20,7 +20,7 @@ import uvicorn
 from control.app import create_app
 from control.config import Configuration, ControlSettings, listen_address
 from control.connections import Connection, Reaper, hang_up
-from control.operations import publishing, reaping
+from control.operations import indexing, publishing, reaping
 from control.operations.keys import current_key
 from control.operations.log import follow, ready
 from control.services import Services, assemble
@@ -62,6 +62,7 @@ async def serve(configuration: Configuration, reread: Callable[[], Configuration
             spawn("hang up", Reaper(cast("set[Connection]", state.connections)).run()),
             spawn("silent proxies", reaping.watch(services)),
             spawn("log", follow(services)),
+            spawn("index", indexing.follow(services)),
             *publishing.start(services),
         ]
         await server.main_loop()

@@ -48,6 +48,8 @@ class Journal(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """A file of the journal is closed and the next one begun at this size."""
     limit_bytes: Annotated[int, msgspec.Meta(ge=MIB)] = 10 * 1024 * MIB
     """All of it together. Files that control has go first; when none of them is left, no statement is forwarded."""
+    retention_s: Annotated[float, msgspec.Meta(ge=0, le=315_360_000)] = 0.0
+    """How long a file stays at least behind its last line, although control has it; within `limit_bytes`."""
 
     def __post_init__(self) -> None:
         if self.limit_bytes < 4 * self.segment_bytes:

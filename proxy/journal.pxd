@@ -7,7 +7,7 @@ cdef long _NEWLINE
 cdef class Journal:
     cdef public object directory, torn_bytes, unfinished, acknowledged, next_entry, fault
     cdef public object _lock, _segment_bytes, _limit_bytes, _retry_s, _retry_at, _keep_bytes, _open, _sizes, _number
-    cdef public object _file, _checkpointed, _syncer, _retiring, _commits
+    cdef public object _file, _checkpointed, _syncer, _retiring, _commits, _retention
     cdef public bytearray _buffer
     cdef public Py_ssize_t _size, _room
 

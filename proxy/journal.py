@@ -3,7 +3,8 @@
 
 Owns the directory (one process at a time), the lines not yet written, the segments and their bounds. A line is opaque
 here: its chain and signature are the caller's (`contract.record.Chain`), shipping is `proxy.shipping`'s, and reading
-segments is `proxy.segments`'s. Never deletes a line that control has not acknowledged.
+segments is `proxy.segments`'s. Never deletes a line that control has not acknowledged, nor one before its time
+(`proxy.retention`).
 
 How it fails: closed. When a write fails, the segment is cut back to its last whole line, and every append raises. No
 line is thrown away, not even the refused one: a chain that was sealed and not written would have a gap. (A refused
@@ -34,6 +35,7 @@ from proxy import files, segments
 from proxy.contract.chain import Chain
 from proxy.contract.record import Entry
 from proxy.group_commit import GroupCommit
+from proxy.retention import Retention
 from proxy.segments import OpenSession, Position
 
 LAZY_BYTES = 262_144
@@ -58,7 +60,9 @@ class JournalError(Exception):
 class Journal:
     """An open journal. Not thread-safe: it belongs to the event loop's thread."""
 
-    def __init__(self, directory: Path, lock: int, *, segment_bytes: int, limit_bytes: int, retry_s: float) -> None:
+    def __init__(
+        self, directory: Path, lock: int, *, segment_bytes: int, limit_bytes: int, retention_s: float, retry_s: float
+    ) -> None:
         """For `open` only."""
         self.directory = directory
         self.torn_bytes = 0
@@ -74,6 +78,7 @@ class Journal:
         self._lock = lock
         self._segment_bytes = min(segment_bytes, limit_bytes // 4)
         self._limit_bytes = limit_bytes
+        self._retention = Retention(retention_s)
         self._retry_s = retry_s
         self._retry_at: float | None = None
         self._keep_bytes = 0
@@ -92,14 +97,23 @@ class Journal:
         self._commits = GroupCommit(lambda: self._syncer.submit(os.fdatasync, self._file), self._judge_sync)
 
     @classmethod
-    def open(cls, directory: Path, *, segment_bytes: int, limit_bytes: int, retry_s: float = RETRY_S) -> "Journal":
+    def open(
+        cls,
+        directory: Path,
+        *,
+        segment_bytes: int,
+        limit_bytes: int,
+        retention_s: float = 0,
+        retry_s: float = RETRY_S,
+    ) -> "Journal":
         """Open the journal in `directory`, made where it is missing; cleans up after a crash. Raises JournalError."""
         try:
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             lock = _lock(directory)
         except OSError as error:
             raise _unusable(directory, error) from error
-        journal = cls(directory, lock, segment_bytes=segment_bytes, limit_bytes=limit_bytes, retry_s=retry_s)
+        sizes = {"segment_bytes": segment_bytes, "limit_bytes": limit_bytes}
+        journal = cls(directory, lock, **sizes, retention_s=retention_s, retry_s=retry_s)
         try:
             journal._recover()
         except OSError as error:
@@ -125,6 +139,12 @@ class Journal:
     def total_bytes(self) -> int:
         """How long all segments are together."""
         return sum(self._sizes.values()) + self._size
+
+    @property
+    def retained_bytes(self) -> int:
+        """How much of what control has must stay all the same."""
+        held = [number for number in self._sizes if number < self.acknowledged.segment]
+        return sum(self._sizes[number] for number in held if not self._retention.is_over(number))
 
     @property
     def syncs(self) -> int:
@@ -223,7 +243,11 @@ class Journal:
         if self.total_bytes + len(self._buffer) > self._limit_bytes and not self._make_way():
             self._break(
                 f"{self.directory}: the journal has reached proxy.journal.limit_bytes ({self._limit_bytes}), and "
-                "control has not acknowledged what it holds; bring control back, or raise the limit",
+                + (
+                    "proxy.journal.retention_s keeps what control has; raise the limit, or keep it for less long"
+                    if self.retained_bytes
+                    else "control has not acknowledged what it holds; bring control back, or raise the limit"
+                ),
                 passing=True,
             )
         self._write_rest(0)
@@ -290,11 +314,14 @@ class Journal:
         log.info("the journal takes records again", directory=str(self.directory))
 
     def _make_way(self) -> bool:
-        """Delete the oldest segments that control has whole, as many as needed. Returns whether the buffer fits now."""
+        """Delete the oldest segments that control has whole and that were kept for long enough, as many as needed.
+
+        Returns whether the buffer fits now.
+        """
         excess = self.total_bytes + len(self._buffer) - self._limit_bytes
         spare = min(self.acknowledged.segment, self._checkpointed)
         for number in [number for number in self._sizes if number < spare]:
-            if excess <= 0:
+            if excess <= 0 or not self._retention.is_over(number):
                 break
             try:
                 segments.path_of(self.directory, number).unlink(missing_ok=True)
@@ -302,6 +329,7 @@ class Journal:
                 log.warning("a segment cannot be deleted", directory=str(self.directory), error=str(error))
                 break
             excess -= self._sizes.pop(number)
+            self._retention.deleted(number)
         return excess <= 0
 
     def _rotate(self) -> None:
@@ -321,6 +349,7 @@ class Journal:
         retired = self._syncer.submit(segments.retire, self._file, self.directory, checkpoint)
         self._retiring = (number, retired)
         self._sizes[self._number] = self._size
+        self._retention.closed(self._number)
         self._number, self._file, self._size = number, file, 0
 
     def _reap(self, *, wait: bool = False) -> None:
@@ -362,14 +391,16 @@ class Journal:
         else:
             self._number = 1
             self._file = segments.create(self.directory, 1)
-        sizes = {number: segments.path_of(self.directory, number).stat().st_size for number in listed}
-        self._size = sizes.pop(self._number, 0)
-        self._sizes = sizes
+        for number in listed:
+            found = segments.path_of(self.directory, number).stat()
+            self._sizes[number] = found.st_size
+            self._retention.found(number, found.st_mtime)
+        self._size = self._sizes.pop(self._number, 0)
         checkpoint = segments.load_checkpoint(self.directory)
         self._checkpointed = checkpoint.segment if checkpoint is not None else 0
-        found = segments.survey(self.directory, checkpoint)
-        self.unfinished = found.open
-        self.next_entry = found.next_entry or Entry(journal=segments.new_id(), number=0, prev="")
+        survey = segments.survey(self.directory, checkpoint)
+        self.unfinished = survey.open
+        self.next_entry = survey.next_entry or Entry(journal=segments.new_id(), number=0, prev="")
         self._open = dict(self.unfinished)
         self.acknowledged = self._load_acknowledged()
         self._measure()

@@ -8,13 +8,14 @@ import time
 
 import structlog
 
-from proxy import orphans
+from proxy import orphans, segments
 from proxy.contract.directive import Orphan
-from proxy.contract.record import RecordError, SessionEnd
+from proxy.contract.record import Chain, JournalTorn, RecordError, SessionEnd
 from proxy.journal import Journal, JournalError
 from proxy.orphans import NobodyToAskError
 from proxy.recorder import Recorder
 from proxy.segments import OpenSession
+from proxy.session import new_session_id
 from proxy.shared import Shared
 from proxy.stop import Gone, KeeperError
 
@@ -24,11 +25,25 @@ log = structlog.get_logger(__name__)
 
 
 async def reap(shared: Shared, journal: Journal) -> None:
-    """End every session that an earlier run left open in `journal`; returns when all have their end."""
+    """End every session that an earlier run left open in `journal`; returns when all have their end.
+
+    And record where that run's last line was torn.
+    """
+    _record_breaks(shared, journal)
     unfinished = list(journal.unfinished.values())
     if unfinished:
         log.warning("ending the sessions of an earlier run", sessions=len(unfinished))
         await asyncio.gather(*(_reap_one(shared, journal, session) for session in unfinished))
+
+
+def _record_breaks(shared: Shared, journal: Journal) -> None:
+    try:
+        for torn in segments.load_torn(journal.directory):
+            record = JournalTorn(segment=torn.segment, offset=torn.offset, bytes=torn.bytes)
+            Recorder(journal, shared.key, Chain(new_session_id())).tear(record)
+        segments.forget_torn(journal.directory)
+    except (JournalError, OSError) as error:  # The note stays, for the next start.
+        log.critical("a break in the journal could not be recorded", error=str(error))
 
 
 async def _reap_one(shared: Shared, journal: Journal, session: OpenSession) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from proxy.contract.chain import Chain
-from proxy.contract.record import AuthRefused, SessionEnd, SessionReaped, SessionStart
+from proxy.contract.record import AuthRefused, JournalTorn, SessionEnd, SessionReaped, SessionStart
 from proxy.journal import Journal
 from proxy.wire.steps import Noted, Step
 
@@ -83,6 +83,11 @@ class Recorder:
 
     def reap(self, record: SessionReaped) -> None:
         """Write the only record of a backend that another proxy left, signed. Raises JournalError."""
+        record.entry = self._journal.next_entry
+        self._journal.append_only(self._chain.seal_signed(record, self._key))
+
+    def tear(self, record: JournalTorn) -> None:
+        """Write the only record of a break in the journal, signed. Raises JournalError."""
         record.entry = self._journal.next_entry
         self._journal.append_only(self._chain.seal_signed(record, self._key))
 

@@ -18,7 +18,10 @@ SUFFIX = ".ndjson"
 DIGITS = 20
 BLOCK_BYTES = 262_144
 POSITION_FILE = "acknowledged.json"
+MOST_TORN = 1_000
+"""Breaks that are noted for a record; more crashes than that in a row, without one good start, are one fault."""
 CHECKPOINT_FILE = "open-sessions.json"
+TORN_FILE = "torn.json"
 
 log = structlog.get_logger(__name__)
 
@@ -28,6 +31,14 @@ class Position(msgspec.Struct, frozen=True, order=True):
 
     segment: int
     offset: int
+
+
+class Torn(msgspec.Struct, frozen=True, kw_only=True):
+    """What a crash has left of a line, and a start has cut off."""
+
+    segment: int
+    offset: int
+    bytes: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,6 +103,7 @@ class Survey:
 
 _heading: msgspec.json.Decoder[_Heading] = msgspec.json.Decoder(_Heading)
 _position: msgspec.json.Decoder[Position] = msgspec.json.Decoder(Position)
+_torn: msgspec.json.Decoder[list[Torn]] = msgspec.json.Decoder(list[Torn])
 _checkpoint: msgspec.json.Decoder[Checkpoint] = msgspec.json.Decoder(Checkpoint)
 
 
@@ -142,7 +154,8 @@ def retire(file: int, directory: Path, checkpoint: bytes) -> bool:
 def cut_torn_tail(path: Path) -> int:
     """Cut the file back to its last whole line and return how many bytes that took away.
 
-    Such a tail is a write that did not return, so nothing was forwarded on its strength.
+    Such a tail is a write that did not return, so nothing was forwarded on its strength. It is noted before it is cut
+    (`load_torn`), so that the break gets its record whatever happens until then.
     """
     with path.open("r+b", buffering=0) as file:
         size = file.seek(0, os.SEEK_END)
@@ -155,9 +168,27 @@ def cut_torn_tail(path: Path) -> int:
                 break
             whole = start
         if whole != size:
+            noted = [*load_torn(path.parent), Torn(segment=int(path.stem), offset=whole, bytes=size - whole)]
+            files.replace(path.parent / TORN_FILE, msgspec.json.encode(noted[-MOST_TORN:]), durable=True)
             file.truncate(whole)
             os.fsync(file.fileno())
         return size - whole
+
+
+def load_torn(directory: Path) -> list[Torn]:
+    """The breaks that have no record yet, the oldest first."""
+    try:
+        return _torn.decode((directory / TORN_FILE).read_bytes())
+    except FileNotFoundError:
+        return []
+    except msgspec.MsgspecError as error:
+        log.warning("what was noted of a break in the journal is unreadable", error=str(error))
+        return []
+
+
+def forget_torn(directory: Path) -> None:
+    """They have their records. Raises OSError."""
+    (directory / TORN_FILE).unlink(missing_ok=True)
 
 
 def read_batch(directory: Path, start: Position, end: Position, *, max_bytes: int, max_lines: int) -> Batch | None:

@@ -126,9 +126,7 @@ class Server:
             place = places.of_worker(home, self._worker.number)
             place.own.mkdir(mode=0o700, exist_ok=True)
             self._slots = Slots(home)
-        journal = Journal.open(
-            place.own / places.JOURNAL, segment_bytes=proxy.journal.segment_bytes, limit_bytes=proxy.journal.limit_bytes
-        )
+        journal = Journal.open(place.own / places.JOURNAL, **msgspec.structs.asdict(proxy.journal))
         registry = Registry(max_sessions=proxy.max_sessions, slots=self._slots, proxy=proxy.name)
         self._control = ControlSide(
             proxy,
@@ -269,6 +267,11 @@ class Server:
             "curfew_journal_unacknowledged_bytes",
             "What control does not have yet.",
             lambda: shared.journal.unacknowledged_bytes,
+        )
+        metrics.gauge(
+            "curfew_journal_retained_bytes",
+            "What control has, and `retention_s` keeps.",
+            lambda: shared.journal.retained_bytes,
         )
         metrics.counter("curfew_journal_syncs", "Syncs that statements have waited for.", lambda: shared.journal.syncs)
         metrics.counter("curfew_log_lines_lost", "Lines that the log did not take.", lambda: logs.SINK.lost)

@@ -32,6 +32,7 @@ STATUS: Mapping[Reason, HTTPStatus] = {
     Reason.LOCKED: HTTPStatus.LOCKED,
     Reason.LOG_DAMAGED: HTTPStatus.INTERNAL_SERVER_ERROR,
     Reason.BUSY: HTTPStatus.SERVICE_UNAVAILABLE,
+    Reason.NOT_READY: HTTPStatus.SERVICE_UNAVAILABLE,
 }
 
 

@@ -14,9 +14,10 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
 from control.client.errors import ClientError
-from proxy.contract import proof
+from proxy.contract import proof, succession
+from proxy.contract.chain import line_hash
 from proxy.contract.merkle import leaf_hash
-from proxy.contract.record import AuthRefused, RecordError, SessionStart, StatementStart, decode
+from proxy.contract.record import AuthRefused, Entry, RecordError, SessionStart, StatementStart, decode
 from proxy.contract.verification import ChainError, verify_chain, verify_signature
 
 KEY_BYTES = 4_096
@@ -47,6 +48,12 @@ class Examined(msgspec.Struct, frozen=True, kw_only=True):
     """The hash of each line that was read, as a leaf of the log."""
     complete: bool
     """Whether all were read: behind a fault nothing is."""
+    place: Entry | None = None
+    """Where the session stands in its proxy's journal."""
+    digest: str = ""
+    """The hash of its first line, which the journal's next session has."""
+    promise: Entry | None = None
+    """What its end says of the journal's next session."""
 
 
 class _Counted:
@@ -63,6 +70,9 @@ class _Counted:
         self.last = b""
         self.leaves: list[bytes] = []
         self.complete = False
+        self.place: Entry | None = None
+        self.digest = ""
+        self.promise: Entry | None = None
 
     def __iter__(self) -> Iterator[bytes]:
         for line in self._lines:
@@ -74,6 +84,9 @@ class _Counted:
                 raise ChainError(f"a record of session {record.session}", seq=self.records)
             if record.seq != self.records:
                 raise ChainError(self._misplaced(record.seq), seq=self.records)
+            if record.seq == 0:
+                self.place, self.digest = succession.place(record), line_hash(line)
+            self.promise = succession.promise(record)
             self.statements += isinstance(record, StatementStart)
             if isinstance(record, SessionStart):
                 self.proxy = record.proxy
@@ -125,7 +138,14 @@ def examine(lines: Iterable[bytes], keys: Sequence[Ed25519PublicKey], *, session
         fault=fault,
         seq=seq,
     )
-    return Examined(checked=checked, leaves=counted.leaves, complete=counted.complete)
+    return Examined(
+        checked=checked,
+        leaves=counted.leaves,
+        complete=counted.complete,
+        place=counted.place,
+        digest=counted.digest,
+        promise=counted.promise,
+    )
 
 
 def against_log(examined: Examined, proven: Sequence[bytes]) -> Checked:

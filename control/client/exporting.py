@@ -26,9 +26,10 @@ from control.client.bundle import (
 from control.client.errors import ClientError
 from control.client.heads import verified
 from control.client.rendering import Chosen, Form, moment
-from control.client.reporting import Report, count
+from control.client.reporting import Report
 from control.client.transparency import Consistency, LogFaultError, Seen
 from control.client.verifying import HeadOption, LogKeyOption, proxy_keys
+from control.client.wording import count
 from proxy.contract.merkle import ProofError
 
 

@@ -2,6 +2,7 @@
 
 import base64
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,10 @@ from control.client.bundle import MANIFEST, README, Claim, Manifest, Reader, pro
 from control.client.checking import Checked
 from control.client.errors import ClientError
 from control.client.heads import LogKey, verified
-from control.client.reporting import Report, count
+from control.client.journals import Journals
+from control.client.reporting import Report
 from control.client.transparency import LogChecked, LogFaultError, check_begins_with, faulty, prove_session
+from control.client.wording import count
 from proxy.contract.checkpoint import Checkpoint
 from proxy.contract.merkle import ProofError
 
@@ -33,12 +36,21 @@ def verify_bundle(path: Path, keys: Sequence[Ed25519PublicKey], log: LogKey | No
                 checked = _begins_with(checked, manifest, head, key, heads.given_head(file))
         except LogFaultError as error:
             checked = faulty(checked, error)
-        covered: list[int] = []
-        sessions = [_session(bundle, claim, keys, head, covered) for claim in manifest.sessions]
+        found = _Found()
+        sessions = [_session(bundle, claim, keys, head, found) for claim in manifest.sessions]
         if checked.fault is None and head is not None:
-            checked = _whole(checked, bundle, head, covered)
+            checked = _whole(checked, bundle, head, found.leaves)
     _note_keys(keys, log)
-    return Report(log=checked, sessions=sessions)
+    return Report(log=checked, sessions=sessions, journals=found.journals.check(full=manifest.full))
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What the sessions add up to."""
+
+    leaves: list[int] = field(default_factory=list)
+    """The places of their records in the log."""
+    journals: Journals = field(default_factory=Journals)
 
 
 def _note_keys(keys: Sequence[Ed25519PublicKey], log: LogKey | None) -> None:
@@ -91,13 +103,14 @@ def _size(note: str, key: LogKey) -> int:
 
 
 def _session(
-    bundle: Reader, claim: Claim, keys: Sequence[Ed25519PublicKey], head: Checkpoint | None, covered: list[int]
+    bundle: Reader, claim: Claim, keys: Sequence[Ed25519PublicKey], head: Checkpoint | None, found: _Found
 ) -> Checked:
-    """One session; the places of its records in the log are added to `covered`."""
+    """One session, which is added to what was `found`."""
     own = keys or [checking.public_key(key) for key in bundle.manifest.proxies.get(claim.proxy or "", [])]
     if records_name(claim.id) not in bundle.names:
         return _missing(claim)
     examined = checking.examine(bundle.lines(records_name(claim.id)), own, session=claim.id)
+    found.journals.add(claim.proxy, examined)
     if head is None:
         return examined.checked
     try:
@@ -105,7 +118,7 @@ def _session(
         leaves, proven = prove_session(answer, head)
     except (LogFaultError, ClientError) as error:
         return examined.checked if examined.checked.fault else _unproven(examined.checked, str(error))
-    covered += leaves
+    found.leaves.extend(leaves)
     return checking.against_log(examined, proven)
 
 

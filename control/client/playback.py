@@ -1,9 +1,12 @@
 """A session's timeline as a play: what is shown, when, and in which words. Pure but for `play`, which waits and prints.
 
 Each step knows its moment and its parts; parts of a record stand behind a gutter (`> ` for SQL, `+ ` where a line is
-folded), so that no text of a session can look like a line of the replay itself.
+folded), so that no text of a session can look like a line of the replay itself. Items become steps as they come, and no
+more is held than results that are still to come: a session of any length can be played.
 """
 
+import heapq
+import itertools
 import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -14,7 +17,6 @@ from rich.console import Console
 from rich.text import Text
 
 from control import harmless
-from control.client.answers import Session
 from control.durations import show_duration, show_offset
 
 MIN_WIDTH = 20
@@ -27,14 +29,24 @@ OUTLINE = {
     "copy": "green",
     "refused": "bold red",
     "end": "bold cyan",
+    "request": "cyan",
+    "decision": "cyan",
+    "revocation": "bold red",
+    "lock": "bold red",
+    "unlock": "yellow",
 }
+OUTCOMES = {"committed": "green", "rolled back": "yellow", "in doubt": "bold red"}
+SHOWN_BYTES = 1_000
+"""Results of fewer bytes say nothing of their size."""
 
 
 class Item(msgspec.Struct, frozen=True, kw_only=True):
     """One entry of the timeline. What an entry of its kind does not have stays None."""
 
     kind: str
+    seq: int | None = None
     offset_s: float = 0.0
+    gap_s: float | None = None
     text: str | None = None
     statement: int | None = None
     sql: str | None = None
@@ -42,6 +54,8 @@ class Item(msgspec.Struct, frozen=True, kw_only=True):
     parameters: list[dict[str, Any]] | None = None
     tags: list[str] | None = None
     rows: int | None = None
+    bytes_out: int | None = None
+    finished: bool = True
     duration_s: float | None = None
     sqlstate: str | None = None
     message: str | None = None
@@ -50,16 +64,10 @@ class Item(msgspec.Struct, frozen=True, kw_only=True):
     reason: str | None = None
     by: str | None = None
     outcome: str | None = None
+    transaction: int | None = None
     running: int | None = None
     stop_s: float | None = None
     slots: list[str] | None = None
-
-
-class Timeline(msgspec.Struct, frozen=True, kw_only=True):
-    """A session and what happened in it."""
-
-    session: Session
-    items: list[Item]
 
 
 class Step(msgspec.Struct, frozen=True, kw_only=True):
@@ -70,24 +78,59 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
     parts: tuple[tuple[str, str, str], ...]
 
 
-def steps(timeline: Timeline) -> list[Step]:
-    """The whole play in order. A result has its own moment, so what came between stands between."""
-    shown: list[Step] = []
-    number = 0
-    for item in timeline.items:
-        if item.kind != "statement":
-            shown.append(Step(at_s=item.offset_s, mark="", parts=(("", _told(item), OUTLINE.get(item.kind, "")),)))
-            continue
-        number += 1
-        mark = f"#{item.statement or number}"
-        shown.append(Step(at_s=item.offset_s, mark=mark, parts=tuple(_asked(item))))
+def steps(items: Iterable[Item], *, live: bool = False, ended_only: bool = False) -> Iterator[Step]:
+    """The play in order. A result has its own moment, so what came between stands between.
+
+    A `live` timeline's steps come at once, and a statement comes twice: when it begins, and again when it has ended;
+    where of these `ended_only` are among the items, both are shown then.
+    """
+    later: list[tuple[float, int, Step]] = []
+    order = itertools.count()
+    latest = float("-inf")  # when the last result is
+    for item in items:
+        for step in _steps_of(
+            item, asked=ended_only or not live or not item.finished, answered=not live or item.finished
+        ):
+            at_s = max(step.at_s, latest) if item.kind == "transaction" else step.at_s
+            heapq.heappush(later, (at_s, next(order), step))
+            if item.kind == "statement":
+                latest = max(latest, at_s)
+        while later and (later[0][0] <= item.offset_s or live):
+            yield heapq.heappop(later)[-1]
+    while later:
+        yield heapq.heappop(later)[-1]
+
+
+def _steps_of(item: Item, *, asked: bool, answered: bool) -> Iterator[Step]:
+    if item.gap_s:
+        text = f"PAUSE {show_duration(item.gap_s)}"
+        yield Step(at_s=item.offset_s - item.gap_s, mark="", parts=(("", text, "dim"),))
+    if item.kind != "statement":
+        yield Step(at_s=item.offset_s, mark="", parts=(("", _told(item), _style(item)),))
+        return
+    mark = f"#{item.statement or '?'}"
+    if asked:
+        yield Step(at_s=item.offset_s, mark=mark, parts=tuple(_asked(item)))
+    if answered:
         text, style = result(item)
-        shown.append(Step(at_s=item.offset_s + (item.duration_s or 0.0), mark=mark, parts=(("", text, style),)))
-    return sorted(shown, key=lambda step: step.at_s)
+        yield Step(at_s=item.offset_s + (item.duration_s or 0.0), mark=mark, parts=(("", text, style),))
+
+
+def failed(item: Item) -> bool:
+    """Whether the item is an error."""
+    return (item.kind == "statement" and item.sqlstate is not None) or item.kind == "refused"
 
 
 def result(item: Item) -> tuple[str, str]:
-    """A statement's result in words, and their style."""
+    """A statement's result in words, and their style. That its work was kept, or an error's was not, goes unsaid."""
+    text, style = _result(item)
+    unsaid = "rolled back" if item.sqlstate else "committed"
+    if item.outcome is None or item.outcome == unsaid:
+        return text, style
+    return f"{text}, {item.outcome}", OUTCOMES.get(item.outcome, "bold red")
+
+
+def _result(item: Item) -> tuple[str, str]:
     if item.sqlstate:
         took = f" ({show_duration(item.duration_s)})" if item.duration_s is not None else ""
         return f"ERROR {item.sqlstate} {item.message or ''}".rstrip() + took, "bold red"
@@ -97,7 +140,18 @@ def result(item: Item) -> tuple[str, str]:
         return "NO RESULT (the session ended first)", "yellow"
     rows = item.rows or 0
     counted = f"{rows} row{'' if rows == 1 else 's'}{' so far' if item.suspended else ''}"
-    return f"SUCCESS ({counted}, {show_duration(item.duration_s)})", "green"
+    size = f", {show_size(item.bytes_out)}" if (item.bytes_out or 0) >= SHOWN_BYTES else ""
+    return f"SUCCESS ({counted}{size}, {show_duration(item.duration_s)})", "green"
+
+
+def show_size(count: int | None) -> str:
+    """`1.2 kB`, `34 MB`."""
+    size, unit = float(count or 0), "bytes"
+    for larger in ("kB", "MB", "GB", "TB"):
+        if size < SHOWN_BYTES:
+            break
+        size, unit = size / 1_000, larger
+    return f"{size:.1f}".removesuffix(".0") + f" {unit}" if size < 10 else f"{size:.0f} {unit}"  # noqa: PLR2004 a decimal says something
 
 
 def parameter(value: dict[str, Any]) -> str:
@@ -124,7 +178,14 @@ def _asked(item: Item) -> Iterator[tuple[str, str, str]]:
         yield f"${number} = ", parameter(value), "magenta"
 
 
+def _style(item: Item) -> str:
+    return OUTCOMES.get(item.outcome or "", "") if item.kind == "transaction" else OUTLINE.get(item.kind, "")
+
+
 def _told(item: Item) -> str:
+    if item.kind == "transaction" and item.outcome:
+        told = (item.text or "").replace(f" {item.outcome}", "", 1)
+        return f"{item.outcome.upper()} {told}".rstrip()
     if item.kind != "end" or item.reason is None:
         return f"{item.kind.upper()} {item.text or ''}".rstrip()
     parts = [f"END {item.reason}" + (f" by {item.by}" if item.by else "")]
@@ -138,10 +199,14 @@ def _told(item: Item) -> str:
     return "; ".join(parts)
 
 
-def moments(play: Iterable[Step], *, speed: float, max_gap_s: float | None) -> Iterator[tuple[float, Step]]:
-    """Each step with how long after the first it is shown."""
+def moments(
+    play: Iterable[Step], *, speed: float, max_gap_s: float | None, from_first: bool = False
+) -> Iterator[tuple[float, Step]]:
+    """Each step with how long after the beginning of the session it is shown, or after the first step."""
     position = at_s = 0.0
-    for step in play:
+    for number, step in enumerate(play):
+        if from_first and number == 0:
+            at_s = step.at_s
         gap = max(0.0, step.at_s - at_s)
         at_s = max(at_s, step.at_s)
         position += min(gap, max_gap_s) / speed if max_gap_s is not None else gap / speed

@@ -21,8 +21,8 @@ from control.client import naming, private, screen
 from control.client.answers import Session, read
 from control.client.api import Api, from_environment, segment
 from control.client.errors import ClientError
-from control.client.reporting import count
 from control.client.times import parse_duration, parse_time
+from control.client.wording import count
 
 EVERYTHING = 100_000_000
 UNLISTED = (None, "refused", "reaped")

@@ -9,7 +9,9 @@ import msgspec
 
 from control.client import screen
 from control.client.checking import Checked
+from control.client.journals import JournalChecked
 from control.client.transparency import LogChecked
+from control.client.wording import count
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
@@ -17,11 +19,14 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 
     log: LogChecked | None
     sessions: list[Checked]
+    journals: list[JournalChecked] = []
+    """The proxies' journals that the sessions are of, where they were looked at."""
 
     @property
     def ok(self) -> bool:
         """Whether all of it holds."""
-        return not any(one.fault for one in self.sessions) and (self.log is None or not self.log.fault)
+        good = not any(one.fault for one in self.sessions) and not any(one.faults for one in self.journals)
+        return good and (self.log is None or not self.log.fault)
 
 
 def show(report: Report, *, json: bool) -> None:
@@ -31,13 +36,10 @@ def show(report: Report, *, json: bool) -> None:
         return
     for one in report.sessions:
         _session(one)
+    for journal in report.journals:
+        _journal(journal)
     if report.log is not None:
         _log(report.log)
-
-
-def count(number: int, noun: str) -> str:
-    """As `2 records`."""
-    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def _session(one: Checked) -> None:
@@ -53,6 +55,14 @@ def _session(one: Checked) -> None:
     }
     logged = ", all in the log" if one.log == "proven" else ""
     screen.say(f"ok: session {one.session}: {whole}, {signed[one.signature]}{logged}")
+
+
+def _journal(one: JournalChecked) -> None:
+    name = f"journal {one.journal} of {f'proxy {one.proxy}' if one.proxy else 'its proxy'}"
+    for fault in one.faults:
+        screen.say(f"BAD: {name}: {fault}")
+    if one.whole:
+        screen.say(f"ok: {name}: {count(one.sessions, 'session')}, none is missing between them")
 
 
 def _log(log: LogChecked) -> None:

@@ -53,9 +53,9 @@ def prompt(text: str) -> None:
     sys.stderr.flush()
 
 
-def raw(text: str) -> None:
+def raw(text: str, *, end: str = "\n") -> None:
     """Text for a program, as it is: the caller has made sure of it."""
-    sys.stdout.write(text + "\n")
+    sys.stdout.write(text + end)
     sys.stdout.flush()
 
 

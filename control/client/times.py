@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from control.durations import show_duration
 
 _DURATION = re.compile(r"(?:(\d{1,4})d)?(?:(\d{1,5})h)?(?:(\d{1,6})m)?(?:(\d{1,8})s)?", re.ASCII)
+_OFFSET = re.compile(r"(?:(?:(\d{1,5}):)?(\d{1,6}):)?(\d{1,8}(?:\.\d{1,9})?)", re.ASCII)
 _SECONDS = (86_400, 3_600, 60, 1)
 
 
@@ -40,6 +41,15 @@ def show_time(text: str | None, *, now: datetime) -> str:
 def local_now() -> datetime:
     """This moment, in the system's own time zone."""
     return datetime.now(UTC).astimezone()
+
+
+def parse_offset(text: str) -> float:
+    """The seconds in a position as `show_offset` writes it, or in a duration. Raises ValueError."""
+    match = _OFFSET.fullmatch(text)
+    if match is None:
+        return float(parse_duration(text))
+    hours, minutes, seconds = match.groups()
+    return int(hours or 0) * 3_600 + int(minutes or 0) * 60 + float(seconds)
 
 
 def _distance(delta: timedelta) -> str:

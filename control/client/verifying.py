@@ -16,8 +16,9 @@ from control.client.api import Api, from_environment, segment
 from control.client.checking import Checked, Examined
 from control.client.errors import AnsweredError, ClientError
 from control.client.heads import LogKey
-from control.client.reporting import Report, count
+from control.client.reporting import Report
 from control.client.transparency import LogFaultError, Seen
+from control.client.wording import count
 
 FAILED = 1
 PROXIES = 10_000

@@ -1,24 +1,35 @@
 """The commands about sessions: `sessions`, `kill`, `replay`."""
 
 import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Annotated
 
+import msgspec
 import typer
 
-from control.client import ends, naming, playback, rerun, screen
+from control.client import ends, naming, playback, reels, rerun, screen
 from control.client.account import Json
 from control.client.answers import Session, read
-from control.client.api import PAGE, from_environment, segment
+from control.client.api import PAGE, Api, from_environment, segment
 from control.client.asking import INTERRUPTED, Limit
 from control.client.ends import WITHIN, Wait, Within
-from control.client.playback import Timeline
+from control.client.errors import ClientError
+from control.client.playback import Item
 from control.client.times import local_now, parse_time, show_time
 from control.durations import show_duration
 
 SessionId = Annotated[str, typer.Argument(metavar="SESSION", help="The session, or the beginning of its id.")]
 
+Named = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="SESSION...", help="The session, or the beginning of its id. With --against: several, or files."
+    ),
+]
 Against = Annotated[
     str | None,
     typer.Option(
@@ -111,12 +122,7 @@ def kill(
 
 def replay(
     *,
-    sessions_named: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="SESSION...", help="The session, or the beginning of its id. With --against: several, or a file."
-        ),
-    ] = None,
+    named: Named = None,
     speed: Annotated[float | None, typer.Option(min=0.01, max=1_000_000, help="Times as fast.")] = None,
     instant: Annotated[
         bool, typer.Option("--instant", help="All at once (the default where stdout is no terminal).")
@@ -124,6 +130,14 @@ def replay(
     max_gap: Annotated[
         float | None, typer.Option(min=0, metavar="SECONDS", help="Wait at most this long between two steps.")
     ] = None,
+    at: Annotated[
+        str | None,
+        typer.Option(metavar="PLACE", help="Begin there: 1:30.5, 90s, statement:7, error (the first one), error:2."),
+    ] = None,
+    errors: Annotated[bool, typer.Option("--errors", help="Only what failed.")] = False,
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Show what has happened, then what happens, until the session ends.")
+    ] = False,
     json: Json = False,
     against: Against = None,
     grant: GrantOf = None,
@@ -133,41 +147,99 @@ def replay(
     yes: Yes = False,
     force: Force = False,
 ) -> None:
-    """Show what happened in a session, in its original timing; or, with --against, run it again in a database."""
+    """Show what happened in a session, in its original timing, and in what transactions; or what happens in it now.
+
+    With --against, run it again in a database, and say where that goes another way.
+    """
     if against is not None:
-        options = rerun.Options(
-            against=against,
-            grant=grant,
-            proxy_keys=proxy_key or [],
-            skip_unknown=skip_unknown,
-            dry_run=dry_run,
-            yes=yes,
-            force=force,
-            json=json,
-        )
-        rerun.rerun(sessions_named or [], options)
+        keys = proxy_key or []
+        wanted = rerun.Options(against=against, grant=grant, proxy_keys=keys, skip_unknown=skip_unknown, json=json)
+        rerun.rerun(named or [], msgspec.structs.replace(wanted, dry_run=dry_run, yes=yes, force=force))
         return
+    session_id = _only(named or [], further=any((grant, proxy_key, skip_unknown, dry_run, yes, force)))
     if instant and speed is not None:
         raise typer.BadParameter("--speed and --instant exclude each other")
-    if len(sessions_named or []) != 1 or grant or proxy_key or skip_unknown or dry_run or yes or force:
-        raise typer.BadParameter("one SESSION is shown; several, and further options, are for --against")
-    with from_environment() as api:
-        found = read(Session, naming.find(api, "sessions", (sessions_named or [""])[0]))
-        answer = api.get(f"/v1/sessions/{segment(found.id)}/timeline")
-    if json:
-        screen.dump(answer)
-        return
-    timeline = read(Timeline, answer)
-    timed = not instant and (speed is not None or max_gap is not None or sys.stdout.isatty())
-    _head(timeline.session)
-    play = playback.moments(playback.steps(timeline), speed=speed or 1.0, max_gap_s=max_gap if timed else 0.0)
+    if follow and (speed is not None or max_gap is not None):
+        raise typer.BadParameter("--follow knows no other time than the session's: leave out --speed and --max-gap")
+    if json and (at is not None or errors):
+        raise typer.BadParameter("--json is the whole timeline: leave out --at and --errors")
     try:
-        playback.play(play, screen.console())
+        cut = Cut(at=None if at is None else reels.place(at), errors=errors)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+    timed = not instant and (speed is not None or max_gap is not None or sys.stdout.isatty())
+    try:
+        with from_environment() as api:
+            found = read(Session, naming.find(api, "sessions", session_id))
+            if follow:
+                _follow(api, found.id, cut, json=json)
+                return
+            with reels.fetched(api, found.id) as lines:
+                _replay(lines, cut, speed=speed or 1.0, max_gap_s=max_gap if timed else 0.0, json=json)
     except KeyboardInterrupt:
         screen.note("stopped")
         raise typer.Exit(INTERRUPTED) from None
-    if not timeline.session.ended_at:
-        screen.note("the session is still open: this is what there is so far")
+
+
+def _only(named: Sequence[str], *, further: bool) -> str:
+    """The one session that is shown."""
+    if len(named) != 1 or further:
+        raise typer.BadParameter("one SESSION is shown; several, and further options, are for --against")
+    return named[0]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cut:
+    """Which part of a session is wanted."""
+
+    at: Callable[[Item], bool] | None
+    errors: bool
+
+    def of(self, items: Iterable[Item]) -> Iterator[Item]:
+        """That part of `items`."""
+        if self.at is not None:
+            items = reels.behind(self.at, items)
+        return (item for item in items if playback.failed(item) or not self.errors)
+
+
+def _replay(lines: Iterator[bytes], cut: Cut, *, speed: float, max_gap_s: float | None, json: bool) -> None:
+    sent, session = reels.head(lines)
+    if json:
+        reels.dump(sent, lines)
+        return
+    _head(session)
+    steps = playback.steps(cut.of(reels.items(lines)))
+    play = playback.moments(steps, speed=speed, max_gap_s=max_gap_s, from_first=cut.at is not None or cut.errors)
+    playback.play(play, screen.console())
+    if not session.ended_at:
+        screen.note("the session is still open: this is what there is so far; --follow goes on")
+
+
+def _follow(api: Api, session_id: str, cut: Cut, *, json: bool) -> None:
+    """As `tail -f`, but that it ends with the session."""
+    lines = reels.followed(api, session_id)
+    over = False
+
+    def seen(items: Iterable[Item]) -> Iterator[Item]:
+        nonlocal over
+        for item in items:
+            over = over or item.kind in reels.LAST
+            yield item
+
+    with closing(lines):
+        if json:
+            shown = reels.dump_lines(lines)
+            next(shown, None)  # the session
+            for _ in seen(reels.items(shown)):
+                pass
+        else:
+            _, session = reels.head(lines)
+            _head(session)
+            console = screen.console()
+            for step in playback.steps(cut.of(seen(reels.items(lines))), live=True, ended_only=cut.errors):
+                playback.show(step, console)
+    if not over:
+        raise ClientError("the stream has ended, and the session has not", hint="try again: the service may be back")
 
 
 def _head(one: Session) -> None:

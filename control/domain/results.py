@@ -22,6 +22,7 @@ class Reason(enum.StrEnum):
     TOKEN_TOO_LONG = "token-too-long"  # noqa: S105 a word of the API, not a secret
     LOG_DAMAGED = "log-damaged"
     BUSY = "busy"
+    NOT_READY = "not-ready"
     BAD_JOIN_TOKEN = "bad-join-token"  # noqa: S105 a word of the API, not a secret
 
 

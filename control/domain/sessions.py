@@ -1,8 +1,9 @@
 """Sessions' summaries: what is known of a session as a whole, kept up to date record by record."""
 
 import enum
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import assert_never
+from typing import Literal, TypeAlias, assert_never
 
 from control.domain.commands import command
 from proxy.contract.record import (
@@ -14,6 +15,7 @@ from proxy.contract.record import (
     Copy,
     CopyData,
     GrantExtended,
+    JournalTorn,
     Notice,
     SessionEnd,
     SessionReaped,
@@ -24,6 +26,7 @@ from proxy.contract.record import (
 )
 
 REFUSED = "refused"
+TORN = "torn"
 REAPED = "reaped"
 LARGEST = 2**63 - 1
 """What a counter stops at: every number of a record fits, but a hostile proxy's sum of them might not."""
@@ -37,6 +40,8 @@ class State(enum.StrEnum):
     REFUSED = "refused"
     REAPED = "reaped"
     """No session either: the one record of a proxy that has ended what another one left (`Session.reaped_in`)."""
+    TORN = "torn"
+    """Nor this: the one record of a line that a crash has torn at the journal's end."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,7 +95,7 @@ class Session:
         return (self.state is not State.OPEN and self.end_reason != REAPED) or self.state is State.REAPED
 
 
-def begin(record: SessionStart | AuthRefused | SessionReaped, proxy: str) -> Session:
+def begin(record: SessionStart | AuthRefused | SessionReaped | JournalTorn, proxy: str) -> Session:
     """The summary that a session's first record makes. It does not count that record yet (see `advance`).
 
     A refused connection has no `person`: its user name is only what it said.
@@ -111,6 +116,8 @@ def begin(record: SessionStart | AuthRefused | SessionReaped, proxy: str) -> Ses
         )
     if isinstance(record, SessionReaped):
         return Session(id=record.session, proxy=proxy, target=record.target, database="", started_at=record.at)
+    if isinstance(record, JournalTorn):
+        return Session(id=record.session, proxy=proxy, database="", started_at=record.at)
     return Session(
         id=record.session,
         proxy=proxy,
@@ -121,27 +128,86 @@ def begin(record: SessionStart | AuthRefused | SessionReaped, proxy: str) -> Ses
     )
 
 
-def advance(session: Session, record: AnyRecord, head: str) -> Session:
-    """The summary with `record`, whose line's hash is `head`, taken in."""
-    session = replace(session, records=session.records + 1, head=head)
+def advance(session: Session, records: Iterable[AnyRecord], head: str) -> Session:
+    """The summary with these records taken in, one after the other; `head` is the hash of the last one's line.
+
+    Nearly all records are of statements, and come by the thousand: what they change is gathered, and put in once.
+    """
+    tally = _Tally(session)
+    for record in records:
+        tally.records += 1
+        match record:
+            case StatementStart():
+                tally.statements += 1
+                tally.running = record
+            case StatementEnd():
+                if record.statement == tally.number:
+                    tally.running = None
+                tally.bytes_in += record.bytes_in
+                tally.bytes_out += record.bytes_out
+            case _:
+                session = _advance(tally.put_into(session), record)
+                tally = _Tally(session)
+    return replace(tally.put_into(session), head=head)
+
+
+class _Tally:
+    """What some statements change in a session."""
+
+    __slots__ = ("_before", "bytes_in", "bytes_out", "records", "running", "statements")
+
+    def __init__(self, session: Session) -> None:
+        self._before = session.running
+        self.running: StatementStart | Literal["before"] | None = "before"
+        """The statement that runs, `before` for the one that did so already, if any."""
+        self.records = self.statements = self.bytes_in = self.bytes_out = 0
+
+    @property
+    def number(self) -> int | None:
+        """The number of the statement that runs."""
+        if self.running == "before":
+            return self._before
+        return None if self.running is None else self.running.statement
+
+    def put_into(self, session: Session) -> Session:
+        """The session with it."""
+        if self.running is None:
+            session = _at_rest(session)
+        elif self.running != "before":
+            start = self.running
+            session = replace(
+                session, running=start.statement, running_since=start.at, running_command=command(start.sql)
+            )
+        return replace(
+            session,
+            records=session.records + self.records,
+            statements=session.statements + self.statements,
+            bytes_in=min(session.bytes_in + self.bytes_in, LARGEST),
+            bytes_out=min(session.bytes_out + self.bytes_out, LARGEST),
+        )
+
+
+_Rare: TypeAlias = (
+    GrantExtended
+    | SessionEnd
+    | AuthRefused
+    | SessionReaped
+    | JournalTorn
+    | SessionStart
+    | StatementPrepare
+    | Copy
+    | CopyData
+    | Cancel
+    | Notice
+    | Authorization
+)
+
+
+def _advance(session: Session, record: _Rare) -> Session:
     match record:
-        case StatementStart():
-            return replace(
-                session,
-                statements=session.statements + 1,
-                running=record.statement,
-                running_since=record.at,
-                running_command=command(record.sql),
-            )
-        case StatementEnd():
-            return replace(
-                _at_rest(session) if record.statement == session.running else session,
-                bytes_in=min(session.bytes_in + record.bytes_in, LARGEST),
-                bytes_out=min(session.bytes_out + record.bytes_out, LARGEST),
-            )
         case GrantExtended():
             return replace(session, expires_at=record.expires_at)
-        case SessionEnd() | AuthRefused() | SessionReaped():
+        case SessionEnd() | AuthRefused() | SessionReaped() | JournalTorn():
             return _last(session, record)
         case SessionStart() | StatementPrepare() | Copy() | CopyData() | Cancel() | Notice() | Authorization():
             return session
@@ -153,12 +219,14 @@ def _at_rest(session: Session) -> Session:
     return replace(session, running=None, running_since=None, running_command=None)
 
 
-def _last(session: Session, record: SessionEnd | AuthRefused | SessionReaped) -> Session:
+def _last(session: Session, record: SessionEnd | AuthRefused | SessionReaped | JournalTorn) -> Session:
     match record:
         case SessionEnd():
             return _ended(session, record)
         case AuthRefused():
             return replace(session, state=State.REFUSED, ended_at=record.at, end_reason=REFUSED)
+        case JournalTorn():
+            return replace(session, state=State.TORN, ended_at=record.at, end_reason=TORN)
         case SessionReaped():
             return replace(
                 session,

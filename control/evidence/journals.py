@@ -1,15 +1,14 @@
-"""A journal's own chain: whether every session that a proxy has begun has arrived. Pure.
+"""Whether every session that a proxy has begun has arrived, by its journal's own chain. Pure.
 
-The first record of each session says its place in its journal (`proxy.contract.record.Entry`), and each signed end how
-many sessions the journal has begun by then. What a proxy ships comes in the journal's order, so a place that does not
-follow on the one before it means that a session is missing as a whole: removed on the way, or from the proxy's disk.
+The rules are `proxy.contract.succession`'s; here they meet what arrives, which is in the journal's order.
 """
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from control.evidence.chain import Flaw, Kind, Line
-from proxy.contract.record import AuthRefused, Entry, SessionEnd, SessionReaped, SessionStart
+from proxy.contract.record import Entry
+from proxy.contract.succession import beginning, behind, check_place, holds, place, promise
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +21,7 @@ class Followed:
 
 def journals_of(lines: Iterable[Line]) -> frozenset[str]:
     """The journals that these records speak of."""
-    named = (_place(line) or _promise(line) for line in lines)
+    named = (place(line.record) or promise(line.record) for line in lines)
     return frozenset(entry.journal for entry in named if entry is not None)
 
 
@@ -30,41 +29,19 @@ def follow(known: Mapping[str, Entry], lines: Iterable[Line]) -> Followed:
     """Take in records that are new, of one proxy. `known` says where its journals went on until now."""
     following, flaws = dict(known), list[Flaw]()
     lines = list(lines)
-    firsts = [(entry, line) for line in lines if (entry := _place(line)) is not None]
+    firsts = [(entry, line) for line in lines if (entry := place(line.record)) is not None]
     for entry, line in sorted(firsts, key=lambda first: (first[0].journal, first[0].number)):
-        expected = following.get(entry.journal) or _beginning(entry.journal)
-        if entry != expected:
-            flaws.append(_flaw(line, _gap(entry, expected)))
-        if entry.number >= expected.number:
-            following[entry.journal] = Entry(journal=entry.journal, number=entry.number + 1, prev=line.digest)
+        due = following.get(entry.journal) or beginning(entry.journal)
+        if (wrong := check_place(entry, due)) is not None:
+            flaws.append(_flaw(line, str(wrong)))
+        if entry.number >= due.number:
+            following[entry.journal] = behind(entry, line.digest)
     for line in lines:
-        if (promised := _promise(line)) is not None:
-            reached = following.get(promised.journal) or _beginning(promised.journal)
-            wrong = promised.number == reached.number and promised.prev != reached.prev
-            if promised.number > reached.number or wrong:
+        if (promised := promise(line.record)) is not None:
+            reached = following.get(promised.journal) or beginning(promised.journal)
+            if not holds(promised, reached):
                 flaws.append(_flaw(line, f"its journal had {promised.number} sessions by then; {reached.number} came"))
     return Followed(following, tuple(flaws))
-
-
-def _place(line: Line) -> Entry | None:
-    record = line.record
-    return record.entry if isinstance(record, SessionStart | AuthRefused | SessionReaped) else None
-
-
-def _promise(line: Line) -> Entry | None:
-    return line.record.next_entry if isinstance(line.record, SessionEnd) else None
-
-
-def _beginning(journal: str) -> Entry:
-    return Entry(journal=journal, number=0, prev="")
-
-
-def _gap(entry: Entry, expected: Entry) -> str:
-    if entry.number > expected.number:
-        return f"{entry.number - expected.number} sessions before it in its journal have not arrived"
-    if entry.number < expected.number:
-        return f"another session was number {entry.number} of its journal"
-    return "the session before it in its journal is another one than arrived"
 
 
 def _flaw(line: Line, detail: str) -> Flaw:

@@ -37,6 +37,7 @@ from proxy.contract.record import (
     Copy,
     CopyData,
     GrantExtended,
+    JournalTorn,
     Notice,
     SessionEnd,
     SessionReaped,
@@ -66,6 +67,7 @@ KINDS: dict[type[AnyRecord], str] = {
     AuthRefused: "refused",
     SessionEnd: "end",
     SessionReaped: "reaped",
+    JournalTorn: "torn",
 }
 
 BOOKKEEPING = frozenset({"v", "session", "seq", "at", "prev", "signature", "kind", "duration"})

@@ -9,6 +9,7 @@ from proxy.contract.record import (
     Copy,
     CopyData,
     GrantExtended,
+    JournalTorn,
     Notice,
     SessionEnd,
     SessionReaped,
@@ -18,7 +19,7 @@ from proxy.contract.record import (
 )
 
 
-def describe(record: AnyRecord) -> str:  # noqa: C901 a case for each record
+def describe(record: AnyRecord) -> str:  # noqa: C901, PLR0912 a case for each record
     """The record in one line, but for the lines of a statement's own text."""
     text = ""
     match record:
@@ -49,6 +50,8 @@ def describe(record: AnyRecord) -> str:  # noqa: C901 a case for each record
             text = f"a connection as {record.user} to {record.database} was refused: {record.refusal}"
         case SessionReaped():
             text = _reaped(record)
+        case JournalTorn():
+            text = f"a crash had torn the proxy's journal: {record.bytes} bytes of an unfinished line were cut off"
         case SessionEnd():
             by = "" if record.by is None else f" by {record.by}"
             text = f"the session ended: {record.reason}{by}; {record.outcome}{_let_finish(record)}"

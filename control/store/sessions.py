@@ -21,7 +21,7 @@ def growth(session_id: str) -> str:
     return f"records:{session_id}"
 
 
-UNLISTED = (State.REFUSED, State.REAPED)
+UNLISTED = (State.REFUSED, State.REAPED, State.TORN)
 """What is not listed where no state is wanted: records that are no sessions.
 
 Said by what is left out: by what is listed SQLite would look it up by state, and sort all that there ever was.
@@ -72,6 +72,16 @@ async def find_all(tx: Transaction, session_ids: Iterable[str]) -> Mapping[str, 
         query = sa.select(sessions).where(sessions.c.id.in_(wanted[start : start + IN_ONE_QUERY]))
         for row in await tx.connection.execute(query):
             found[row.id] = (row.number, _session(row))
+    return found
+
+
+async def by_number(tx: Transaction, numbers: Iterable[int]) -> Mapping[int, Session]:
+    """The sessions with these numbers."""
+    wanted: list[int] = list(numbers)
+    found: dict[int, Session] = {}
+    for start in range(0, len(wanted), IN_ONE_QUERY):
+        query = sa.select(sessions).where(sessions.c.number.in_(wanted[start : start + IN_ONE_QUERY]))
+        found |= {row.number: _session(row) for row in await tx.connection.execute(query)}
     return found
 
 

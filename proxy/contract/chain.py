@@ -15,7 +15,7 @@ import msgspec
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-    from proxy.contract.record import AuthRefused, Record, SessionEnd, SessionReaped
+    from proxy.contract.record import AuthRefused, JournalTorn, Record, SessionEnd, SessionReaped
 
 RECORD_VERSION = 1
 GENESIS = ""
@@ -85,7 +85,10 @@ class Chain:
         return line
 
     def seal_signed(
-        self, record: "SessionEnd | AuthRefused | SessionReaped", key: "Ed25519PrivateKey", at: int | None = None
+        self,
+        record: "SessionEnd | AuthRefused | SessionReaped | JournalTorn",
+        key: "Ed25519PrivateKey",
+        at: int | None = None,
     ) -> bytes:
         """As `seal`, for the last record: signed by the proxy's key, and so is, through `prev`, all before it."""
         record.signature = ""

@@ -28,6 +28,7 @@ __all__ = [
     "Entry",
     "Finish",
     "GrantExtended",
+    "JournalTorn",
     "Notice",
     "Outcome",
     "Parameter",
@@ -374,6 +375,22 @@ class SessionReaped(Record, kw_only=True, tag="session.reaped"):
     """As in `SessionEnd`."""
 
 
+class JournalTorn(Record, kw_only=True, tag="journal.torn"):
+    """A crash had left a line unfinished at the journal's end, and the next start has cut it off.
+
+    That write had not returned, so nothing went on because of it. The only record of its chain, as with `AuthRefused`.
+    """
+
+    segment: int
+    offset: int
+    """Where the last whole line ends."""
+    bytes: int
+    """What was cut off behind it."""
+    entry: Entry | None = None
+    signature: str = ""
+    """As in `SessionEnd`."""
+
+
 AnyRecord: TypeAlias = (
     SessionStart
     | StatementPrepare
@@ -388,11 +405,12 @@ AnyRecord: TypeAlias = (
     | AuthRefused
     | SessionEnd
     | SessionReaped
+    | JournalTorn
 )
 
-LAST = (SessionEnd, AuthRefused, SessionReaped)
+LAST = (SessionEnd, AuthRefused, SessionReaped, JournalTorn)
 """The types of which a session's last record is: they are signed."""
-ALONE = (AuthRefused, SessionReaped)
+ALONE = (AuthRefused, SessionReaped, JournalTorn)
 """Those of them that are the only record of their chain."""
 
 _decoder: msgspec.json.Decoder[AnyRecord] = msgspec.json.Decoder(AnyRecord)

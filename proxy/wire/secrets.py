@@ -1,8 +1,9 @@
 """Masking of passwords in SQL before it is recorded (DESIGN.md 4.4).
 
 Owns the question which parts of a statement are secrets: the literal behind the word PASSWORD (CREATE and ALTER ROLE
-or USER, the options of a user mapping), and the password in a literal that is a connection string (CREATE
-SUBSCRIPTION, dblink). It looks into what strings and comments hold, too, as in `DO $$ ... $$`.
+or USER, the options of a user mapping), the password in a literal that is a connection string (CREATE SUBSCRIPTION,
+dblink), that of a URL in any literal or comment, and the literal that `format` (`PASSWORD %L`) or `quote_literal` puts
+behind the word. It looks into what strings and comments hold, too, as in `DO $$ ... $$`.
 
 A mask must not become a place to hide code in. So tokens are read exactly as PostgreSQL's scan.l reads them, and where
 the reading hangs on standard_conforming_strings, only what is a secret both ways is masked. Where a literal could
@@ -10,10 +11,13 @@ still be run as code (anywhere but in CREATE and ALTER ROLE and their like, at t
 no white space, parentheses or semicolons. Work is bounded (`_MOST_TOKENS`, `_DEEPEST`): what lies beyond, in a
 statement that no person writes, is left as it is.
 
+PostgreSQL's error messages quote what they do not understand, so a secret can come back in one: `hide` takes it out.
+
 Never parses SQL, and never raises.
 """
 
 import re
+from collections.abc import Iterable
 
 MASK = "***"
 
@@ -28,7 +32,7 @@ _START = "A-Za-z_\x80-\U0010ffff"
 _PART = _START + "0-9$"
 _MARKS = ("password", "create", "alter", "://")
 """What matters begins with one of these, in lower case."""
-_SUSPECT = re.compile(r"""password"?+\s*+(?:=(?!\s*\$\d)|--|/\*|\\|[a-z&]{0,2}['"$])|://[^\s/@]*+@""")
+_SUSPECT = re.compile(r"""password"?+\s*+(?:=(?!\s*\$\d)|--|/\*|\\|%(?:\d+\$)?l|[a-z&]{0,2}['"$])|://[^\s/@]*+@""")
 """Searched in lower case. An ordinary statement on a column of that name has no match."""
 _SPACE = re.compile(r"[ \t\n\r\f\v\0]+")
 _BORING = re.compile(
@@ -44,7 +48,9 @@ _BORING = re.compile(
 """Many tokens at once, for where no mark is."""
 _TOKEN = re.compile(
     rf"""
-      (?P<account>(?<![{_PART}])(?i:create|alter)\s+(?i:role|user|group|server|subscription)(?![{_PART}]))
+      (?P<account>(?<![{_PART}])(?i:create|alter)
+        (?:[ \t\n\r\f\v]|--[^\n\r]*+[\n\r]|/\*(?:[^*/]|\*(?!/)|/(?!\*))*+\*/){{1,100}}+
+        (?i:role|user|group|server|subscription)(?![{_PART}]))
     | (?P<line>--)
     | (?P<block>/\*)
     | (?P<escape>[eE]')
@@ -74,28 +80,47 @@ _CONNECTION = re.compile(
 )
 """libpq's keyword=value strings."""
 _CONNECTION_PASSWORD = re.compile(
-    r"password[\s\0]*+=[\s\0]*+(?:'(?P<quoted>(?:[^'\\]|\\.){1,500})'|(?P<bare>[^\s\0']++))", re.DOTALL
+    r"(?i:password)[\s\0]*+=[\s\0]*+(?:'(?P<quoted>(?:[^'\\]|\\.){1,500})'|(?P<bare>[^\s\0']++))", re.DOTALL
 )
 _URI = re.compile(r"[\s\0]*+[A-Za-z][A-Za-z0-9+.-]*+://")
 _URI_PASSWORD = re.compile(r"://[^\s/:@]*+:(?P<quoted>[^\s/@]++)@|[?&](?:ssl)?password=(?P<bare>[^\s&]++)")
+_URL_PASSWORD = re.compile(r"://[^\s/:@]*+:(?P<bare>[A-Za-z0-9._~%!*+,=-]+)@")
+"""In any text: only what no shell takes for more than a word."""
+_FORMATTED = re.compile(r"(?P<behind>password\s+'*)?%(?:(?P<place>\d+)\$)?-?(?:\d+)?(?P<kind>[sIL%])", re.IGNORECASE)
+"""The places of `format`."""
+_QUOTED_CALL = re.compile(r"\s*\|\|\s*(?:pg_catalog\s*\.\s*)?quote_(?:literal|nullable)\s*\(\s*", re.IGNORECASE)
+_MOST_ARGUMENTS = 200
 _NO_CODE = re.compile(r"[^\s();]+")
+_SHORT = 4
+"""Characters: what is shorter could be a part of any word."""
 
 _Span = tuple[int, int]
 _LITERALS = frozenset({"quoted", "exact", "escape", "dollar"})
 
 
-def mask(sql: str) -> tuple[str, bool]:
-    """`sql` with its secrets as `***`, and whether there were any."""
+def mask(sql: str) -> tuple[str, tuple[str, ...]]:
+    """`sql` with its secrets as `***`, and the secrets."""
     lower = sql.lower()
     if ("password" not in lower and "://" not in lower) or not _SUSPECT.search(lower):
-        return sql, False
+        return sql, ()
     lower = _lower(sql)
-    parts, at = [], 0
+    parts, secrets, at = [], [], 0
     for start, end in sorted(_secrets(sql, lower)):
         if start >= at:
             parts += [sql[at:start], MASK]
+            secrets.append(sql[start:end])
             at = end
-    return "".join([*parts, sql[at:]]), bool(parts)
+    return "".join([*parts, sql[at:]]), tuple(secrets)
+
+
+def hide(message: str, secrets: Iterable[str]) -> str:
+    """PostgreSQL's `message` without these secrets, as they were written and as they were meant."""
+    forms = {form for secret in secrets for form in (secret, secret.replace("''", "'"))}
+    for form in sorted(forms, key=len, reverse=True):
+        # A short one only where it is quoted as a whole.
+        around = ("", "") if len(form) >= _SHORT else ("(?<=['\"$])", "(?=['\"$]|$)")
+        message = re.sub(re.escape(form).join(around), MASK, message)
+    return message
 
 
 def _lower(text: str) -> str:
@@ -164,6 +189,8 @@ class _Search:
                 found += _secret(text, start, end, free=account and depth == 0)
             elif kind in _LITERALS or kind in {"line", "block"}:
                 found += self._within(kind, text[start:end], start, depth, free=account and depth == 0)
+                if kind in _LITERALS and "password" in lower[start:end]:
+                    found += self._put_together(text, start, end, at)
             elif kind in {"word", "name"}:
                 expecting = start <= end - 8 and lower.startswith("password", end - 8)
             else:
@@ -182,8 +209,43 @@ class _Search:
         lower = _lower(inner)
         if "password" not in lower and "://" not in inner:
             return []
-        spans = _in_connection_string(inner, free=free) or self.spans(inner, lower, depth + 1)
+        spans = _in_connection_string(inner, free=free) or [*self.spans(inner, lower, depth + 1), *_in_urls(inner)]
         return [(start + one, start + other) for one, other in spans]
+
+    def _put_together(self, text: str, start: int, end: int, at: int) -> list[_Span]:
+        # The secrets that the server puts into the literal whose content is from `start` to `end`; it ends at `at`.
+        content, call = text[start:end], _QUOTED_CALL.match(text, at)
+        if call is not None and content.rstrip()[-8:].lower() == "password" and call.end() < len(text):
+            kind, start, end, _ = self._token(text, call.end())
+            return _secret(text, start, end, free=False) if kind in _LITERALS else []
+        found, number = [], 0
+        for place in _FORMATTED.finditer(content):
+            if place["kind"] != "%":
+                number = int(place["place"] or number + 1)
+                quoted = place["kind"] in "lL" or (place["behind"] and place["behind"][-1] == "'")
+                if place["behind"] and quoted:
+                    found += self._argument(text, at, number)
+        return found
+
+    def _argument(self, text: str, at: int, number: int) -> list[_Span]:
+        # The literal that is the argument so many commas behind `at`.
+        depth, last = 0, ","
+        for _ in range(_MOST_ARGUMENTS):
+            skipped = _SPACE.match(text, at)
+            at = skipped.end() if skipped is not None else at
+            if at >= len(text) or self._left <= 0:
+                break
+            self._left -= 1
+            kind, start, end, at = self._token(text, at)
+            if kind in _LITERALS and depth == number == 0 and last == ",":
+                return _secret(text, start, end, free=False)
+            if kind not in {"line", "block"}:
+                last = text[start] if kind == "other" else kind
+                depth += (last in {"(", "["}) - (last in {")", "]"})
+                number -= last == "," and depth == 0
+            if depth < 0 or number < 0 or last == ";":
+                break
+        return []
 
     def _token(self, text: str, at: int) -> tuple[str, int, int, int]:
         # The token at `at`: its kind, where its content starts and ends, and where the next one starts (beyond the
@@ -258,10 +320,14 @@ def _in_connection_string(text: str, *, free: bool) -> list[_Span]:
     return [span for start, end in spans for span in _secret(text, start, end, free=free)]
 
 
+def _in_urls(text: str) -> list[_Span]:
+    return [found.span("bare") for found in _URL_PASSWORD.finditer(text)]
+
+
 def _secret(text: str, start: int, end: int, *, free: bool) -> list[_Span]:
     # The span of a literal's content, if it may be masked. The NULs at its end are not its own: they stand for the
     # first halves of its closing quotes (see `_unescaped`).
     content = text[start:end].rstrip("\0")
-    if not content or not (free or _NO_CODE.fullmatch(content)):
+    if not content or not (free or (_NO_CODE.fullmatch(content) and not _FORMATTED.fullmatch(content))):
         return []
     return [(start, start + len(content))]

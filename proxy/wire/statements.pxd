@@ -9,6 +9,7 @@ cdef Py_ssize_t _NAME_BYTES
 cdef class Text:
     cdef readonly str sql, fields
     cdef readonly object sql_base64
+    cdef readonly tuple secrets
     cdef readonly bint masked
     cdef public bint recorded
 
@@ -39,7 +40,11 @@ cdef class Name(Owed):
 cdef class PreparedStatements:
     cdef dict _statements, _portals
     cdef Name _unnamed
+    cdef object _secrets
 
+    cpdef Text read_query(self, bytes sql)
+    @cython.locals(prepared=Prepared)
+    cpdef Prepared read_parse(self, bytes body)
     cpdef Prepared get(self, bytes name)
     cpdef Name bind(self, Portal portal)
     cpdef Name portal(self, bytes name)

@@ -15,25 +15,28 @@ from collections import deque
 
 from proxy.contract.record import Parameter, Ran, StatementPrepare, TransactionState
 from proxy.contract.settings import Parameters
-from proxy.wire.secrets import mask
+from proxy.wire.secrets import hide, mask
 from proxy.wire.steps import Kind, Owed, Step, as_json, start_of
 from proxy.wire.values import decode
 
 _UINT16 = struct.Struct("!H")
 _NAME_BYTES = 63
 """PostgreSQL looks names up by that many bytes (NAMEDATALEN, and HASH_STRINGS of its hash tables)."""
+_SECRETS_KEPT = 100
 _NONE, _TYPES = Parameters.NONE, Parameters.TYPES  # an enum's member costs a microsecond to look up in Python 3.11
 
 
 class Text:
     """A statement's SQL as it is recorded."""
 
-    __slots__ = ("fields", "masked", "recorded", "sql", "sql_base64")
+    __slots__ = ("fields", "masked", "recorded", "secrets", "sql", "sql_base64")
 
-    def __init__(self, sql: str, sql_base64: str | None = None, masked: bool = False) -> None:  # noqa: FBT001, FBT002 as a record's fields
+    def __init__(self, sql: str, sql_base64: str | None = None, secrets: tuple[str, ...] = ()) -> None:
         self.sql = sql
         self.sql_base64 = sql_base64
-        self.masked = masked
+        self.secrets = secrets
+        """What was masked in `sql`. Never recorded."""
+        self.masked = masked = bool(secrets)
         fields = f',"sql":{as_json(sql)}'
         if sql_base64 is not None:
             fields += f',"sql_base64":"{sql_base64}"'
@@ -48,11 +51,11 @@ class Text:
 def read_text(raw: bytes) -> Text:
     """The SQL in `raw`, its secrets masked. Bytes that are not UTF-8 are kept exactly, beside a readable form."""
     try:
-        sql, masked = mask(raw.decode())
+        sql, secrets = mask(raw.decode())
     except UnicodeDecodeError:
-        sql, masked = mask(raw.decode("utf-8", "backslashreplace"))
-        return Text(sql, None if masked else base64.b64encode(raw).decode(), masked)
-    return Text(sql, None, masked)
+        sql, secrets = mask(raw.decode("utf-8", "backslashreplace"))
+        return Text(sql, None if secrets else base64.b64encode(raw).decode(), secrets)
+    return Text(sql, None, secrets)
 
 
 class Prepared:
@@ -165,13 +168,40 @@ class Name(Owed):
 class PreparedStatements:
     """What Parse and Bind have defined and not yet been closed."""
 
-    __slots__ = ("_portals", "_statements", "_unnamed")
+    __slots__ = ("_portals", "_secrets", "_statements", "_unnamed")
 
     def __init__(self) -> None:
         self._statements: dict[bytes, Name] = {}
         self._portals: dict[bytes, Name] = {}
         self._unnamed = Name(b"")
         """The unnamed portal, which nearly all are."""
+        self._secrets: deque[str] | None = None
+        """What was masked in the session's texts, the latest of it: PostgreSQL's errors can quote it."""
+
+    def read_query(self, sql: bytes) -> Text:
+        """The text of a Query."""
+        text = read_text(sql)
+        if text.masked:
+            self._keep(text.secrets)
+        return text
+
+    def read_parse(self, body: bytes) -> Prepared:
+        """The statement that a Parse message defines."""
+        prepared = read_parse(body)
+        if prepared.text.masked:
+            self._keep(prepared.text.secrets)
+        return prepared
+
+    def _keep(self, secrets: tuple[str, ...]) -> None:
+        if self._secrets is None:
+            self._secrets = deque(maxlen=_SECRETS_KEPT)
+        self._secrets.extend(secrets)
+
+    def without_secrets(self, fields: dict[str, str]) -> dict[str, str]:
+        """An error's fields as they may be recorded."""
+        if self._secrets is None:
+            return fields
+        return {letter: hide(text, self._secrets) for letter, text in fields.items()}
 
     def define(self, prepared: Prepared) -> Name:
         """Take a Parse."""

@@ -3,7 +3,7 @@
 
 cimport cython
 
-from proxy.wire.statements cimport Name, Portal, Prepared, PreparedStatements, Text, meaning, read_bind, read_text
+from proxy.wire.statements cimport Name, Portal, Prepared, PreparedStatements, Text, meaning, read_bind
 from proxy.wire.statements cimport end_of_name, read_count, unknown_portal
 from proxy.wire.steps cimport Owed, Step, start_of
 

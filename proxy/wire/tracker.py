@@ -28,8 +28,6 @@ from proxy.wire.statements import (
     meaning,
     read_bind,
     read_count,
-    read_parse,
-    read_text,
     read_types,
     unknown_portal,
 )
@@ -167,13 +165,13 @@ class Tracker:
         return step
 
     def _query(self, body: bytes, now: int) -> Step:
-        text = read_text(body[:-1] if body[-1:] == b"\0" else body)
+        text = self._prepared.read_query(body[:-1] if body[-1:] == b"\0" else body)
         step = self._start(Kind.QUERY, now, len(body) + 5, text.sql)
         step.start = start_of(step, "query", text.fields, self.state, self.transaction)
         return step
 
     def _parse(self, body: bytes, records: list[Noted]) -> None:
-        prepared = read_parse(body)
+        prepared = self._prepared.read_parse(body)
         records += self._prepared.replaced(b"S", prepared.name)
         self._steps.append(steps.parse(self._prepared.define(prepared)))
         if prepared.shown is not None:
@@ -357,7 +355,7 @@ class Tracker:
     # Errors, and what they skip.
 
     def _error(self, body: bytes, records: list[Noted]) -> None:
-        fields = parse_error(body)
+        fields = self._prepared.without_secrets(parse_error(body))
         if fields.get("V", fields.get("S", "")) in ("FATAL", "PANIC"):
             self.fatal = fields
         queue = self._steps

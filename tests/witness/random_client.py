@@ -141,12 +141,16 @@ async def hold(wire: Wire, steps: Conversation) -> None:
     await wire.rest()
 
 
+_CONFUSED = "XX000"
+"""PostgreSQL 18 says so behind a Query in the middle of a pipeline: "StartTransactionCommand: unexpected state"."""
+
+
 async def _settle(wire: Wire) -> None:
     """Wait until everything is answered. A syntax error is answered as such in every state of a transaction."""
-    mark = f"settled{next(_numbers)}"
-    wire.send(SYNC + query(mark))
+    wire.send(SYNC + query(mark := f"settled{next(_numbers)}"))
     while not ((said := await wire.read()).kind == "E" and mark in said.fields["M"]):
-        pass
+        if said.kind == "E" and said.fields["C"] == _CONFUSED:
+            wire.send(query(mark := f"settled{next(_numbers)}"))
     await wire.until("Z")
 
 

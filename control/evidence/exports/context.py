@@ -3,6 +3,7 @@
 import ipaddress
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 
 from control.domain.sessions import Session, State
 from control.evidence.timeline import Item
@@ -23,12 +24,30 @@ class Context:
     said_user: str | None = None
     """Of a refused connection: the name that it came with. Nobody has proven it."""
 
-    def take(self, item: Item) -> None:
-        """Learn from an item."""
+    def take(self, item: Item) -> bool:
+        """Learn from an item; whether there was anything to learn."""
         if item["kind"] == "start":
             self.started = {name: item.get(name) for name in (*STARTED, *STARTED_FROM)}
-        elif item["kind"] == "refused" and self.session.state is State.REFUSED:
+            return True
+        if item["kind"] == "refused" and self.session.state is State.REFUSED:
             self.said_user = item.get("user")
+            return True
+        return False
+
+    def facts(self) -> dict[str, Any]:
+        """All of them that are known: each event has them, so that one alone can be judged."""
+        session = self.session
+        known = {
+            "id": session.id,
+            "proxy": session.proxy,
+            "person": session.person,
+            "grant": session.grant,
+            "target": session.target,
+            "database": session.database,
+            "profile": session.profile,
+            "said_user": self.said_user,
+        } | self.started
+        return {name: value for name, value in known.items() if value is not None}
 
     @property
     def place(self) -> str:
@@ -42,7 +61,9 @@ class Context:
         return round(datetime.fromisoformat(at).timestamp() * 1_000)
 
     def event_id(self, item: Item) -> str:
-        """What names this item among those of all sessions."""
+        """What names this item among those of all sessions. What is no record has no number."""
+        if item["seq"] is None:
+            return f"{self.session.id}:{item['kind']}:{item['at']}"
         chain = self.session.reaped_in if item["kind"] == "reaped" else None
         return f"{chain or self.session.id}:{item['seq']}"
 

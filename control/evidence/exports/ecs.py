@@ -35,6 +35,7 @@ class Ecs:
 
     def __init__(self, context: Context) -> None:
         self._context = context
+        self._facts, self._same = context.facts(), self._session()
         self._data = words.Data()
 
     def begin(self) -> bytes:
@@ -43,7 +44,8 @@ class Ecs:
 
     def take(self, item: Item) -> bytes:
         """An item's documents."""
-        self._context.take(item)
+        if self._context.take(item):
+            self._facts, self._same = self._context.facts(), self._session()
         return b"".join(line(self._document(one)) for one in self._data.take(item))
 
     def finish(self) -> bytes:
@@ -51,7 +53,7 @@ class Ecs:
         return b"".join(line(self._document(one)) for one in self._data.finish())
 
     def _document(self, item: Item) -> Document:
-        context, statement = self._context, item["kind"] == "statement"
+        statement = item["kind"] == "statement"
         named = commands(item) if statement else []
         said = words.result(item) if statement else words.told(item)
         document: Document = {
@@ -59,6 +61,17 @@ class Ecs:
             "message": message(f"{'; '.join(named) or 'statement'}: {said}" if statement else said),
             "ecs": {"version": SCHEMA},
             "event": self._event(item, named),
+            "db": self._db(item, named),
+            "curfew": {"session": self._facts} | rest(item),
+        }
+        if item.get("sqlstate"):
+            document["error"] = {"code": item["sqlstate"], "message": item["message"] or ""}
+        return document | self._same
+
+    def _session(self) -> Document:
+        """What is the same in each document."""
+        context = self._context
+        same: Document = {
             "user": self._user(),
             "source": self._source(),
             "server": self._server(),
@@ -71,14 +84,10 @@ class Ecs:
                 "version": context.version,
             },
             "related": self._related(),
-            "db": self._db(item, named),
-            "curfew": rest(context, item),
         }
-        if item.get("sqlstate"):
-            document["error"] = {"code": item["sqlstate"], "message": item["message"] or ""}
         if tls := context.started.get("tls"):
-            document["tls"] = {"established": True, "cipher": tls.cipher, "version": tls.version.removeprefix("TLSv")}
-        return document
+            same["tls"] = {"established": True, "cipher": tls.cipher, "version": tls.version.removeprefix("TLSv")}
+        return same
 
     def _event(self, item: Item, named: Sequence[str]) -> Document:
         category, kinds = _kinds(item, named)
@@ -92,9 +101,10 @@ class Ecs:
             "module": "curfew",
             "provider": "curfew",
             "id": self._context.event_id(item),
-            "sequence": item["seq"],
         }
-        if item.get("duration_s") is not None:
+        if item["seq"] is not None:
+            event["sequence"] = item["seq"]
+        if item["kind"] == "statement" and item["duration_s"] is not None:
             event["duration"] = round(item["duration_s"] * SECOND)
         if item.get("refusal") or item.get("reason"):
             event["reason"] = item.get("refusal") or item["reason"]

@@ -2,52 +2,27 @@
 
 from typing import Any
 
-import msgspec
-
 from control import harmless
 from control.evidence.exports import words
-from control.evidence.exports.context import Context
 from control.evidence.timeline import Item
 from proxy.contract.record import Parameter
 
 MESSAGE = 1_000
 """Characters of an event's message."""
-MAPPED = frozenset({"seq", "kind", "sql", "text", "duration_s", "sqlstate", "message", "person", "database"})
+MAPPED = frozenset({"seq", "kind", "sql", "text", "sqlstate", "message", "person", "database"})
 """What of an item has a field in the schemas."""
 TOLD = frozenset({"at", "offset_s"})
 """What every format says in its own way."""
 
 
-def rest(context: Context, item: Item) -> dict[str, Any]:
-    """The item's fields that have no other place and a value, and the session's."""
-    left = {
-        name: _plain(value)
-        for name, value in item.items()
-        if name not in MAPPED and name not in TOLD and value is not None
+def rest(item: Item) -> dict[str, Any]:
+    """The item's fields that have no other place and have a value."""
+    left = {"kind": item["kind"]} | {
+        name: value for name, value in item.items() if value is not None and name not in MAPPED and name not in TOLD
     }
-    return {"session": facts(context), "kind": item["kind"]} | left
-
-
-def facts(context: Context) -> dict[str, Any]:
-    """The session's facts, those that are known: each event has them, so that one alone can be judged."""
-    session = context.session
-    known = {
-        "id": session.id,
-        "proxy": session.proxy,
-        "person": session.person,
-        "grant": session.grant,
-        "target": session.target,
-        "database": session.database,
-        "profile": session.profile,
-        "said_user": context.said_user,
-    } | context.started
-    return {name: _plain(value) for name, value in known.items() if value is not None}
-
-
-def _plain(value: object) -> object:
-    if isinstance(value, list) and value and isinstance(value[0], Parameter):
-        return [_parameter(one) for one in value]
-    return msgspec.to_builtins(value)
+    if item.get("parameters"):
+        left["parameters"] = [_parameter(one) for one in item["parameters"]]
+    return left
 
 
 def _parameter(value: Parameter) -> dict[str, Any]:

@@ -25,6 +25,8 @@ from control.times import SECOND, rfc3339
 from proxy.contract.record import Parameter
 
 INDEXED: Final = 10_000
+EARLY: Final = 1_000
+"""How many items wait for the header at most."""
 GAP_S: Final = 10.0
 """A pause that is worth a line."""
 EXCERPT: Final = 200
@@ -38,11 +40,12 @@ class Html:
     def __init__(self, context: Context) -> None:
         self._context = context
         self._data = words.Data()
-        self._headed = False
+        self._early: list[Item] | None = []
+        """What came before the header could be written: that waits for the session's own first record."""
         self._transaction: int | None = None
         self._outcome: str | None = None
         self._until = 0.0
-        self._items = 0
+        self._entries = 0
         self._statements = 0
         self._errors: list[tuple[str, str, str]] = []
         self._failed = 0
@@ -60,28 +63,41 @@ class Html:
         ).encode()
 
     def take(self, item: Item) -> bytes:
-        """An item; before the first one the header, which says what only that one knows."""
-        self._context.take(item)
-        parts = [self._head()]
-        for one in self._data.take(item):
-            parts += self._item(one)
+        """An item; before the first ones the header, which says what only the session's first record knows."""
+        first = self._context.take(item)
+        if self._early is not None:
+            self._early.append(item)
+            if not first and len(self._early) < EARLY:
+                return b""
+            parts = list(self._begun())
+        else:
+            parts = list(self._items(item))
         return "".join(parts).encode()
 
     def finish(self) -> bytes:
         """The index of errors, and a last line: a document without it has been cut."""
-        parts = [self._head()]
+        parts = list(self._begun())
         for one in self._data.finish():
             parts += self._item(one)
         parts += [self._close(), "</main>\n", *self._index()]
         still = "" if self._context.session.ended_at else " The session was still open: this is what there was by then."
-        counts = f"entries: {self._items}, statements: {self._statements}, errors: {self._failed}"
+        counts = f"entries: {self._entries}, statements: {self._statements}, errors: {self._failed}"
         parts.append(f"<footer><p>End of the document: {counts}.{still}</p></footer></body></html>\n")
         return "".join(parts).encode()
 
+    def _begun(self) -> Iterable[str]:
+        """The header, and what has waited for it."""
+        early, self._early = self._early, None
+        if early is not None:
+            yield self._head()
+        for item in early or ():
+            yield from self._items(item)
+
+    def _items(self, item: Item) -> Iterable[str]:
+        for one in self._data.take(item):
+            yield from self._item(one)
+
     def _head(self) -> str:
-        if self._headed:
-            return ""
-        self._headed = True
         session = self._context.session
         facts = "".join(f"<dt>{name}</dt><dd>{text(value)}</dd>" for name, value in _facts(self._context) if value)
         return (
@@ -93,7 +109,7 @@ class Html:
         )
 
     def _item(self, item: Item) -> Iterable[str]:
-        self._items += 1
+        self._entries += 1
         pause = item["offset_s"] - self._until
         self._until = max(self._until, item["offset_s"] + (item.get("duration_s") or 0.0))
         gap = f'<p class="gap">{show_duration(pause)} without anything</p>\n' if pause >= GAP_S else ""

@@ -1,9 +1,13 @@
-"""JSON Lines: the timeline as it is, an item a line, each with its session's id. Nothing is left out. Pure."""
+"""JSON Lines: the timeline as it is, an item a line, each with its session's id. Pure.
+
+The data of a COPY is counted, not given: the records have it.
+"""
 
 from typing import Any
 
 from control.evidence.exports.context import Context
 from control.evidence.exports.lines import line
+from control.evidence.exports.words import Data
 from control.evidence.timeline import Item
 
 
@@ -13,15 +17,16 @@ class JsonLines:
     def __init__(self, context: Context, summary: dict[str, Any]) -> None:
         self._id = context.session.id
         self._summary = summary
+        self._data = Data()
 
     def begin(self) -> bytes:
         """The summary."""
         return line({"session": self._id, "kind": "session"} | self._summary)
 
     def take(self, item: Item) -> bytes:
-        """An item."""
-        return line({"session": self._id} | item)
+        """An item's lines."""
+        return b"".join(line({"session": self._id} | one) for one in self._data.take(item))
 
     def finish(self) -> bytes:
-        """Nothing."""
-        return b""
+        """What is left."""
+        return b"".join(line({"session": self._id} | one) for one in self._data.finish())

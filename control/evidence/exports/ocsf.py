@@ -67,6 +67,7 @@ class Ocsf:
 
     def __init__(self, context: Context) -> None:
         self._context = context
+        self._facts, self._same = context.facts(), self._session()
         self._data = words.Data()
 
     def begin(self) -> bytes:
@@ -75,7 +76,8 @@ class Ocsf:
 
     def take(self, item: Item) -> bytes:
         """An item's events."""
-        self._context.take(item)
+        if self._context.take(item):
+            self._facts, self._same = self._context.facts(), self._session()
         return b"".join(line(self._event(one)) for one in self._data.take(item))
 
     def finish(self) -> bytes:
@@ -83,15 +85,37 @@ class Ocsf:
         return b"".join(line(self._event(one)) for one in self._data.finish())
 
     def _event(self, item: Item) -> Event:
-        context, statement = self._context, item["kind"] == "statement"
+        statement = item["kind"] == "statement"
         activity, name = _activity(item)
         status = _status(item)
         severity = LOW if status is FAILURE else INFORMATIONAL
-        time = context.time(item["at"])
+        time = self._context.time(item["at"])
         said = words.result(item) if statement else words.told(item)
         event: Event = {
             "activity_id": activity,
             "activity_name": name,
+            "message": message(f"{name}: {said}" if statement else said),
+            "metadata": self._metadata(item),
+            "severity": severity[1],
+            "severity_id": severity[0],
+            "status": status[1],
+            "status_id": status[0],
+            "time": time,
+            "type_name": f"{CLASS[1]}: {NAMES.get(activity, 'Other')}",
+            "type_uid": CLASS[0] * 100 + activity,
+            "unmapped": {"session": self._facts} | rest(item),
+        }
+        if item.get("sqlstate"):
+            event |= {"status_code": item["sqlstate"], "status_detail": item["message"] or ""}
+        if item.get("sql") is not None:
+            event["query_info"] = _query(item, time)
+        if statement and (took := milliseconds(item["duration_s"])) is not None:
+            event |= {"duration": took, "start_time": time, "end_time": time + took}
+        return event | self._same
+
+    def _session(self) -> Event:
+        """What is the same in each event."""
+        return {
             "actor": self._actor(),
             "category_name": CATEGORY[1],
             "category_uid": CATEGORY[0],
@@ -99,39 +123,22 @@ class Ocsf:
             "class_uid": CLASS[0],
             "database": self._database(),
             "dst_endpoint": self._destination(),
-            "message": message(f"{name}: {said}" if statement else said),
-            "metadata": self._metadata(item),
-            "severity": severity[1],
-            "severity_id": severity[0],
             "src_endpoint": self._source(),
-            "status": status[1],
-            "status_id": status[0],
-            "time": time,
             "type": "Database",
             "type_id": 1,
-            "type_name": f"{CLASS[1]}: {NAMES.get(activity, 'Other')}",
-            "type_uid": CLASS[0] * 100 + activity,
-            "unmapped": rest(context, item),
         }
-        if item.get("sqlstate"):
-            event |= {"status_code": item["sqlstate"], "status_detail": item["message"] or ""}
-        if item.get("sql") is not None:
-            event["query_info"] = _query(item, time)
-        if (took := milliseconds(item.get("duration_s"))) is not None:
-            event |= {"duration": took, "start_time": time, "end_time": time + took}
-        return event
 
     def _metadata(self, item: Item) -> Event:
         session = self._context.session.id
-        return {
+        metadata: Event = {
             "correlation_uid": session,
             "original_time": item["at"],
             "product": {"name": "Curfew", "vendor_name": "Curfew", "version": self._context.version},
             "profiles": [],
-            "sequence": item["seq"],
             "uid": self._context.event_id(item),
             "version": SCHEMA,
         }
+        return metadata | ({} if item["seq"] is None else {"sequence": item["seq"]})
 
     def _actor(self) -> Event:
         context = self._context

@@ -51,7 +51,7 @@ def parameter(value: Parameter) -> str:
 def told(item: Item) -> str:
     """What is no statement, in one line."""
     if item["kind"] != "end":
-        return f"{item['kind'].replace('_', ' ').upper()} {item['text']}".rstrip()
+        return f"{item['kind'].replace('_', ' ').upper()} {item['text'] or ''}".rstrip()
     parts = [f"END {item['reason']}" + (f" by {item['by']}" if item["by"] else "")]
     if item["running"] is not None:
         parts.append(f"#{item['running']} was running")

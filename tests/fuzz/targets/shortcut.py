@@ -53,7 +53,7 @@ class Lines(Journal):
     """A journal that keeps its lines to itself."""
 
     def __init__(self) -> None:
-        super().__init__(Path(), -1, segment_bytes=1, limit_bytes=4, retry_s=0)
+        super().__init__(Path(), -1, segment_bytes=1, limit_bytes=4, retention_s=0, retry_s=0)
         self.lines: list[bytes] = []
 
     def append(self, line: bytes) -> None:

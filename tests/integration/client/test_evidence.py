@@ -2,6 +2,7 @@
 
 import json
 import re
+import time
 from collections.abc import Callable
 from itertools import count
 
@@ -23,7 +24,8 @@ from proxy.contract.record import (
     StatementEnd,
     StatementStart,
 )
-from tests.integration.client.person import Person
+from tests.harness.processes import Process
+from tests.integration.client.person import Person, command
 from tests.integration.client.service import Edge
 
 Somebody = Callable[[str], Person]
@@ -158,6 +160,98 @@ def test_a_replay_of_an_open_session_says_so(somebody: Somebody, edge: Edge) -> 
     done = somebody("eve").run("replay", name)
     assert "NO RESULT" in done.stdout
     assert "still open" in done.stderr
+
+
+def test_a_replay_can_begin_anywhere(somebody: Somebody, session: str) -> None:
+    """At an error, or a position; or show nothing but errors. What is not there is an error itself."""
+    eve = somebody("eve")
+    whole = eve.ok("replay", session).splitlines()
+    at_error = next(number for number, line in enumerate(whole) if "COPY t FROM stdin" in line)
+    shown = eve.ok("replay", session, "--at", "error").splitlines()
+    assert shown[3:] == [line for line in whole[at_error:] if "SUCCESS" not in line]
+    assert eve.ok("replay", session, "--errors").splitlines()[3:] == [
+        line for line in whole if "COPY t FROM stdin" in line or "ERROR" in line
+    ]
+    assert len(eve.ok("replay", session, "--at", "0:00.007").splitlines()) < len(whole)
+    assert "no such place" in eve.refused("replay", session, "--at", "error:2")
+    assert eve.run("replay", session, "--at", "nowhere").returncode == 2
+
+
+def test_a_replay_as_json_is_the_timeline(somebody: Somebody, session: str) -> None:
+    """All of it, in ASCII."""
+    said = somebody("eve").ok("replay", session, "--json")
+    assert said.isascii()
+    told = json.loads(said)
+    assert told["session"]["id"] == session
+    assert [item["kind"] for item in told["items"]] == [
+        "start",
+        "statement",
+        "statement",
+        "copy",
+        "cancel",
+        "notice",
+        "end",
+    ]
+
+
+class Live:
+    """A session that goes on: `do` sends its next records."""
+
+    def __init__(self, edge: Edge) -> None:
+        self.name = new_session()
+        self._edge = edge
+        self._chain = Chain(self.name)
+        self.do(start())
+
+    def do(self, *records: Record) -> None:
+        """Send them."""
+        seal, key = self._chain.seal, self._edge.key
+        lines = [
+            self._chain.seal_signed(one, key) if isinstance(one, SessionEnd) else seal(one, at=time.time_ns())
+            for one in records
+        ]
+        self._edge.post(b"".join(line + b"\n" for line in lines)).raise_for_status()
+
+
+@pytest.fixture
+def live(edge: Edge) -> Live:
+    """A session that has begun."""
+    return Live(edge)
+
+
+def test_a_live_session_is_followed(somebody: Somebody, live: Live) -> None:
+    """What was, then each statement when it begins and its result when it has come; and it ends with the session."""
+    live.do(asked(1, "SELECT 1"), StatementEnd(statement=1, duration=MS, tags=["SELECT 1"], rows=1, state="I"))
+    eve = somebody("eve")
+    with Process(command("replay", live.name, "--follow"), environment=eve.environment) as process:
+        process.wait_for_output("#1     SUCCESS (1 row, 1 ms)")
+        live.do(asked(2, "SELECT pg_sleep(9)"))
+        process.wait_for_output("> SELECT pg_sleep(9)")
+        assert "#2     SUCCESS" not in process.output
+        live.do(StatementEnd(statement=2, duration=MS, sqlstate="57014", message="canceled", state="I"))
+        process.wait_for_output("#2     ERROR 57014 canceled (1 ms)")
+        live.do(end())
+        process.wait_for_output("END expired")
+        assert process.wait() == 0
+    lines = eve.ok("replay", live.name, "-f", "--json").splitlines()
+    assert [json.loads(line).get("kind") for line in lines] == [None, "start", *["statement"] * 4, "end"]
+    assert len(eve.ok("replay", live.name, "--follow", "--errors").splitlines()) == 5
+
+
+def test_following_ends_with_ctrl_c(somebody: Somebody, live: Live) -> None:
+    """As `tail -f` does, and with the shell's number for it."""
+    eve = somebody("eve")
+    code, screen = eve.on_terminal("replay", live.name, "--follow", answers={"START": "\x03"})
+    assert code == 130
+    assert "stopped" in screen
+
+
+def test_who_may_not_follow(somebody: Somebody, live: Live) -> None:
+    """Somebody else's session, unless one audits; one's own, anybody."""
+    live.do(end())
+    assert "START" in somebody("dba1").ok("replay", live.name, "--follow")
+    assert somebody("carol").refused("replay", live.name, "--follow").startswith("curfew: Forbidden: ")
+    somebody("dba2").refused("replay", live.name, "--follow")
 
 
 def test_sessions_are_listed_with_how_they_ended(somebody: Somebody, edge: Edge, session: str) -> None:

@@ -14,8 +14,11 @@ import pytest
 from control.connections import SILENCE_S
 from control.tasks import spawn
 from proxy.contract.directive import Heartbeat, Keys, Lock, Revoke, Snapshot, Unlock
+from proxy.contract.record import Chain
 from tests.harness.waiting import eventually
 from tests.integration.control.service import Service
+from tests.unit.control.desk import statement
+from tests.unit.control.evidence.test_chain import start
 
 
 async def test_it_serves_over_tls(service: Service) -> None:
@@ -46,6 +49,30 @@ async def test_it_ends_at_once_with_everything_open(service: Service) -> None:
         code, seconds = await asyncio.to_thread(service.stop)
         assert (await waiting)["state"] == "pending"
         assert await stream.ended()
+    assert code == 0
+    assert seconds < 3, "the grace would be ten"
+
+
+async def test_a_session_is_followed_until_the_service_ends(service: Service) -> None:
+    """Each record at once, byte for byte; and a stream that is open ends in good order, and holds up nothing."""
+    edge = await service.edge()
+    chain = Chain("live")
+    lines = [chain.seal(one) for one in (start(), *statement(1))]
+    assert (await edge.ship(lines[0])).is_success
+    async with (
+        service.client("root") as client,
+        client.stream("GET", "/v1/sessions/live/records", params={"follow": "true"}) as answer,
+    ):
+        stream = answer.aiter_lines()
+        got = [await anext(stream)]
+        for line in lines[1:]:
+            assert (await edge.ship(line)).is_success
+            async with asyncio.timeout(5):
+                while len(got) <= lines.index(line):
+                    got += [one] if (one := await anext(stream)) else []
+        code, seconds = await asyncio.to_thread(service.stop)
+        assert not [one async for one in stream if one]
+    assert [one.encode() for one in got] == lines
     assert code == 0
     assert seconds < 3, "the grace would be ten"
 

@@ -11,10 +11,16 @@ LIMIT_BYTES = 1 << 24
 
 
 def open_journal(
-    directory: Path, *, segment_bytes: int = SEGMENT_BYTES, limit_bytes: int = LIMIT_BYTES, retry_s: float = 0
+    directory: Path,
+    *,
+    segment_bytes: int = SEGMENT_BYTES,
+    limit_bytes: int = LIMIT_BYTES,
+    retention_s: float = 0,
+    retry_s: float = 0,
 ) -> Journal:
     """A journal that retries at every flush."""
-    return Journal.open(directory, segment_bytes=segment_bytes, limit_bytes=limit_bytes, retry_s=retry_s)
+    sizes = {"segment_bytes": segment_bytes, "limit_bytes": limit_bytes}
+    return Journal.open(directory, **sizes, retention_s=retention_s, retry_s=retry_s)
 
 
 def stored(directory: Path) -> list[bytes]:

@@ -240,6 +240,16 @@ async def test_what_never_went_on_is_nothing_that_was_open(stand: Stand, disk: D
     disk.let.release(10)
 
 
+async def test_what_never_went_on_outside_a_transaction(stand: Stand, disk: Disk) -> None:
+    """Nothing was open: there is nothing that could have been committed."""
+    stand.client.data_received(ask("one"))
+    await disk.is_asked()
+    scene = Scene.of(stand.relay.tracker)
+    stand.relay.close_in()
+    assert outcome(stand.relay.tracker, scene, fate=None) == "nothing open"
+    disk.let.release(10)
+
+
 @pytest.mark.parametrize("behind", [b"", SYNC], ids=["by the shortcut", "with more behind it"])
 async def test_without_a_record_nothing_is_open(tmp_path: Path, behind: bytes) -> None:
     """The statement that was refused for the journal's sake was never asked: nothing runs, and nothing is open."""

@@ -145,6 +145,23 @@ def test_torn_tail_is_cut_and_reported(directory: Path) -> None:
     assert stored(directory) == [b"whole", b"next"]
 
 
+def test_breaks_are_noted_until_they_are_on_record(directory: Path) -> None:
+    """Over as many crashes as it takes; a start that finds a whole journal changes nothing."""
+    directory.mkdir(parents=True)
+    path = segments.path_of(directory, 1)
+    for tail in (b"one\ntorn", b"two\nta"):
+        with path.open("ab") as file:
+            file.write(tail)
+        open_journal(directory).close()
+    open_journal(directory).close()
+    assert segments.load_torn(directory) == [
+        segments.Torn(segment=1, offset=4, bytes=4),
+        segments.Torn(segment=1, offset=8, bytes=2),
+    ]
+    segments.forget_torn(directory)
+    assert segments.load_torn(directory) == []
+
+
 def test_torn_tail_longer_than_a_block_is_cut(directory: Path) -> None:
     """The search for the last newline goes back block by block, to the file's beginning if need be."""
     journal = open_journal(directory)
@@ -238,6 +255,22 @@ def test_sessions_are_a_chain_of_their_own(directory: Path) -> None:
     assert isinstance(last, SessionEnd)
     assert last.next_entry == journal.next_entry
     assert (journal.next_entry.number, journal.next_entry.prev) == (10, line_hash(stored(directory)[-2]))
+
+
+def test_the_chain_of_sessions_goes_on_from_a_checkpoint(directory: Path) -> None:
+    """Though no session has begun in the segments behind it, and those before it are gone."""
+    journal = open_journal(directory, segment_bytes=2_000)
+    begin(journal, "idle")
+    busy = begin(journal, "busy")
+    for _ in range(100):
+        journal.append(busy.seal(notice()))
+    journal.flush()
+    journal._release()
+    for number in segments.numbers(directory)[:-2]:
+        segments.path_of(directory, number).unlink()
+    again = open_journal(directory, segment_bytes=2_000)
+    assert again.next_entry == journal.next_entry
+    again.close()
 
 
 def test_a_session_that_never_was_takes_no_place(directory: Path) -> None:

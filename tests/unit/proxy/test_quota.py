@@ -193,3 +193,26 @@ async def test_more_than_can_be_listed(quota: Quota, control: Control) -> None:
         quota.give_back("s0")
         await eventually(lambda: len(control.heard[-1].sessions) == MOST_LISTED, within=1.0)
         assert control.heard[-1].known == MOST_LISTED + 1
+
+
+async def test_the_last_word_where_control_was_away(quota: Quota, control: Control) -> None:
+    """What control did not hear before is said with it."""
+    await take(quota, "s1")
+    quota.give_back("s1")
+    control.away = True
+    await quota.close()
+    control.away = False
+    await quota.close()
+    assert [one.sessions for one in control.heard] == [[]]
+
+
+async def test_a_number_that_was_known_stays_known(quota: Quota, control: Control) -> None:
+    """An answer that is older than the last place makes nothing unknown again."""
+    await take(quota, "s1")
+    await take(quota, "s2")
+    control.newest = 1
+    async with running(quota):
+        await eventually(lambda: control.heard)
+        quota.give_back("s1")
+        await eventually(lambda: control.heard[-1].sessions == ["s2"], within=1.0)
+    assert control.heard[-1].known == 2

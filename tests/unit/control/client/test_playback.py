@@ -1,32 +1,27 @@
 """A session's timeline as a play: order, moments, words, and nothing that a text of the session could forge."""
 
 import io
+import itertools
 from typing import Any
 
 import pytest
 from rich.console import Console
 
 from control.client import playback
-from control.client.answers import Session
-from control.client.playback import Item, Step, Timeline
+from control.client.playback import Item, Step
 
 Fields = dict[str, Any]
 
 
-def timeline(*items: Fields, **session: Any) -> Timeline:  # noqa: ANN401 a session's members
-    """A timeline of these items."""
-    return Timeline(session=Session(id="ses_1", **session), items=[Item(**fields) for fields in items])
-
-
 def statement(sql: str = "SELECT 1", **fields: Any) -> Fields:  # noqa: ANN401 an item's members
     """A statement that took 12 ms and gave a row, with changes."""
-    return {"kind": "statement", "offset_s": 1.0, "sql": sql, "rows": 1, "duration_s": 0.012} | fields
+    return {"kind": "statement", "statement": 1, "offset_s": 1.0, "sql": sql, "rows": 1, "duration_s": 0.012} | fields
 
 
-def shown(*items: Fields, width: int = 10_000, **session: Any) -> str:  # noqa: ANN401 a session's members
+def shown(*items: Fields, width: int = 10_000, **how: bool) -> str:
     """What the play prints, without waiting."""
     out = io.StringIO()
-    for step in playback.steps(timeline(*items, **session)):
+    for step in playback.steps([Item(**fields) for fields in items], **how):
         playback.show(step, Console(file=out, width=width, markup=False, highlight=False, emoji=False))
     return out.getvalue()
 
@@ -167,3 +162,83 @@ def test_playing_waits_for_each_moment_and_makes_up_for_lost_time() -> None:
     timed = [(1.0, step(1)), (1.5, step(1.5)), (4.0, step(4))]
     playback.play(timed, Console(file=io.StringIO()), sleep=sleep, clock=lambda: now[0])
     assert slept == [1.0, 2.0]
+
+
+def test_a_transaction_is_shown_as_a_whole() -> None:
+    """How it ended stands behind the result that ended it, though that took until a moment later by another clock."""
+    text = shown(
+        statement("BEGIN", statement=1, outcome="rolled back"),
+        statement("UPDATE t", statement=2, offset_s=2.0, rows=9, bytes_out=2_345, outcome="rolled back"),
+        statement("ROLLBACK", statement=3, offset_s=3.0, rows=0, outcome="rolled back"),
+        {
+            "kind": "transaction",
+            "offset_s": 3.011,
+            "text": "transaction 1 rolled back: 3 statements, 10 rows",
+            "outcome": "rolled back",
+        },
+        statement("SELECT 1", statement=4, offset_s=4.0, outcome="committed"),
+        statement("SELECT 1/0", statement=5, offset_s=5.0, sqlstate="22012", outcome="rolled back"),
+        statement("COMMIT", statement=6, offset_s=6.0, outcome="in doubt"),
+    )
+    assert [line.split(maxsplit=1)[1].strip() for line in text.splitlines()] == [
+        "#1     > BEGIN",
+        "#1     SUCCESS (1 row, 12 ms), rolled back",
+        "#2     > UPDATE t",
+        "#2     SUCCESS (9 rows, 2.3 kB, 12 ms), rolled back",
+        "#3     > ROLLBACK",
+        "#3     SUCCESS (0 rows, 12 ms), rolled back",
+        "ROLLED BACK transaction 1: 3 statements, 10 rows",
+        "#4     > SELECT 1",
+        "#4     SUCCESS (1 row, 12 ms)",
+        "#5     > SELECT 1/0",
+        "#5     ERROR 22012 (12 ms)",
+        "#6     > COMMIT",
+        "#6     SUCCESS (1 row, 12 ms), in doubt",
+    ]
+
+
+def test_pauses_and_the_books_are_shown() -> None:
+    """A pause where it began, and what came before the session before its beginning."""
+    text = shown(
+        {"kind": "decision", "offset_s": -300.0, "text": "carol approved it for 10m: fine"},
+        {"kind": "start", "text": "ada connected"},
+        statement("SELECT 1", offset_s=100.0, gap_s=100.0),
+    )
+    assert text.splitlines() == [
+        "  -5:00.000         DECISION carol approved it for 10m: fine",
+        "   0:00.000         START ada connected",
+        "   0:00.000         PAUSE 1m40s",
+        "   1:40.000  #1     > SELECT 1",
+        "   1:40.012  #1     SUCCESS (1 row, 12 ms)",
+    ]
+
+
+def test_a_live_play_shows_each_thing_when_it_comes() -> None:
+    """A statement when it begins, its result when it has ended, and nothing twice; or both at once."""
+    begun = statement(finished=False, duration_s=None)
+    assert shown(begun, live=True).split()[-1] == "1"
+    cancel = {"kind": "cancel", "offset_s": 9.0, "text": "cancel"}
+    marks = [line.split()[2] for line in shown(begun, cancel, statement(), live=True).splitlines()]
+    assert marks == [">", "cancel", "SUCCESS"]
+    assert len(shown(statement(), live=True, ended_only=True).splitlines()) == 2
+
+
+def test_a_play_is_as_long_as_it_likes() -> None:
+    """Steps come as items do."""
+    items = (Item(**statement(offset_s=float(number))) for number in itertools.count())
+    assert [step.at_s for step in itertools.islice(playback.steps(items), 4)] == [0.0, 0.012, 1.0, 1.012]
+
+
+def test_a_play_from_a_place_on_begins_at_once() -> None:
+    """Not after all the time before it."""
+    timed = playback.moments([step(60.0), step(61.0)], speed=1, max_gap_s=None, from_first=True)
+    assert [moment for moment, _ in timed] == [0.0, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [(None, "0 bytes"), (999, "999 bytes"), (1_234, "1.2 kB"), (99_600_000, "100 MB"), (3e15, "3000 TB")],
+)
+def test_sizes(count: int | None, text: str) -> None:
+    """In the units of the field."""
+    assert playback.show_size(count) == text

@@ -41,3 +41,19 @@ def test_a_time_that_is_none_is_shown_as_it_came() -> None:
     west = NOON.astimezone(timezone(timedelta(hours=-2)))
     assert times.show_time("0001-01-01T00:00:00Z", now=west) == "0001-01-01T00:00:00Z"
     assert times.show_time(None, now=NOON) == ""
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("90", 90), ("1:30", 90), ("1:02:03.5", 3723.5), ("0:00.001", 0.001), ("90s", 90), ("1h", 3600)],
+)
+def test_positions_are_read(text: str, seconds: float) -> None:
+    """As they are shown, and as durations."""
+    assert times.parse_offset(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "x", "-1:00", "1:2:3:4", "1:", ":1", "1e3"])
+def test_what_is_no_position(text: str) -> None:
+    """It is refused."""
+    with pytest.raises(ValueError, match="no duration"):
+        times.parse_offset(text)

@@ -7,7 +7,17 @@ import pytest
 
 from control.domain.grants import grant_of
 from control.domain.locks import Lock, Scope
-from control.domain.reaping import FIRST_WAIT_S, LAST_WAIT_S, TRIED_FOR_S, begin, cause, covers
+from control.domain.reaping import (
+    FIRST_WAIT_S,
+    GAP_S,
+    LAST_WAIT_S,
+    SILENCE_S,
+    TRIED_FOR_S,
+    Vigil,
+    begin,
+    cause,
+    covers,
+)
 from control.domain.sessions import Session
 from control.times import SECOND
 from proxy.contract.settings import Target
@@ -94,3 +104,43 @@ def test_the_pauses_grow_and_there_is_an_end() -> None:
     assert set(pauses[10:]) == {LAST_WAIT_S}
     assert now - NOW >= TRIED_FOR_S * SECOND
     assert len(pauses) < 300
+
+
+def listened(vigil: Vigil, seconds: float, *, since: float, **last_seen: int) -> float:
+    """Look at these for so long, often enough; when that was."""
+    now = since
+    while now < since + seconds:
+        now = min(now + GAP_S / 2, since + seconds)
+        vigil.look(last_seen, now)
+    return now
+
+
+def found(vigil: Vigil) -> tuple[set[str], set[str]]:
+    """Who is silent, and who was heard."""
+    return set(vigil.silent()), set(vigil.heard())
+
+
+def test_who_is_silent() -> None:
+    """Whoever was not heard for SILENCE_S of listening; whoever was, in between, is heard, until they are silent."""
+    vigil = Vigil()
+    vigil.look({"a": 1, "b": 1}, 0.0)
+    assert found(vigil) == (set(), set())
+    now = listened(vigil, SILENCE_S, since=0.0, a=1, b=2)
+    assert found(vigil) == (set(), {"b"})
+    vigil.look({"a": 1, "b": 2}, now + 0.1)
+    assert found(vigil) == ({"a"}, {"b"})
+    listened(vigil, SILENCE_S, since=now + 0.1, a=2, b=2)
+    assert found(vigil) == ({"b"}, {"a"})
+
+
+def test_who_has_not_looked_listens_anew() -> None:
+    """A service that hung for longer than GAP_S has heard nobody meanwhile, whoever may have spoken."""
+    vigil = Vigil()
+    vigil.look({"a": 1}, 0.0)
+    now = listened(vigil, SILENCE_S - 1, since=0.0, a=1)
+    vigil.look({"a": 1}, now + GAP_S + 0.1)
+    assert not vigil.silent()
+    now = listened(vigil, SILENCE_S, since=now + GAP_S + 0.1, a=1)
+    assert not vigil.silent()
+    vigil.look({"a": 1}, now + 0.1)
+    assert found(vigil) == ({"a"}, set())

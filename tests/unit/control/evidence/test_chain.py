@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from control.domain.sessions import Session, State
 from control.evidence.chain import Kind, Ledger, Line, by_session, parse
-from proxy.contract.record import AuthRefused, Chain, SessionStart
+from proxy.contract.record import AuthRefused, Chain, JournalTorn, SessionStart
 from proxy.contract.verification import verify_chain
 from tests.unit.control.desk import end, statement
 
@@ -75,6 +75,15 @@ def test_a_whole_session_is_taken_as_it_came() -> None:
     assert (summary.state, summary.records, summary.statements) == (State.ENDED, 6, 2)
     assert (summary.bytes_in, summary.bytes_out, summary.stop_ns) == (100, 200, 250_000_000)
     assert verify_chain([line.raw for line in taken.new], KEY.public_key()) == 6
+
+
+def test_a_break_in_the_journal() -> None:
+    """It stands alone, signed, and is no session that anybody had."""
+    line = Chain("ses_9").seal_signed(JournalTorn(segment=1, offset=9, bytes=5), KEY)
+    taken = judge(line)
+    assert taken.flaw is None
+    assert taken.session is not None
+    assert (taken.session.state, taken.session.person, taken.session.complete) == (State.TORN, None, True)
 
 
 def test_a_session_may_come_in_pieces() -> None:

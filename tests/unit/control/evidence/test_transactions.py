@@ -267,6 +267,13 @@ def test_a_rollback_that_may_be_of_everything() -> None:
     assert before.query("COMMIT", "COMMIT").outcomes()[1:6:2] == [D, R, C]
 
 
+@pytest.mark.parametrize(("sql", "state"), [("/* to */ ROLLBACK", "I"), ("-- undo all\nROLLBACK AND CHAIN", "T")])
+def test_a_rollback_that_cannot_be_to_a_savepoint(sql: str, state: str) -> None:
+    """Nothing is open behind it, or the word is missing: what was before the savepoint is gone, too."""
+    session = Session().query("BEGIN", "BEGIN", state="T").query(*INSERT, state="T").query(*A, state="T")
+    assert session.query(sql, "ROLLBACK", state=state).outcomes() == [R] * 4
+
+
 def test_savepoints_in_one_query() -> None:
     """As psycopg sends them."""
     session = Session().query("BEGIN", "BEGIN", state="T").query('SAVEPOINT "s1"', "SAVEPOINT", state="T")

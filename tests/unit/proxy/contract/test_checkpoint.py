@@ -110,3 +110,21 @@ def test_what_is_no_verifier_key(text: str) -> None:
     """Its id holds its name and its key together."""
     with pytest.raises(ValueError, match="key"):
         checkpoint.read_verifier_key(text)
+
+
+def test_another_key_id() -> None:
+    """What says that it is another key's signature is passed over, whatever it is."""
+    head, signature = NOTE.rsplit(" ", 1)
+    raw = base64.b64decode(signature)
+    other = base64.b64encode(bytes(4) + raw[4:]).decode()
+    with pytest.raises(ProofError, match="not signed by this key"):
+        checkpoint.verify(f"{head} {other}\n", KEY.public_key(), origin=ORIGIN)
+
+
+def test_the_head_of_another_log_of_the_same_key() -> None:
+    """Under this log's name."""
+    text = f"other.example.com\n20852163\n{base64.b64encode(HEAD.root).decode()}\n"
+    known = base64.b64decode(NOTE.rsplit(" ", 1)[1])[:4]
+    note = f"{text}\n\N{EM DASH} {ORIGIN} {base64.b64encode(known + KEY.sign(text.encode())).decode()}\n"
+    with pytest.raises(ProofError, match="another log"):
+        checkpoint.verify(note, KEY.public_key(), origin=ORIGIN)

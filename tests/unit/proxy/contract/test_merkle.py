@@ -160,3 +160,12 @@ def test_trees_of_one_size_that_differ() -> None:
         merkle.verify_consistency(0, 3, [], one, other)
     with pytest.raises(ProofError, match="empty"):
         merkle.verify_consistency(3, 5, [], one, other)
+
+
+def test_a_consistency_proof_that_is_too_short() -> None:
+    """A head that claims more records than its root is over: the hashes fit, the size does not."""
+    tree = Tree(lines(4))
+    proof = merkle.consistency(2, 4, tree)
+    merkle.verify_consistency(2, 4, proof, defined(lines(2)), defined(lines(4)))
+    with pytest.raises(ProofError, match="shorter than the tree is high"):
+        merkle.verify_consistency(2, 8, proof, defined(lines(2)), defined(lines(4)))

@@ -17,6 +17,7 @@ from proxy.contract.record import (
     Copy,
     CopyData,
     GrantExtended,
+    JournalTorn,
     Notice,
     Parameter,
     RecordError,
@@ -84,6 +85,11 @@ def reaped() -> SessionReaped:
     )
 
 
+def torn() -> JournalTorn:
+    """What a start writes of the line that the crash before it has torn."""
+    return JournalTorn(segment=3, offset=120, bytes=7)
+
+
 def session(name: str = "ses_1", *, key: Ed25519PrivateKey = KEY, statements: int = 3) -> list[bytes]:
     """A whole session's lines."""
     chain = Chain(name)
@@ -125,6 +131,7 @@ def session(name: str = "ses_1", *, key: Ed25519PrivateKey = KEY, statements: in
         GrantExtended(grant="grt_1", expires_at=9),
         AuthRefused(refusal="expired", user="dba1", database="orders", grant="grt_1"),
         reaped(),
+        torn(),
         end(),
     ],
     ids=lambda record: type(record).__name__,
@@ -200,8 +207,8 @@ def refused() -> AuthRefused:
     return AuthRefused(refusal="expired", user="u", database="d", grant="grt_1")
 
 
-@pytest.mark.parametrize("record", [refused(), reaped()], ids=lambda record: type(record).__name__)
-def test_a_record_that_stands_alone_verifies(record: AuthRefused | SessionReaped) -> None:
+@pytest.mark.parametrize("record", [refused(), reaped(), torn()], ids=lambda record: type(record).__name__)
+def test_a_record_that_stands_alone_verifies(record: AuthRefused | SessionReaped | JournalTorn) -> None:
     """It is the only record of its session, and signed as a session's end is."""
     line = Chain("ses_1").seal_signed(record, KEY)
     assert verify_chain([line], PUBLIC) == 1
@@ -324,8 +331,10 @@ def test_a_chain_is_of_one_session_without_gaps(name: str, seq: int) -> None:
         verify_chain([first, Chain(name, next_seq=seq, head=chain.head).seal_signed(end(), KEY)], PUBLIC)
 
 
-@pytest.mark.parametrize("record", [refused(), reaped()], ids=lambda record: type(record).__name__)
-def test_a_record_that_stands_alone_inside_a_session_is_found(record: AuthRefused | SessionReaped) -> None:
+@pytest.mark.parametrize("record", [refused(), reaped(), torn()], ids=lambda record: type(record).__name__)
+def test_a_record_that_stands_alone_inside_a_session_is_found(
+    record: AuthRefused | SessionReaped | JournalTorn,
+) -> None:
     """Behind a start it would end the session with nothing said of its work."""
     chain = Chain("ses_1")
     lines = [chain.seal(start()), chain.seal_signed(record, KEY)]

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.wire import secrets
-from proxy.wire.secrets import MASK, mask
+from proxy.wire.secrets import MASK, hide, mask
 
 GONE = [  # what goes stands between « and »
     "ALTER ROLE bob PASSWORD '«hunter 2»' VALID UNTIL 'x'",
@@ -27,6 +27,9 @@ GONE = [  # what goes stands between « and »
     "İ ALTER USER u PASSWORD '«sEc»'",
     " -- c\n /* d */ alter user x password '«a b»'",
     "create group g user u password '«x»'",
+    "alter /* a */ user x password '«a b»'",
+    "alter--\nuser x password '«a b»'",
+    "create -- a\n /* b */ -- c\n role x password '«a (b)»'",
     # Options of foreign servers and user mappings.
     "create user mapping for a server s options (user 'u', password '«p w»')",
     "alter user mapping for a server s options (set \"password\" '«s»')",
@@ -36,6 +39,18 @@ GONE = [  # what goes stands between « and »
     "create subscription s connection 'host=h password=''«my sec»'' user=u'",
     "select dblink('postgresql://u:«sec»@h/db','x')",
     "select dblink('postgresql://h/db?user=u&password=«sec»&x=y','x')",
+    "select dblink_connect('host=h PassWord=«sec»')",
+    "alter system set primary_conninfo = 'host=h password=«sec»'",
+    "copy t from program 'curl -s https://user:«se-cret%21»@host/x | tail'",
+    "comment on table t is 'from ftp://u:«sec»@h/ and ftp://h/'",
+    "-- see https://u:«sec»@h/\nselect 1",
+    # Put together by the server, which quotes it.
+    "do $$begin execute format('alter role x password %L', '«sec»'); end$$",
+    "select format('alter role %I PASSWORD %L valid until %L', 'bob', '«sec»', 'infinity')",
+    "select format('alter role %2$I encrypted password %1$L', '«sec»', f(a, b))",
+    "select format('alter role %I password ''%s''', /* who, */ f(a, 'b'), '«sec»')",
+    "select 'alter role x password ' || quote_literal('«sec»')",
+    "do $$begin execute 'alter role x PASSWORD ' || Quote_Literal(E'«sec»') || ';'; end$$",
     # Within strings and comments.
     "do $$begin alter role x password '«sec»'; end$$",
     "do $$begin execute 'alter role x password ''«sec»'''; end$$",
@@ -62,6 +77,12 @@ STAYS = [
     "select $1, password $2",
     "select 'see http://example.org/a@b'",
     "alter role x set search_path = 'password'",
+    "select format('no password %s', 'x')",
+    "select format('100%% password %L', x, 'y')",
+    "select * from t where a like '%password%' and b = 'x'",
+    "select 'https://example.org:8443/x@y'",
+    "select 'password ' || quote_ident('x')",
+    "copy t from program 'curl http://a:$evil@h'",
 ]
 
 HIDING = [
@@ -81,6 +102,13 @@ HIDING = [
     "create user x password$b$; select evil(); -- $b$",
     'select """; create user x password \'", evil(), \'"\' ',
     "alter user x password 'x'; ; select password 'y' , evil() , 'z'",
+    "create /* /* */ user x password ' */ role y; select evil() -- '",
+    "create /* ' */ user /* ' */ x; select password ', evil(), '",
+    "copy t from program 'http://a:$(evil())@h'",
+    "copy t from program 'x://a:;evil();@h'",
+    "do $$begin execute format('select 1 password %L', 'x', 'drop table t'); execute 'drop table t'; end$$",
+    "do $$begin execute format('/* password %L', ' */ evil() '); end$$",
+    "select 'password ' || quote_literal(' evil() ')",
 ]
 
 
@@ -88,13 +116,15 @@ HIDING = [
 def test_secrets_go(marked: str) -> None:
     """Each way of writing a password, masked, and only it."""
     expected = re.sub("«.*»", "***", marked, flags=re.DOTALL)
-    assert mask(marked.replace("«", "").replace("»", "")) == (expected, True)
+    masked, secrets = mask(marked.replace("«", "").replace("»", ""))
+    assert masked == expected
+    assert len(secrets) == masked.count(MASK)
 
 
 @pytest.mark.parametrize("sql", STAYS)
 def test_the_rest_stays(sql: str) -> None:
     """The word alone makes no secret."""
-    assert mask(sql) == (sql, False)
+    assert mask(sql) == (sql, ())
 
 
 @pytest.mark.parametrize("sql", HIDING)
@@ -167,7 +197,7 @@ def test_takes_anything(text: str) -> None:
     """Any text: never an exception, never a change outside a mask."""
     for sql in (text, f"password {text}", f"alter user x password '{text}", f"do $$ {text} password 'x' $$"):
         masked, was = mask(sql)
-        assert (masked != sql) <= was
+        assert (masked != sql) <= bool(was)
         assert only_literals_went(sql, masked)
 
 
@@ -176,6 +206,22 @@ def test_work_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(secrets, "_MOST_TOKENS", 10)
     assert mask("password 'x' " * 6)[0] == "password '***' " * 5 + "password 'x' "
     assert mask("alter user u password 'x" + "'\n'y" * 20 + "'")[0].count("y") == 13
+
+
+@pytest.mark.parametrize(
+    ("message", "secrets", "shown"),
+    [
+        ('syntax error at or near "\'hunter2\'"', ("hunter2",), 'syntax error at or near "\'***\'"'),
+        ('missing "=" after "it\'s" in it', ("it''s",), 'missing "=" after "***" in it'),
+        ('syntax error at or near "x"', ("x",), 'syntax error at or near "***"'),
+        ('relation "xx" does not exist', ("x", "e"), 'relation "xx" does not exist'),
+        ('a "secret1" and "secret"', ("secret", "secret1"), 'a "***" and "***"'),
+        ("division by zero", ("(.*", "\\1"), "division by zero"),
+    ],
+)  # fmt: skip
+def test_an_error_that_quotes_a_secret(message: str, secrets: tuple[str, ...], shown: str) -> None:
+    """It goes, in both its forms; a short one only as a whole, so that the message can still be read."""
+    assert hide(message, secrets) == shown
 
 
 def only_literals_went(sql: str, masked: str) -> bool:

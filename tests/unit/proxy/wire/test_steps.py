@@ -67,7 +67,7 @@ def test_an_end(values: dict[str, Any], error: tuple[str, str] | None) -> None:
 )
 def test_a_start(record: StatementStart, parameters: list[Parameter] | None, name: str | None) -> None:
     """Of a Query, and of an Execute with everything that it can have."""
-    text = Text(record.sql, record.sql_base64, record.masked)
+    text = Text(record.sql, record.sql_base64, ("secret",) if record.masked else ())
     step = Step(Kind.QUERY, record.statement, 0, 0, record.sql, record.pipelined)
     if record.kind == "query":
         record.continued = False

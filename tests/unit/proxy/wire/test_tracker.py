@@ -1,5 +1,7 @@
 """The tracker: whole conversations of both protocols, and the records that an auditor will read them in."""
 
+from collections.abc import Callable
+
 import pytest
 
 from proxy.contract.record import Copy, StatementEnd, StatementStart
@@ -49,6 +51,20 @@ def test_a_simple_query() -> None:
         "1> SELECT 1",
         "1< SELECT 1 [I]",
     ]
+
+
+@pytest.mark.parametrize("asked", [query, lambda sql: parse(sql) + bind() + execute() + SYNC])
+def test_an_error_that_quotes_a_secret(asked: Callable[[str], bytes]) -> None:
+    """PostgreSQL says what it does not understand: the record must not have from it what the text has lost."""
+    book = Playbook()
+    said = "syntax error at or near \"'hunter2'\""
+    book.take(client(asked("ALTER ROLE bob PASSWORD 'x' 'hunter2'; ALTER ROLE bob PASSWORD 'hunter2'")))
+    book.take(server(error("42601", said), READY))
+    start, end = book.records[0], book.records[-1]
+    assert isinstance(start, StatementStart)
+    assert isinstance(end, StatementEnd)
+    assert start.masked
+    assert end.message == "syntax error at or near \"'***'\""
 
 
 def test_every_field() -> None:

@@ -137,7 +137,7 @@ def told(*records: Record, step_ns: int = MS, session: str = "ses_1") -> tuple[S
         made = decode(chain.seal(record, at=BEGAN + number * step_ns))
         if summary is None:
             summary = begin(made, "edge")  # type: ignore[arg-type] # whoever tells a session begins at its beginning
-        summary = advance(summary, made, "head")
+        summary = advance(summary, [made], "head")
         items += teller.take(made)
     assert summary is not None
     return replace(summary, head="5e55" * 16), [*items, *teller.finish()]

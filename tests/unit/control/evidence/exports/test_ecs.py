@@ -87,3 +87,16 @@ def test_a_refused_connection_is_denied() -> None:
         "expired",
     )
     assert document["source"] == {"address": "unix socket"}
+
+
+def test_what_is_no_record_has_no_number() -> None:
+    """As what control's books have of a session; it has a name all the same, and a length of its own kind."""
+    session, _ = told(start())
+    item = {"seq": None, "at": "2026-11-22T11:00:00.000000Z", "offset_s": -3600.0, "kind": "decision", "text": "yes"}
+    (line,) = written(Ecs(Context(session=session, version="1")), [item | {"duration_s": 600}]).splitlines()
+    made = json.loads(line)
+    assert list(ecs_faults(made)) == []
+    assert "sequence" not in made["event"]
+    assert made["event"]["id"] == "ses_1:decision:2026-11-22T11:00:00.000000Z"
+    assert made["curfew"]["duration_s"] == 600
+    assert "duration" not in made["event"]

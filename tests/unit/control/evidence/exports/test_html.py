@@ -204,3 +204,21 @@ def test_a_long_session_takes_no_more_memory() -> None:
     held, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert held < 20_000
+
+
+def test_the_header_waits_for_the_sessions_own_first_record() -> None:
+    """What control's books have from before it stands behind the header, and who has no such record gets one too."""
+    session, items = told(start(), end())
+    earlier = {
+        "seq": None,
+        "at": "2026-11-22T11:00:00.000000Z",
+        "offset_s": -3600.0,
+        "kind": "request",
+        "text": "<asked>",
+    }
+    shown = written(Html(Context(session=session, version="1")), [earlier, *items]).decode()
+    facts = Reader(shown).texts["dt"]
+    assert "approved by" in facts
+    assert shown.index("</header>") < shown.index("REQUEST &lt;asked&gt;") < shown.index("START dba1")
+    shown = written(Html(Context(session=session, version="1")), [earlier]).decode()
+    assert shown.index("</header>") < shown.index("REQUEST &lt;asked&gt;")

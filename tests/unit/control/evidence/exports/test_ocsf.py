@@ -141,3 +141,16 @@ def test_a_long_statement_is_whole() -> None:
     line = written(Ocsf(Context(session=session, version="1")), items).splitlines()[1]
     assert json.loads(line)["query_info"]["query_string"] == sql
     assert len(line) < 2_010_000
+
+
+def test_what_is_no_record_has_no_number() -> None:
+    """As what control's books have of a session; it has a name all the same, and a length of its own kind."""
+    session, _ = told(start())
+    item = {"seq": None, "at": "2026-11-22T11:00:00.000000Z", "offset_s": -3600.0, "kind": "decision", "text": "yes"}
+    (line,) = written(Ocsf(Context(session=session, version="1")), [item | {"duration_s": 600}]).splitlines()
+    made = json.loads(line)
+    assert list(ocsf_faults(made)) == []
+    assert "sequence" not in made["metadata"]
+    assert made["metadata"]["uid"] == "ses_1:decision:2026-11-22T11:00:00.000000Z"
+    assert made["unmapped"]["duration_s"] == 600
+    assert "duration" not in made

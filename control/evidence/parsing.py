@@ -1,0 +1,127 @@
+"""Having SQL parsed, in a process of its own: libpg_query crashes on some valid SQL, and what comes here is hostile.
+
+The worker is `python -m control.evidence.parser`. It gets one text at a time and answers with what it is; a text that
+it dies of, or takes too long over, gets a label instead, and the next one finds a fresh worker. It inherits nothing:
+no environment, no descriptors but its pipes. This module never looks into SQL.
+"""
+
+import asyncio
+import contextlib
+import os
+import signal
+import struct
+import sys
+from typing import Final
+
+import msgspec
+import structlog
+
+from control.evidence.parsed import MOST_BYTES, Label, Parsed
+
+CPU_S: Final = 5.0
+"""What a text may take of the processor."""
+ANSWER_S: Final = 60.0
+"""And by the clock, on a machine that has no processor for it."""
+STOP_S: Final = 5.0
+LENGTH: Final = struct.Struct("!I")
+MOST_ANSWER: Final = 16 << 20
+DIED: Final = struct.Struct("!B")
+"""Behind a length of 0: the signal (or 0) that a text's parser has died of."""
+_AT_ONCE: Final = MOST_BYTES + LENGTH.size
+
+log = structlog.get_logger(__name__)
+_decoder = msgspec.msgpack.Decoder(Parsed)
+
+
+class ParserError(Exception):
+    """No worker can be had. Says why."""
+
+
+class Parser:
+    """One worker, started when it is first needed. One text at a time: whoever calls takes turns."""
+
+    def __init__(self, *, cpu_s: float = CPU_S, answer_s: float = ANSWER_S) -> None:
+        self._cpu_s = cpu_s
+        self._answer_s = answer_s
+        self._process: asyncio.subprocess.Process | None = None
+        self._turn = asyncio.Lock()
+
+    async def parse(self, sql: bytes) -> Parsed:
+        """What the text is. Raises ParserError where the worker does not come up."""
+        if len(sql) > MOST_BYTES:
+            return Parsed(label=Label.LONG)
+        async with self._turn:
+            for _ in range(2):  # a worker that somebody else has killed says nothing about the text
+                fresh = self._process is None
+                process = self._process or await self._start()
+                try:
+                    async with asyncio.timeout(self._answer_s):
+                        return await _ask(process, sql)
+                except TimeoutError:
+                    await self._end()
+                    return Parsed(label=Label.TIMEOUT)
+                except (EOFError, OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
+                    await self._end()
+                    log.warning("the parser has died", why=str(error), fresh=fresh)
+                except asyncio.CancelledError:
+                    await self._end()  # its answer would be taken for the next text's
+                    raise
+        return Parsed(label=Label.CRASHED)
+
+    async def close(self) -> None:
+        """End the worker."""
+        async with self._turn:
+            await self._end()
+
+    async def _start(self) -> asyncio.subprocess.Process:
+        try:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                *("-P", "-m", "control.evidence.parser", str(self._cpu_s)),
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.DEVNULL,
+                env={"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+                cwd="/",
+                start_new_session=True,
+                limit=_AT_ONCE,
+            )
+        except OSError as error:
+            raise ParserError(f"the parser cannot be started: {error}") from error
+        self._process = process
+        try:
+            async with asyncio.timeout(self._answer_s):
+                await _ask(process, b"")  # it says that it is ready
+        except (TimeoutError, EOFError, OSError) as error:
+            await self._end()
+            raise ParserError("the parser does not start: is postgast installed?") from error
+        return process
+
+    async def _end(self) -> None:
+        process, self._process = self._process, None
+        if process is None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(STOP_S):
+                await process.wait()
+        if process.stdin is not None:
+            process.stdin.close()
+
+
+async def _ask(process: asyncio.subprocess.Process, sql: bytes) -> Parsed:
+    """One question, one answer. Raises EOFError where the worker is gone."""
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write(LENGTH.pack(len(sql)) + sql)
+    await process.stdin.drain()
+    (size,) = LENGTH.unpack(await process.stdout.readexactly(LENGTH.size))
+    if size > MOST_ANSWER:
+        raise EOFError(f"an answer of {size} bytes")
+    if size:
+        return _decoder.decode(await process.stdout.readexactly(size))
+    (number,) = DIED.unpack(await process.stdout.readexactly(DIED.size))
+    if number in (signal.SIGKILL, signal.SIGTERM):
+        raise EOFError(f"killed by signal {number}")
+    return Parsed(label=Label.TIMEOUT if number == signal.SIGPROF else Label.CRASHED)
