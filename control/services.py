@@ -140,6 +140,8 @@ class Services:
     """Held while a head of the log is signed."""
     proving: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Held while a whole session's proof is made: that of a long one takes seconds."""
+    searching: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(2))
+    """Held while somebody searches: it is work for seconds, and there are more urgent things."""
     watch: Callable[[], float] = time.monotonic
     """Seconds, by a clock that nobody sets."""
     vigil: Vigil = field(default_factory=Vigil)

@@ -10,8 +10,9 @@ from collections.abc import Callable
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from proxy.contract.chain import Chain
-from proxy.contract.record import AuthRefused, JournalTorn, SessionEnd, SessionReaped, SessionStart
+from proxy.contract.record import AuthRefused, CopyData, JournalTorn, Record, SessionEnd, SessionReaped, SessionStart
 from proxy.journal import Journal
+from proxy.wire import copying
 from proxy.wire.steps import Noted, Step
 
 
@@ -43,6 +44,11 @@ class Recorder:
     def _started(self, record: Noted) -> bytes:
         if isinstance(record, Step):
             return self._chain.seal_fields("statement.start", record.start)
+        return self._sealed(record)
+
+    def _sealed(self, record: Record) -> bytes:
+        if isinstance(record, CopyData):
+            return self._chain.seal_fields("copy.data", copying.fields(record))
         return self._chain.seal(record)
 
     @property
@@ -67,7 +73,7 @@ class Recorder:
             if isinstance(record, Step):
                 self._journal.append_lazily(self._ended(record))
             else:
-                self._journal.append_lazily(self._chain.seal(record))
+                self._journal.append_lazily(self._sealed(record))
 
     def write(self) -> None:
         """Write what waits, now. Raises JournalError."""

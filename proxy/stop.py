@@ -360,7 +360,7 @@ class Keeper:
                 gone.append(stop)
             elif sighting.started is None:
                 _fail(stop, f"{self._name}: backend {stop.pid} may not be seen: GRANT pg_read_all_stats to the keeper")
-            elif not sighting.marked and not stop.signalled:
+            elif not sighting.marked:  # it was asked about, so no signal was sent so far (`_wanted`)
                 _fail(
                     stop,
                     f"{self._name}: the pooler has handed backend {stop.pid} on, or its mark is gone",

@@ -13,7 +13,19 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from control.client import account, asking, connect, exporting, granted, locking, screen, verifying, watching
+from control.client import (
+    account,
+    asking,
+    connect,
+    exporting,
+    granted,
+    locking,
+    replaying,
+    screen,
+    searching,
+    verifying,
+    watching,
+)
 from control.client.errors import ClientError
 
 FAILED = 1
@@ -47,8 +59,8 @@ def build() -> typer.Typer:
     _add(app, granted.grants, granted.extend, granted.revoke, granted.token)
     app.command(cls=_PsqlCommand)(connect.connect)
     _add(app, locking.lock, locking.locks, locking.unlock)
-    _add(app, watching.sessions, watching.kill, watching.replay)
-    _add(app, exporting.export, verifying.verify)
+    _add(app, watching.sessions, watching.kill, replaying.replay)
+    _add(app, searching.search, exporting.export, verifying.verify)
     return app
 
 

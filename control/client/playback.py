@@ -18,6 +18,7 @@ from rich.text import Text
 
 from control import harmless
 from control.durations import show_duration, show_offset
+from control.sizes import show_size
 
 MIN_WIDTH = 20
 MARGIN = 20
@@ -142,16 +143,6 @@ def _result(item: Item) -> tuple[str, str]:
     counted = f"{rows} row{'' if rows == 1 else 's'}{' so far' if item.suspended else ''}"
     size = f", {show_size(item.bytes_out)}" if (item.bytes_out or 0) >= SHOWN_BYTES else ""
     return f"SUCCESS ({counted}{size}, {show_duration(item.duration_s)})", "green"
-
-
-def show_size(count: int | None) -> str:
-    """`1.2 kB`, `34 MB`."""
-    size, unit = float(count or 0), "bytes"
-    for larger in ("kB", "MB", "GB", "TB"):
-        if size < SHOWN_BYTES:
-            break
-        size, unit = size / 1_000, larger
-    return f"{size:.1f}".removesuffix(".0") + f" {unit}" if size < 10 else f"{size:.0f} {unit}"  # noqa: PLR2004 a decimal says something
 
 
 def parameter(value: dict[str, Any]) -> str:

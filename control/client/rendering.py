@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import IO
@@ -21,7 +21,7 @@ from control.client import naming, private, screen
 from control.client.answers import Session, read
 from control.client.api import Api, from_environment, segment
 from control.client.errors import ClientError
-from control.client.times import parse_duration, parse_time
+from control.client.times import local_now, parse_moment, parse_time
 from control.client.wording import count
 
 EVERYTHING = 100_000_000
@@ -84,13 +84,9 @@ def moment(text: str | None) -> datetime | None:
     if text is None:
         return None
     try:
-        return datetime.now(UTC) - timedelta(seconds=parse_duration(text))
-    except (ValueError, OverflowError):
-        pass
-    try:
-        return parse_time(text)
-    except ValueError as error:
-        raise typer.BadParameter(f"{text!r} is neither a duration (7d) nor a time (2026-11-22T12:00Z)") from error
+        return parse_moment(text, now=local_now())
+    except (ValueError, OverflowError) as error:
+        raise typer.BadParameter(str(error)) from error
 
 
 def export(chosen: Chosen, wanted: Form, output: str | None) -> None:

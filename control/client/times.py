@@ -25,6 +25,27 @@ def parse_time(text: str) -> datetime:
     return instant if instant.tzinfo is not None else instant.replace(tzinfo=UTC)
 
 
+def parse_moment(text: str, *, now: datetime) -> datetime:
+    """The moment that somebody means: `2h` ago, `now`, `today` and `yesterday` (their beginning), a date or a time.
+
+    Without an offset it is in the zone of `now`, as people read clocks. Raises ValueError.
+    """
+    word = text.strip().lower()
+    midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
+    named = {"now": now, "today": midnight, "yesterday": midnight - timedelta(days=1)}
+    if word in named:
+        return named[word]
+    if _DURATION.fullmatch(word):
+        return now - timedelta(seconds=parse_duration(word))
+    try:
+        instant = datetime.fromisoformat(text.strip())
+    except ValueError as error:
+        raise ValueError(
+            f"{text!r} is no time; write for instance 2h (ago), today, yesterday, 2026-11-22 or 2026-11-22T14:05"
+        ) from error
+    return instant if instant.tzinfo is not None else instant.replace(tzinfo=now.tzinfo)
+
+
 def show_time(text: str | None, *, now: datetime) -> str:
     """An RFC 3339 text in the zone of `now`, with the distance from it: `14:05 (in 59m)`. Other text stays itself."""
     if text is None:

@@ -1,57 +1,21 @@
-"""The commands about sessions: `sessions`, `kill`, `replay`."""
+"""The commands about sessions as a whole: `sessions`, `kill`."""
 
-import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import closing
-from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Annotated
 
-import msgspec
 import typer
 
-from control.client import ends, naming, playback, reels, rerun, screen
+from control.client import ends, naming, screen
 from control.client.account import Json
 from control.client.answers import Session, read
-from control.client.api import PAGE, Api, from_environment, segment
-from control.client.asking import INTERRUPTED, Limit
+from control.client.api import PAGE, from_environment, segment
+from control.client.asking import Limit
 from control.client.ends import WITHIN, Wait, Within
-from control.client.errors import ClientError
-from control.client.playback import Item
 from control.client.times import local_now, parse_time, show_time
 from control.durations import show_duration
 
 SessionId = Annotated[str, typer.Argument(metavar="SESSION", help="The session, or the beginning of its id.")]
-
-Named = Annotated[
-    list[str] | None,
-    typer.Argument(
-        metavar="SESSION...", help="The session, or the beginning of its id. With --against: several, or files."
-    ),
-]
-Against = Annotated[
-    str | None,
-    typer.Option(
-        metavar="DSN",
-        help="Run the sessions again, in this database: postgresql://..., or postgresql:// and PGHOST, PGPASSWORD ...",
-    ),
-]
-GrantOf = Annotated[
-    str | None, typer.Option("--grant", metavar="GRANT", help="With --against: all sessions on this grant.")
-]
-ProxyKey = Annotated[
-    list[str] | None,
-    typer.Option("--proxy-key", metavar="KEY", help="With --against: the proxy's public key, or a file with it."),
-]
-SkipUnknown = Annotated[
-    bool, typer.Option("--skip-unknown", help="With --against: leave out what is not all on record.")
-]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="With --against: show what would be run, and run nothing.")]
-Yes = Annotated[bool, typer.Option("--yes", help="With --against: do not ask.")]
-Force = Annotated[
-    bool, typer.Option("--force", help="With --against: also where it may be the sessions' own database.")
-]
 
 
 class SessionState(StrEnum):
@@ -118,141 +82,6 @@ def kill(
             ends.prove(api, [found], within)
     if not wait:
         screen.note("`curfew sessions` shows when it is gone")
-
-
-def replay(
-    *,
-    named: Named = None,
-    speed: Annotated[float | None, typer.Option(min=0.01, max=1_000_000, help="Times as fast.")] = None,
-    instant: Annotated[
-        bool, typer.Option("--instant", help="All at once (the default where stdout is no terminal).")
-    ] = False,
-    max_gap: Annotated[
-        float | None, typer.Option(min=0, metavar="SECONDS", help="Wait at most this long between two steps.")
-    ] = None,
-    at: Annotated[
-        str | None,
-        typer.Option(metavar="PLACE", help="Begin there: 1:30.5, 90s, statement:7, error (the first one), error:2."),
-    ] = None,
-    errors: Annotated[bool, typer.Option("--errors", help="Only what failed.")] = False,
-    follow: Annotated[
-        bool, typer.Option("--follow", "-f", help="Show what has happened, then what happens, until the session ends.")
-    ] = False,
-    json: Json = False,
-    against: Against = None,
-    grant: GrantOf = None,
-    proxy_key: ProxyKey = None,
-    skip_unknown: SkipUnknown = False,
-    dry_run: DryRun = False,
-    yes: Yes = False,
-    force: Force = False,
-) -> None:
-    """Show what happened in a session, in its original timing, and in what transactions; or what happens in it now.
-
-    With --against, run it again in a database, and say where that goes another way.
-    """
-    if against is not None:
-        keys = proxy_key or []
-        wanted = rerun.Options(against=against, grant=grant, proxy_keys=keys, skip_unknown=skip_unknown, json=json)
-        rerun.rerun(named or [], msgspec.structs.replace(wanted, dry_run=dry_run, yes=yes, force=force))
-        return
-    session_id = _only(named or [], further=any((grant, proxy_key, skip_unknown, dry_run, yes, force)))
-    if instant and speed is not None:
-        raise typer.BadParameter("--speed and --instant exclude each other")
-    if follow and (speed is not None or max_gap is not None):
-        raise typer.BadParameter("--follow knows no other time than the session's: leave out --speed and --max-gap")
-    if json and (at is not None or errors):
-        raise typer.BadParameter("--json is the whole timeline: leave out --at and --errors")
-    try:
-        cut = Cut(at=None if at is None else reels.place(at), errors=errors)
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from error
-    timed = not instant and (speed is not None or max_gap is not None or sys.stdout.isatty())
-    try:
-        with from_environment() as api:
-            found = read(Session, naming.find(api, "sessions", session_id))
-            if follow:
-                _follow(api, found.id, cut, json=json)
-                return
-            with reels.fetched(api, found.id) as lines:
-                _replay(lines, cut, speed=speed or 1.0, max_gap_s=max_gap if timed else 0.0, json=json)
-    except KeyboardInterrupt:
-        screen.note("stopped")
-        raise typer.Exit(INTERRUPTED) from None
-
-
-def _only(named: Sequence[str], *, further: bool) -> str:
-    """The one session that is shown."""
-    if len(named) != 1 or further:
-        raise typer.BadParameter("one SESSION is shown; several, and further options, are for --against")
-    return named[0]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Cut:
-    """Which part of a session is wanted."""
-
-    at: Callable[[Item], bool] | None
-    errors: bool
-
-    def of(self, items: Iterable[Item]) -> Iterator[Item]:
-        """That part of `items`."""
-        if self.at is not None:
-            items = reels.behind(self.at, items)
-        return (item for item in items if playback.failed(item) or not self.errors)
-
-
-def _replay(lines: Iterator[bytes], cut: Cut, *, speed: float, max_gap_s: float | None, json: bool) -> None:
-    sent, session = reels.head(lines)
-    if json:
-        reels.dump(sent, lines)
-        return
-    _head(session)
-    steps = playback.steps(cut.of(reels.items(lines)))
-    play = playback.moments(steps, speed=speed, max_gap_s=max_gap_s, from_first=cut.at is not None or cut.errors)
-    playback.play(play, screen.console())
-    if not session.ended_at:
-        screen.note("the session is still open: this is what there is so far; --follow goes on")
-
-
-def _follow(api: Api, session_id: str, cut: Cut, *, json: bool) -> None:
-    """As `tail -f`, but that it ends with the session."""
-    lines = reels.followed(api, session_id)
-    over = False
-
-    def seen(items: Iterable[Item]) -> Iterator[Item]:
-        nonlocal over
-        for item in items:
-            over = over or item.kind in reels.LAST
-            yield item
-
-    with closing(lines):
-        if json:
-            shown = reels.dump_lines(lines)
-            next(shown, None)  # the session
-            for _ in seen(reels.items(shown)):
-                pass
-        else:
-            _, session = reels.head(lines)
-            _head(session)
-            console = screen.console()
-            for step in playback.steps(cut.of(seen(reels.items(lines))), live=True, ended_only=cut.errors):
-                playback.show(step, console)
-    if not over:
-        raise ClientError("the stream has ended, and the session has not", hint="try again: the service may be back")
-
-
-def _head(one: Session) -> None:
-    client = f", {one.application_name}" if one.application_name else ""
-    who = (
-        f"{one.person} on {ends.place(one)} as {one.profile}"
-        if one.person
-        else f"a refused connection to {ends.place(one)}"
-    )
-    grant = f"grant {one.grant}" if one.grant else "no grant"
-    screen.say(f"session {one.id}: {who}")
-    screen.say(f"{grant}, from {one.address or 'a unix socket'}{client}, through proxy {one.proxy}")
-    screen.say(f"started {show_time(one.started_at, now=local_now())}")
 
 
 def _doing(one: Session, now: datetime) -> str:

@@ -138,8 +138,8 @@ def has_text(said: StatementStart | StatementPrepare | Ran, text: str) -> bool:
 
 
 def fold(text: str) -> str:
-    """As texts are compared. The tokenizer would end at a NUL."""
-    return text.lower().replace("\0", "\ufffd")
+    """As texts are compared: character by character, whatever stands around one. The tokenizer would end at a NUL."""
+    return text.casefold().replace("\0", "\ufffd")
 
 
 def searched(text: str, values: str) -> str:

@@ -30,6 +30,7 @@ from control.evidence.transactions import Known, Outcome, Transactions
 from control.evidence.wording import describe
 from control.times import SECOND, rfc3339
 from proxy.contract.record import (
+    LAST,
     AnyRecord,
     Authorization,
     AuthRefused,
@@ -113,12 +114,14 @@ class Teller:
         if isinstance(record, StatementEnd):
             self._ended(record, size)
         elif isinstance(record, CopyData):
-            self._copied[record.statement] = self._copied.get(record.statement, 0) + _decoded_size(record.base64)
-        else:
+            self._copy(record)
+        elif not isinstance(record, LAST):
             self._happened(record, size, ready)
         self._tally.take(record)
         for known in self._transactions.take(record):
             self._known(record, known)
+        if isinstance(record, LAST):  # Behind what it has made known.
+            self._happened(record, size, ready)
         while self._held and (self._complete(self._held[0]) or self._too_much()):
             ready.append(self._tell(self._held.popleft()))
         return ready
@@ -128,6 +131,11 @@ class Teller:
         rest = [self._tell(entry) for entry in self._held]
         self._held.clear()
         return rest
+
+    def _copy(self, piece: CopyData) -> None:
+        if len(self._copied) >= HELD_BACK:  # Each is followed by its Copy, so there is hardly ever more than one.
+            self._copied.clear()
+        self._copied[piece.statement] = self._copied.get(piece.statement, 0) + _decoded_size(piece.base64)
 
     def _happened(self, record: AnyRecord, size: int, ready: list[Item]) -> None:
         entry = _Entry(record, size)

@@ -26,7 +26,8 @@ BYTES = 4 << 20
 PATIENCE_S = 1.0
 """Whoever else writes goes first, for so long: else the index would stand still while records keep coming."""
 BUSY_S = 0.5
-"""Where somebody has written within this time, the index takes no more than half of the time."""
+REST = 3.0
+"""Where somebody has written within BUSY_S, a piece is followed by a rest that is so much longer than it took."""
 IDLE_S = 30.0
 KNOWN_TEXTS = 50_000
 KNOWN_BYTES = 2_000
@@ -110,7 +111,7 @@ async def follow(services: Services) -> None:
                 try:
                     if await indexer.step():
                         if services.store.quiet_s < BUSY_S:
-                            await asyncio.sleep(time.monotonic() - began)
+                            await asyncio.sleep(REST * (time.monotonic() - began))
                         continue
                 except Exception:  # the task's edge: the database's next moment may be a better one
                     log.exception("the index was not brought up to date")

@@ -1,5 +1,6 @@
 """Searching all statements of all sessions: who may, and how far one search goes."""
 
+import asyncio
 import re
 import time
 from collections.abc import Sequence
@@ -16,7 +17,7 @@ from control.evidence.names import folded
 from control.evidence.parsed import Parsed
 from control.services import Services
 from control.store import sessions, statements
-from control.store.engine import Transaction
+from control.store.engine import DatabaseError, Transaction
 from control.store.statements import Entry, Term, Wanted
 from proxy.contract.record import RecordError, decode
 
@@ -38,6 +39,8 @@ NAMES_SHOWN = 100
 LONGEST = 1_000
 """Characters of a text that is searched."""
 _SQLSTATE = re.compile(r"[0-9A-Z]{2}(?:[0-9A-Z]{3})?", re.ASCII)
+
+BEING_MADE = Failure(Reason.NOT_READY, "the index is being made anew; records and timelines can be read")
 
 log = structlog.get_logger(__name__)
 
@@ -105,10 +108,27 @@ async def search(services: Services, query: Query, *, asker: Person, before: int
             return Success(Found(hits=(), before=None, behind=0))
         query = replace(query, person=asker.name)
     log.info("statements searched", by=asker.name, **_told(query))
+    try:
+        async with asyncio.timeout(SEARCH_S):
+            await services.searching.acquire()
+    except TimeoutError:
+        return Failure(Reason.NOT_READY, "too many searches at once; try again")
+    try:
+        return await _search(services, query, before=before, limit=limit)
+    except DatabaseError:
+        async with services.store.read() as tx:
+            if (await statements.cursor(tx)).clearing:  # it has begun in the midst of this
+                return BEING_MADE
+        raise
+    finally:
+        services.searching.release()
+
+
+async def _search(services: Services, query: Query, *, before: int | None, limit: int) -> Result[Found]:
     async with services.store.read() as tx:
         cursor = await statements.cursor(tx)
         if cursor.clearing:
-            return Failure(Reason.NOT_READY, "the index is being made anew; records and timelines can be read")
+            return BEING_MADE
         plan = await _plan(tx, query, before=before, indexed=cursor.next)
     return Success(await _look(services, plan, limit=limit))
 

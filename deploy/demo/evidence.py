@@ -19,7 +19,13 @@ EXPECTED: Mapping[str, tuple[str, ...]] = {
     "demo-load": ("> copy pgbench_accounts from stdin", "COPY in, ", "> alter table pgbench_accounts add primary key"),
     "demo-cancel": ("> SELECT pg_sleep(60)", "CANCEL ", "ERROR 57014 canceling statement due to user request"),
     "demo-update": ("> UPDATE orders SET note", "END expired; #1 was running; open work: ", "backend gone "),
-    "demo-revoke": ("> UPDATE orders SET note", "SUCCESS (500 rows", "END revoked by alice; open work: "),
+    "demo-revoke": (
+        "DECISION alice approved it",
+        "> UPDATE orders SET note",
+        "SUCCESS (500 rows",
+        "ROLLED BACK transaction 1: 2 statements, 500 rows",
+        "END revoked by alice; open work: ",
+    ),
 }
 """What the replay of a session must show, by the application's name."""
 SHOWN = ("demo-cancel", "demo-update", "demo-revoke")

@@ -18,7 +18,7 @@ cdef enum:
     SMALL_LIMIT = 10000   # PQ_SMALL_MESSAGE_LIMIT and PQ_LARGE_MESSAGE_LIMIT of PostgreSQL's libpq.h
     LARGE_LIMIT = 0x3FFFFFFF
     BACKEND_LIMIT = 0x40000010  # 1 GiB + 16: more than any server of today can build
-    KEEP_LIMIT = 65536
+    KEEP_LIMIT = 262144  # a ParameterDescription of 65,535 types is 2 bytes shorter
     COPY_DATA = 100       # d
     CRUMB = 4096          # chunks below this are gathered, so that one-byte segments do not cost an object each
     LOAF = 65536

@@ -20,8 +20,8 @@ _WANTED = frozenset(b"CZEIs1GHWStKVv")
 _UNSEEN = frozenset(b"23nT")
 _BIND_COMPLETE, _ERROR, _PARAMETER_STATUS = b"2ES"
 
-KEEP = 65_536
-"""The most of a backend message's body that is handed up."""
+KEEP = 262_144
+"""The most of a backend message's body that is handed up: a ParameterDescription of 65,535 types is 2 bytes shorter."""
 
 
 class FrontendFramer:

@@ -82,6 +82,11 @@ def pieces(statement: int, direction: Literal["in", "out"], data: bytes) -> list
     ]
 
 
+def fields(piece: CopyData) -> str:
+    """What follows `prev` in its line. Base64 has nothing to escape, and looking for it takes as long as making it."""
+    return f',"statement":{piece.statement},"direction":"{piece.direction}","base64":"{piece.base64}"'
+
+
 def _ended_at(queue: "deque[Step | Name]", step: Step, seen: int) -> int:
     """Where the client has ended the data of `step`, or asked for something else, which ends it too; else `seen`."""
     behind = False

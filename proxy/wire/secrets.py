@@ -8,8 +8,10 @@ behind the word. It looks into what strings and comments hold, too, as in `DO $$
 A mask must not become a place to hide code in. So tokens are read exactly as PostgreSQL's scan.l reads them, and where
 the reading hangs on standard_conforming_strings, only what is a secret both ways is masked. Where a literal could
 still be run as code (anywhere but in CREATE and ALTER ROLE and their like, at the top), it is masked only if it has
-no white space, parentheses or semicolons. Work is bounded (`_MOST_TOKENS`, `_DEEPEST`): what lies beyond, in a
-statement that no person writes, is left as it is.
+no white space, parentheses or semicolons. In some encodings of clients (SJIS, BIG5, GBK) a backslash can be the second
+byte of a letter, and nobody here knows whether it is: where one stands behind a byte that is no ASCII, nothing but a
+word is masked. Work is bounded (`_MOST_TOKENS`, `_DEEPEST`): what lies beyond, in a statement that no person writes, is
+left as it is.
 
 PostgreSQL's error messages quote what they do not understand, so a secret can come back in one: `hide` takes it out.
 
@@ -90,6 +92,9 @@ _FORMATTED = re.compile(r"(?P<behind>password\s+'*)?%(?:(?P<place>\d+)\$)?-?(?:\
 """The places of `format`."""
 _QUOTED_CALL = re.compile(r"\s*\|\|\s*(?:pg_catalog\s*\.\s*)?quote_(?:literal|nullable)\s*\(\s*", re.IGNORECASE)
 _MOST_ARGUMENTS = 200
+_HALF_A_LETTER = re.compile(r"(?:[^\x00-\x7f]|\\x[89a-f][0-9a-f])\\")
+"""A backslash behind a byte that is no ASCII, also where that byte was no UTF-8 and stands here as `\\xNN`."""
+_WORD = re.compile(r"[A-Za-z0-9_]+")
 _NO_CODE = re.compile(r"[^\s();]+")
 _SHORT = 4
 """Characters: what is shorter could be a part of any word."""
@@ -105,8 +110,9 @@ def mask(sql: str) -> tuple[str, tuple[str, ...]]:
         return sql, ()
     lower = _lower(sql)
     parts, secrets, at = [], [], 0
+    ambiguous = _HALF_A_LETTER.search(sql) is not None
     for start, end in sorted(_secrets(sql, lower)):
-        if start >= at:
+        if start >= at and (not ambiguous or _WORD.fullmatch(sql, start, end)):
             parts += [sql[at:start], MASK]
             secrets.append(sql[start:end])
             at = end

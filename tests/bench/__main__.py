@@ -16,6 +16,7 @@ from tests.bench.journal import command as journal
 from tests.bench.pressure import command as pressure
 from tests.bench.results import Result, table
 from tests.bench.runner import run_case
+from tests.bench.search import command as search
 from tests.bench.stop import command as stop
 from tests.bench.ways import CURFEW, PGBOUNCER
 from tests.harness.binaries import postgresql_bin
@@ -24,6 +25,7 @@ from tests.harness.processes import run
 APART: Mapping[str, Callable[[Sequence[str]], int]] = {
     "journal": journal.main,
     "pressure": pressure.main,
+    "search": search.main,
     "stop": stop.main,
 }
 """What has options of its own."""

@@ -8,7 +8,7 @@ from collections import Counter
 from datetime import datetime
 from typing import TypeAlias
 
-from proxy.contract.record import AuthRefused, SessionEnd, SessionStart, StatementStart, decode
+from proxy.contract.record import LAST, SessionStart, StatementStart, decode
 from proxy.contract.verification import ChainError, verify_chain
 from proxy.identity import load_or_create
 from tests.harness import roles
@@ -60,7 +60,7 @@ def doubled(extra: Counter[Statement]) -> int:
 def unended(proxy: Proxy) -> list[str]:
     """The sessions without an end."""
     last = {session: decode(lines[-1]) for session, lines in proxy.sessions().items()}
-    return [session for session, record in last.items() if not isinstance(record, SessionEnd | AuthRefused)]
+    return [session for session, record in last.items() if not isinstance(record, LAST)]
 
 
 def broken(proxy: Proxy) -> int:

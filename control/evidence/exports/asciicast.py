@@ -4,7 +4,7 @@ After https://docs.asciinema.org/manual/asciicast/v3/: a header, then `[interval
 seconds since the event before. Each error is a marker ("m"), so that players can jump to it.
 
 What is shown is what `curfew replay` shows: all text is made harmless first, so the only escapes in it are the colours
-written here. A result has a moment of its own; those that are still to come wait in a heap of at most WAITING.
+written here. A result has a moment of its own; those that are still to come wait, at most WAITING of them.
 """
 
 import heapq
@@ -13,7 +13,7 @@ from typing import Final
 from rich.cells import chop_cells
 
 from control import harmless
-from control.durations import show_offset
+from control.durations import show_duration, show_offset
 from control.evidence.exports import words
 from control.evidence.exports.context import Context
 from control.evidence.exports.lines import line
@@ -26,7 +26,9 @@ IDLE_S: Final = 2.0
 MARGIN: Final = 22
 """Position and statement, before the text."""
 WAITING: Final = 10_000
+WAITING_CHARACTERS: Final = 16 << 20
 STYLES: Final = {"dim": "2", "sql": "1", "value": "35", "good": "32", "bad": "1;31", "warn": "33"}
+OUTCOMES: Final = {"committed": "32", "rolled back": "33", "in doubt": "1;31"}
 KINDS: Final = {
     "start": "36",
     "notice": "33",
@@ -35,6 +37,11 @@ KINDS: Final = {
     "copy": "32",
     "refused": "1;31",
     "end": "1;36",
+    "request": "36",
+    "decision": "36",
+    "revocation": "1;31",
+    "lock": "1;31",
+    "unlock": "33",
 }
 Part = tuple[str, str, str]
 """Gutter, text, style (SGR parameters)."""
@@ -45,10 +52,10 @@ class Asciicast:
 
     def __init__(self, context: Context) -> None:
         self._context = context
-        self._data = words.Data()
         self._waiting: list[tuple[float, int, str, str]] = []
+        self._characters = 0
         self._count = 0
-        self._shown = 0.0
+        self._shown = self._latest = 0.0
 
     def begin(self) -> bytes:
         """The header, and what the session is."""
@@ -73,11 +80,11 @@ class Asciicast:
     def take(self, item: Item) -> bytes:
         """What is shown at an item's moment, and the results whose moment has come before it."""
         self._context.take(item)
-        return b"".join(self._item(one) for one in self._data.take(item))
+        return self._item(item)
 
     def finish(self) -> bytes:
         """The results that are left."""
-        rest = b"".join(self._item(one) for one in self._data.finish()) + self._results(float("inf"))
+        rest = self._results(float("inf"))
         if self._context.session.ended_at is None:
             rest += self._event(self._shown, "o", "the session is still open: this is what there is so far\r\n")
         return rest
@@ -88,20 +95,33 @@ class Asciicast:
 
     def _item(self, item: Item) -> bytes:
         at = item["offset_s"]
-        before = self._results(at)
-        if item["kind"] != "statement":
-            part = ("", words.told(item), KINDS.get(item["kind"], ""))
-            return before + self._event(at, "o", _screen(at, "", [part]))
-        mark = f"#{item['statement']}"
-        shown = before + self._event(at, "o", _screen(at, mark, _asked(item)))
-        self._count += 1
-        ends = at + (item["duration_s"] or 0.0)
-        text = _screen(ends, mark, [("", words.result(item), _style(item))])
-        marker = harmless.line(f"{mark} ERROR {item['sqlstate']}") if words.failed(item) else ""
-        heapq.heappush(self._waiting, (ends, self._count, text, marker))
-        while len(self._waiting) > WAITING:
+        if item.get("gap_s"):
+            self._put(at - item["gap_s"], "", [("", f"PAUSE {show_duration(item['gap_s'])}", STYLES["dim"])])
+        if item["kind"] == "statement":
+            self._statement(item)
+        else:
+            # A transaction's end is known by the records before results of its statements have their moment.
+            moment = max(at, self._latest) if item["kind"] == "transaction" else at
+            self._put(moment, "", [("", words.told(item), _style(item))])
+        shown = self._results(at)
+        while len(self._waiting) > WAITING or self._characters > WAITING_CHARACTERS:
             shown += self._result()
         return shown
+
+    def _statement(self, item: Item) -> None:
+        at, mark = item["offset_s"], f"#{item['statement']}"
+        self._put(at, mark, _asked(item))
+        ends = at + (item["duration_s"] or 0.0)
+        marker = harmless.line(f"{mark} ERROR {item['sqlstate']}") if words.failed(item) else ""
+        self._put(ends, mark, [("", words.result(item), _style(item))], marker)
+        self._latest = max(self._latest, ends)
+
+    def _put(self, at: float, mark: str, parts: list[Part], marker: str = "") -> None:
+        """Have it shown at its moment."""
+        self._count += 1
+        text = _screen(at, mark, parts)
+        self._characters += len(text)
+        heapq.heappush(self._waiting, (at, self._count, text, marker))
 
     def _results(self, until: float) -> bytes:
         shown = b""
@@ -111,6 +131,7 @@ class Asciicast:
 
     def _result(self) -> bytes:
         at, _, text, marker = heapq.heappop(self._waiting)
+        self._characters -= len(text)
         shown = self._event(at, "o", text)
         return shown + self._event(at, "m", marker) if marker else shown
 
@@ -131,9 +152,15 @@ def _asked(item: Item) -> list[Part]:
 
 
 def _style(item: Item) -> str:
+    if item["kind"] == "transaction":
+        return OUTCOMES.get(item["outcome"] or "", "")
+    if item["kind"] != "statement":
+        return KINDS.get(item["kind"], "")
     if words.failed(item):
         return STYLES["bad"]
-    return STYLES["warn" if item["skipped"] or item["duration_s"] is None else "good"]
+    if item["skipped"] or item["duration_s"] is None:
+        return STYLES["warn"]
+    return OUTCOMES["committed" if item["outcome"] is None else item["outcome"]]
 
 
 def _screen(at: float, mark: str, parts: list[Part]) -> str:

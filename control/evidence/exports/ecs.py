@@ -36,21 +36,20 @@ class Ecs:
     def __init__(self, context: Context) -> None:
         self._context = context
         self._facts, self._same = context.facts(), self._session()
-        self._data = words.Data()
 
     def begin(self) -> bytes:
         """Nothing: each line stands alone."""
         return b""
 
     def take(self, item: Item) -> bytes:
-        """An item's documents."""
+        """An item's document."""
         if self._context.take(item):
             self._facts, self._same = self._context.facts(), self._session()
-        return b"".join(line(self._document(one)) for one in self._data.take(item))
+        return line(self._document(item))
 
     def finish(self) -> bytes:
-        """What is left."""
-        return b"".join(line(self._document(one)) for one in self._data.finish())
+        """Nothing."""
+        return b""
 
     def _document(self, item: Item) -> Document:
         statement = item["kind"] == "statement"
@@ -157,7 +156,7 @@ def _kinds(item: Item, named: Sequence[str]) -> tuple[list[str], list[str]]:
             return ["database", "session"], ["end"]
         case "refused":
             return ["database", "network"], ["denied"]
-        case "copy" | "copy_data":
+        case "copy":
             return ["database"], [COPIED.get(item["direction"], "info")]
         case "statement":
             firsts = {one.partition(" ")[0] for one in named}

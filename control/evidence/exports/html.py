@@ -27,8 +27,6 @@ from proxy.contract.record import Parameter
 INDEXED: Final = 10_000
 EARLY: Final = 1_000
 """How many items wait for the header at most."""
-GAP_S: Final = 10.0
-"""A pause that is worth a line."""
 EXCERPT: Final = 200
 _HASH = base64.b64encode(hashlib.sha256(STYLE.encode()).digest()).decode()
 POLICY: Final = f"default-src 'none'; style-src 'sha256-{_HASH}'; base-uri 'none'; form-action 'none'"
@@ -39,12 +37,10 @@ class Html:
 
     def __init__(self, context: Context) -> None:
         self._context = context
-        self._data = words.Data()
         self._early: list[Item] | None = []
         """What came before the header could be written: that waits for the session's own first record."""
         self._transaction: int | None = None
         self._outcome: str | None = None
-        self._until = 0.0
         self._entries = 0
         self._statements = 0
         self._errors: list[tuple[str, str, str]] = []
@@ -71,18 +67,16 @@ class Html:
                 return b""
             parts = list(self._begun())
         else:
-            parts = list(self._items(item))
+            parts = list(self._item(item))
         return "".join(parts).encode()
 
     def finish(self) -> bytes:
         """The index of errors, and a last line: a document without it has been cut."""
         parts = list(self._begun())
-        for one in self._data.finish():
-            parts += self._item(one)
         parts += [self._close(), "</main>\n", *self._index()]
         still = "" if self._context.session.ended_at else " The session was still open: this is what there was by then."
         counts = f"entries: {self._entries}, statements: {self._statements}, errors: {self._failed}"
-        parts.append(f"<footer><p>End of the document: {counts}.{still}</p></footer></body></html>\n")
+        parts.append(f'<footer id="end"><p>End of the document: {counts}.{still}</p></footer></body></html>\n')
         return "".join(parts).encode()
 
     def _begun(self) -> Iterable[str]:
@@ -91,11 +85,7 @@ class Html:
         if early is not None:
             yield self._head()
         for item in early or ():
-            yield from self._items(item)
-
-    def _items(self, item: Item) -> Iterable[str]:
-        for one in self._data.take(item):
-            yield from self._item(one)
+            yield from self._item(item)
 
     def _head(self) -> str:
         session = self._context.session
@@ -110,9 +100,11 @@ class Html:
 
     def _item(self, item: Item) -> Iterable[str]:
         self._entries += 1
-        pause = item["offset_s"] - self._until
-        self._until = max(self._until, item["offset_s"] + (item.get("duration_s") or 0.0))
-        gap = f'<p class="gap">{show_duration(pause)} without anything</p>\n' if pause >= GAP_S else ""
+        gap = f'<p class="gap">{show_duration(item["gap_s"])} without anything</p>\n' if item.get("gap_s") else ""
+        if item["kind"] == "transaction" and item["transaction"] == self._transaction:
+            self._outcome = words.told(item)
+            yield self._close()
+            return
         if item["kind"] != "statement":
             if item["kind"] in ("end", "reaped"):
                 yield self._close()
@@ -246,11 +238,9 @@ def _event(item: Item) -> str:
     kind = html.escape(item["kind"])
     sql = _sql(item["sql"]) if item.get("sql") is not None else ""
     said = f"PREPARE {_name(item)}" if sql else words.told(item)
-    place = f'id="end" class="event {kind}"' if item["kind"] == "end" else f'class="event {kind}"'
     values = _parameters(item.get("parameters") or [])
-    return (
-        f'<div {place}><p class="at">{_when(item)}</p><p>{text(said)}</p>{sql}{"".join(_notes(item))}{values}</div>\n'
-    )
+    more = sql + "".join(_notes(item)) + values
+    return f'<div class="event {kind}"><p class="at">{_when(item)}</p><p>{text(said)}</p>{more}</div>\n'
 
 
 def _name(item: Item) -> str:

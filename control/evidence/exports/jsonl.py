@@ -7,7 +7,6 @@ from typing import Any
 
 from control.evidence.exports.context import Context
 from control.evidence.exports.lines import line
-from control.evidence.exports.words import Data
 from control.evidence.timeline import Item
 
 
@@ -17,16 +16,15 @@ class JsonLines:
     def __init__(self, context: Context, summary: dict[str, Any]) -> None:
         self._id = context.session.id
         self._summary = summary
-        self._data = Data()
 
     def begin(self) -> bytes:
         """The summary."""
         return line({"session": self._id, "kind": "session"} | self._summary)
 
     def take(self, item: Item) -> bytes:
-        """An item's lines."""
-        return b"".join(line({"session": self._id} | one) for one in self._data.take(item))
+        """An item."""
+        return line({"session": self._id} | item)
 
     def finish(self) -> bytes:
-        """What is left."""
-        return b"".join(line({"session": self._id} | one) for one in self._data.finish())
+        """Nothing."""
+        return b""

@@ -68,21 +68,20 @@ class Ocsf:
     def __init__(self, context: Context) -> None:
         self._context = context
         self._facts, self._same = context.facts(), self._session()
-        self._data = words.Data()
 
     def begin(self) -> bytes:
         """Nothing: each line stands alone."""
         return b""
 
     def take(self, item: Item) -> bytes:
-        """An item's events."""
+        """An item's event."""
         if self._context.take(item):
             self._facts, self._same = self._context.facts(), self._session()
-        return b"".join(line(self._event(one)) for one in self._data.take(item))
+        return line(self._event(item))
 
     def finish(self) -> bytes:
-        """What is left."""
-        return b"".join(line(self._event(one)) for one in self._data.finish())
+        """Nothing."""
+        return b""
 
     def _event(self, item: Item) -> Event:
         statement = item["kind"] == "statement"
@@ -182,7 +181,7 @@ def _activity(item: Item) -> tuple[int, str]:
     match item["kind"]:
         case "start" | "refused":
             return CONNECT, NAMES[CONNECT]
-        case "copy" | "copy_data":
+        case "copy":
             activity = COPIED.get(item["direction"], OTHER)
             return activity, NAMES.get(activity, "Copy")
         case "statement":

@@ -3,17 +3,23 @@
 Nothing here is escaped: each format makes it harmless in its own way.
 """
 
-from collections.abc import Iterator
-
 from control.durations import show_duration
 from control.evidence.timeline import Item
+from control.sizes import show_size
 from proxy.contract.record import Parameter
 
-DATA = "copy_data"
+SAID_BYTES = 1_000
+"""Results of fewer bytes say nothing of their size."""
 
 
 def result(item: Item) -> str:
-    """A statement's result."""
+    """A statement's result. That its work was kept, or an error's was not, goes unsaid."""
+    outcome = item["outcome"]
+    unsaid = "rolled back" if item["sqlstate"] else "committed"
+    return _result(item) if outcome in (None, unsaid) else f"{_result(item)}, {outcome}"
+
+
+def _result(item: Item) -> str:
     seconds = item["duration_s"]
     if item["sqlstate"]:
         took = "" if seconds is None else f" ({show_duration(seconds)})"
@@ -24,7 +30,8 @@ def result(item: Item) -> str:
         return "NO RESULT (the session ended first)"
     rows = item["rows"] or 0
     counted = f"{rows} row{'' if rows == 1 else 's'}{' so far' if item['suspended'] else ''}"
-    return f"SUCCESS ({counted}, {show_duration(seconds)})"
+    size = f", {show_size(item['bytes_out'])}" if (item["bytes_out"] or 0) >= SAID_BYTES else ""
+    return f"SUCCESS ({counted}{size}, {show_duration(seconds)})"
 
 
 def failed(item: Item) -> bool:
@@ -50,6 +57,8 @@ def parameter(value: Parameter) -> str:
 
 def told(item: Item) -> str:
     """What is no statement, in one line."""
+    if item["kind"] == "transaction" and item["outcome"]:
+        return f"{item['outcome'].upper()} {item['text'].replace(' ' + item['outcome'], '', 1)}"
     if item["kind"] != "end":
         return f"{item['kind'].replace('_', ' ').upper()} {item['text'] or ''}".rstrip()
     parts = [f"END {item['reason']}" + (f" by {item['by']}" if item["by"] else "")]
@@ -61,42 +70,3 @@ def told(item: Item) -> str:
     if item["slots"]:
         parts.append(f"replication slots left behind: {', '.join(item['slots'])}")
     return "; ".join(parts)
-
-
-class Data:
-    """Puts the pieces of a COPY's data that follow each other into one item, which says how much there is of them.
-
-    A document and an alert have no use for gigabytes of it; whoever wants the data takes JSON Lines or the records.
-    """
-
-    def __init__(self) -> None:
-        self._run: Item | None = None
-
-    def take(self, item: Item) -> Iterator[Item]:
-        """The items to show now: `item` itself, and before it what it has ended."""
-        run = self._run
-        if item["kind"] == DATA:
-            size = _decoded(item["base64"])
-            if run is not None and (run["statement"], run["direction"]) == (item["statement"], item["direction"]):
-                run["pieces"] += 1
-                run["bytes"] += size
-                return
-            yield from self.finish()
-            kept = {name: value for name, value in item.items() if name != "base64"}
-            self._run = kept | {"pieces": 1, "bytes": size}
-            return
-        yield from self.finish()
-        yield item
-
-    def finish(self) -> Iterator[Item]:
-        """What is left at the end."""
-        run, self._run = self._run, None
-        if run is not None:
-            many = "a piece" if run["pieces"] == 1 else f"{run['pieces']} pieces"
-            run["text"] = f"COPY {run['direction']}, {many} of its data on record ({run['bytes']} bytes)"
-            yield run
-
-
-def _decoded(base64: str) -> int:
-    """How many bytes a base64 text stands for (RFC 4648)."""
-    return len(base64) * 3 // 4 - base64[-2:].count("=")

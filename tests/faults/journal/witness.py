@@ -17,7 +17,7 @@ from typing import TypeAlias
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from proxy.contract.record import AuthRefused, SessionEnd, SessionReaped, StatementStart, decode
+from proxy.contract.record import LAST, StatementStart, decode
 from proxy.contract.verification import ChainError, verify_chain
 from proxy.identity import load_or_create
 from tests.faults.accounts import is_session
@@ -148,7 +148,7 @@ def _take(books: Books, lines: list[bytes], key: Ed25519PublicKey) -> None:
     records = [decode(line) for line in lines]
     books.lines.update(map(_digest, lines))
     books.sessions += 1
-    books.unended += not isinstance(records[-1], SessionEnd | AuthRefused | SessionReaped)
+    books.unended += not isinstance(records[-1], LAST)
     for record in records:
         if isinstance(record, StatementStart):
             values = tuple(None if one.value is None else str(one.value) for one in record.parameters or ())

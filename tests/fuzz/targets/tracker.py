@@ -27,11 +27,11 @@ _prepares = msgspec.json.Decoder(StatementPrepare)
 class Session:
     """One twin's side of the conversation: what it was told, and the lines that came of it."""
 
-    def __init__(self, twin: twins.Twin) -> None:
+    def __init__(self, twin: twins.Twin, copy_data: str) -> None:
         self._step = twin.steps.Step
-        self._frontend = TWINS[0].framing.FrontendFramer(LIMIT)
-        self._backend = TWINS[0].framing.BackendFramer()
-        self._tracker = twin.tracker.Tracker()
+        self._tracker = twin.tracker.Tracker(copy_data=copy_data)
+        self._frontend = TWINS[0].framing.FrontendFramer(LIMIT, self._tracker.copies.shows_in)
+        self._backend = TWINS[0].framing.BackendFramer(self._tracker.copies.shows_out)
         self._now = 0
         self._asked = self._answered = self._noted = 0
         self.started: list[int] = []
@@ -87,7 +87,8 @@ class Session:
 def check(data: bytes) -> None:
     """Play the conversation to both twins."""
     conversation = turns.read(data)
-    sessions = [Session(twin) for twin in TWINS]
+    copy_data = ("none", "in", "full")[len(data) % 3]
+    sessions = [Session(twin, copy_data) for twin in TWINS]
     for turn in conversation:
         lines = [session.take(turn) for session in sessions]
         assert all(other == lines[0] for other in lines), "the twins' records differ"

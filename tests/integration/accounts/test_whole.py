@@ -2,13 +2,16 @@
 
 import asyncio
 import signal
+import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TypeAlias
 
 import asyncpg
 import pytest
 
 from proxy.account_names import account_name
+from proxy.contract.directive import Extend, Extension
 from proxy.contract.record import SessionStart
 from tests.conftest import MakeProxy
 from tests.harness.certs import Authority
@@ -19,6 +22,7 @@ from tests.harness.waiting import eventually
 from tests.integration.accounts import stand
 from tests.integration.accounts.conftest import HBA
 from tests.integration.accounts.stand import create_person, person_is_in, roles_like
+from tests.integration.session.governed import Governed, now_ns
 
 Person: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 PERSON = "dba1"
@@ -157,3 +161,21 @@ async def test_workers_share_an_account(usual: Cluster, make_proxy: MakeProxy) -
     assert await connections[0].fetchval("SELECT note FROM shop.orders") == "first"
     await connections[0].close()
     await gone(usual, account)
+
+
+async def test_an_older_token_of_an_extended_grant(usual: Cluster, ca: Authority, tmp_path: Path) -> None:
+    """Its account lasts as long as the session does: to the extended end, not to the token's."""
+    access = {"made": {"identity": "ephemeral", "account": {"preset": "readonly", "linger_s": 0}}}
+    made = grant(id=new_grant_id())
+    end = int(time.time()) + 3_600
+    async with Governed(usual, ca, tmp_path, database="sales", target={"access": access}) as stand:
+        extension = Extension(grant=made.id, expires_at=float(end), by="eve", decided_at=1)
+        stand.control.tell(Extend(cursor=1, at=now_ns(), extension=extension))
+        kept = stand.proxy.state / "joined.json"
+        await eventually(lambda: kept.exists() and made.id.encode() in kept.read_bytes())
+        async with await stand.log_in(made.id, lasts_s=60, profile="made"):
+            rows = await usual.sql(
+                "SELECT extract(epoch FROM rolvaliduntil)::int8 FROM pg_roles WHERE rolname = $1", account_name(made)
+            )
+            assert [row[0] for row in rows] == [end]
+        await gone(usual, account_name(made))

@@ -17,6 +17,7 @@ from tests.harness.processes import Process, run
 from tests.integration.client.person import PYTHON, REPOSITORY
 
 ENVIRONMENT = {"PYTHONPATH": str(REPOSITORY)}
+START_S = 60.0
 PEOPLE = {
     "dba1": ("requester",),
     "dba2": ("requester",),
@@ -100,7 +101,7 @@ class Service:
     def listening(self) -> None:
         """Wait until it serves."""
         assert self._process is not None, "not launched"
-        self._process.wait_for_output("listening")
+        self._process.wait_for_output("listening", within=START_S)
 
     def stop(self) -> None:
         """SIGTERM, and wait."""
@@ -120,6 +121,12 @@ class Service:
     def variables(self, name: str) -> dict[str, str]:
         """The environment of this person."""
         return {"CURFEW_URL": self.url, "CURFEW_API_KEY": self.keys[name], "CURFEW_CA_FILE": str(self.ca_file)}
+
+    @property
+    def pid(self) -> int:
+        """Its process's."""
+        assert self._process is not None, "not launched"
+        return self._process.pid
 
     @property
     def database(self) -> Path:

@@ -177,23 +177,6 @@ def test_a_replay_can_begin_anywhere(somebody: Somebody, session: str) -> None:
     assert eve.run("replay", session, "--at", "nowhere").returncode == 2
 
 
-def test_a_replay_as_json_is_the_timeline(somebody: Somebody, session: str) -> None:
-    """All of it, in ASCII."""
-    said = somebody("eve").ok("replay", session, "--json")
-    assert said.isascii()
-    told = json.loads(said)
-    assert told["session"]["id"] == session
-    assert [item["kind"] for item in told["items"]] == [
-        "start",
-        "statement",
-        "statement",
-        "copy",
-        "cancel",
-        "notice",
-        "end",
-    ]
-
-
 class Live:
     """A session that goes on: `do` sends its next records."""
 

@@ -11,7 +11,17 @@ import pytest
 
 from proxy.contract.directive import Revoke
 from proxy.contract.grant import EndMode
-from proxy.contract.record import Cancel, EndReason, Finish, Outcome, SessionEnd, StatementStart
+from proxy.contract.record import (
+    AnyRecord,
+    Cancel,
+    EndReason,
+    Finish,
+    Outcome,
+    SessionEnd,
+    StatementEnd,
+    StatementStart,
+    decode,
+)
 from tests.harness.certs import Authority
 from tests.harness.postgres import Cluster
 from tests.harness.proxy import new_grant_id
@@ -236,6 +246,22 @@ async def test_behind_the_end(stand: Stand, postgres: Cluster, database: str) ->
         stand.end = time.time() + LEAD_S
         await asyncio.gather(*(case(stand) for case in some))
     assert await rows(postgres, database) == [1, 3, 4, 4, 10, 33]
+    due_s = sum(stop_s([decode(line) for line in lines]) for lines in stand.proxy.sessions().values())
+    assert stand.proxy.metrics()["curfew_stop_seconds_sum"] < due_s + PAST_S
+
+
+def stop_s(records: list[AnyRecord]) -> float:
+    """How long the session's stop took: what a statement was given to finish is none of it."""
+    last = records[-1]
+    assert isinstance(last, SessionEnd)
+    if last.gone_at is None or last.reason in ("closed", "upstream"):
+        return 0.0
+    begun = last.decided_at
+    if last.finish is not None and last.finish.ended == "timeout":
+        begun = last.finish.until
+    if last.finish is not None and last.finish.ended == "done":
+        begun = max(one.at for one in records if isinstance(one, StatementEnd))
+    return (last.gone_at - begun) / 1e9
 
 
 async def test_a_drain(stand: Stand, postgres: Cluster, database: str) -> None:

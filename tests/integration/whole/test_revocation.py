@@ -81,7 +81,8 @@ async def test_a_refusal_is_in_the_books_and_proven(whole: Whole) -> None:
         return found
 
     session = (await eventually(listed))[0]["id"]
-    [item] = (await whole.api("eve", "GET", f"/sessions/{session}/timeline"))["items"]
+    *books, item = (await whole.api("eve", "GET", f"/sessions/{session}/timeline"))["items"]
+    assert [one["kind"] for one in books] == ["request", "decision", "revocation"]
     assert (item["kind"], item["refusal"], item["grant"]) == ("refused", "revoked", one.grant)
     refused = f"ok: session {session}: a refused connection, signed by its proxy, all in the log\n"
     assert (await whole.verify(session)).startswith(refused)

@@ -30,7 +30,7 @@ def test_durations_are_shown_short(seconds: float, text: str) -> None:
 
 
 def test_offsets_are_positions_in_a_play() -> None:
-    """Minutes, seconds, milliseconds; hours where there are any."""
+    """Minutes, seconds, milliseconds; hours where there are any; before the beginning a minus."""
     assert [durations.show_offset(s) for s in (0, 1.2044, 61, 3723.0, -61)] == [
         "0:00.000",
         "0:01.204",

@@ -1,5 +1,7 @@
 """The relay where a COPY's data is on record: it is written before it goes on, either way, or does not go on."""
 
+import tracemalloc
+
 import pytest
 
 from proxy.contract.record import Copy, CopyData, StatementEnd
@@ -137,6 +139,23 @@ async def test_the_answer_of_a_session_that_ends(stands: MakeStand) -> None:
     assert stand.told == before + ROW
     assert len(data(stand)) == 2
     assert stand.relay.settled
+
+
+async def test_memory(stands: MakeStand) -> None:
+    """However much is copied, what is held is a chunk and its record."""
+    stand = stands(copy_data="full")
+    copying_in(stand)
+    stand.server_side.on_write = lambda _: setattr(stand.server_side, "written", b"")
+    chunk = copy_data(b"x" * 90) * 300
+    tracemalloc.start()
+    try:
+        for _ in range(200):
+            stand.client.data_received(chunk)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert stand.relay.copied == (200 * 300 * 90, 0)
+    assert peak < 20 * len(chunk)
 
 
 async def test_other_answers(stands: MakeStand) -> None:

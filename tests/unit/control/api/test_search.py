@@ -209,6 +209,17 @@ async def test_a_search_that_takes_long(desk: Desk, monkeypatch: pytest.MonkeyPa
     assert asked > 10
 
 
+async def test_many_searches_at_once(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two at a time; whoever would have to wait for long is told so, and nothing is held by it."""
+    monkeypatch.setattr(search, "SEARCH_S", 0.01)
+    async with desk.services.searching, desk.services.searching:
+        refused = await desk.call("eve", "GET", "/v1/search")
+    assert (refused.status_code, refused.json()["detail"]) == (503, "too many searches at once; try again")
+    monkeypatch.setattr(search, "SEARCH_S", 5.0)
+    for _ in range(3):
+        assert await numbers(desk, "") == [6, 5, 4, 3, 2, 1]
+
+
 async def test_a_search_is_logged(desk: Desk) -> None:
     """Who looked for whom and for what; but not for which text, which may be a secret itself."""
     with structlog.testing.capture_logs() as logs:
@@ -226,7 +237,7 @@ async def test_hostile_texts(desk: Desk, edge: Edge) -> None:
         {"sql": "SELECT '\x1b[2J\u202eabc' FROM \x7forders"},
         {"sql": "SELECT 'nul' -- \0 behind it"},
         {"sql": "SELECT 'ordinary'", "parameters": [Parameter(type=25, value="behind\0it")]},
-        {"sql": "x" * 5_000},
+        {"sql": "x" * 5_000 + " \u03bf\u03b4\u03bf\u03c3\u03b1"},
         {"sql": "INSERT INTO t VALUES ('" + "y" * LONG + "')"},
     ]
     lines = [chain.seal(edge.start(person="mallory"))]
@@ -241,12 +252,13 @@ async def test_hostile_texts(desk: Desk, edge: Edge) -> None:
         ("text=%1b%5b2J", [2]),
         ("text=behind%00it", [4]),
         ("text=behind+it", [3]),
+        ("text=%CE%9F%CE%94%CE%9F%CE%A3", [5]),
         ("label=long", [6]),
         ("text=yyyyyy", []),
         ("class=select", [6, 5, 4, 3, 2, 1]),
     ):
         assert await numbers(desk, f"session=evil&{query}") == found, query
     (item,) = (await desk.ok("eve", "GET", "/v1/search?session=evil&text=xxxxxx"))["items"]
-    assert (item["size"], len(item["sql"])) == (5_000, search.SHOWN)
+    assert (item["size"], len(item["sql"])) == (5_006, search.SHOWN)
     (item,) = (await desk.ok("eve", "GET", "/v1/search?session=evil&label=long"))["items"]
     assert (item["size"], item["sql"], item["rows"]) == (0, "", 1)

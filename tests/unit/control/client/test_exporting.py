@@ -22,7 +22,7 @@ FILE = Path("/nowhere/f")
         ({"everything": True, "since": "7d", "wanted": Form.JSONL}, "name sessions, or give --all or --since"),
         ({"sessions": ["x", "y"], "wanted": Form.HTML}, "a file of html is of one session"),
         ({"everything": True, "wanted": Form.ASCIICAST}, "a file of asciicast is of one session"),
-        ({"since": "soon", "wanted": Form.ECS}, "'soon' is neither a duration"),
+        ({"since": "soon", "wanted": Form.ECS}, "'soon' is no time"),
         ({"since": "7d", "bundle": FILE}, "--output and --since go with --format"),
         ({"sessions": ["x"], "bundle": FILE, "output": "g"}, "--output and --since go with --format"),
         ({"sessions": ["x"], "wanted": Form.ECS, "log_key": "k"}, "--log-key and --head go with --bundle"),

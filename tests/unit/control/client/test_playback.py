@@ -233,12 +233,3 @@ def test_a_play_from_a_place_on_begins_at_once() -> None:
     """Not after all the time before it."""
     timed = playback.moments([step(60.0), step(61.0)], speed=1, max_gap_s=None, from_first=True)
     assert [moment for moment, _ in timed] == [0.0, 1.0]
-
-
-@pytest.mark.parametrize(
-    ("count", "text"),
-    [(None, "0 bytes"), (999, "999 bytes"), (1_234, "1.2 kB"), (99_600_000, "100 MB"), (3e15, "3000 TB")],
-)
-def test_sizes(count: int | None, text: str) -> None:
-    """In the units of the field."""
-    assert playback.show_size(count) == text

@@ -25,6 +25,32 @@ def test_what_is_no_duration_is_refused(text: str) -> None:
         times.parse_duration(text)
 
 
+@pytest.mark.parametrize(
+    ("text", "moment"),
+    [
+        ("2h", "2026-11-22T09:00:00+01:00"),
+        ("1d12h", "2026-11-20T23:00:00+01:00"),
+        ("now", "2026-11-22T11:00:00+01:00"),
+        (" Today ", "2026-11-22T00:00:00+01:00"),
+        ("yesterday", "2026-11-21T00:00:00+01:00"),
+        ("2026-11-20", "2026-11-20T00:00:00+01:00"),
+        ("2026-11-20 14:05", "2026-11-20T14:05:00+01:00"),
+        ("2026-11-20T14:05:06Z", "2026-11-20T14:05:06+00:00"),
+    ],
+)
+def test_moments_are_read(text: str, moment: str) -> None:
+    """How long ago, or when, in the reader's own zone where no other is said."""
+    now = datetime(2026, 11, 22, 11, tzinfo=timezone(timedelta(hours=1)))
+    assert times.parse_moment(text, now=now).isoformat() == moment
+
+
+@pytest.mark.parametrize("text", ["", "0s", "5", "tomorrow", "14:05", "-2h", "2026-13-01"])
+def test_what_is_no_moment_is_refused(text: str) -> None:
+    """With examples."""
+    with pytest.raises(ValueError, match=r"is no (time|duration); write for instance"):
+        times.parse_moment(text, now=NOON)
+
+
 def test_times_are_shown_in_local_time_with_their_distance() -> None:
     """Today's time needs no date; what is past and what is to come is said."""
     here = timezone(timedelta(hours=2))

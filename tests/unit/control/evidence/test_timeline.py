@@ -240,6 +240,17 @@ def test_a_transaction_is_told(closing: str, outcome: str) -> None:
     assert items[5]["outcome"] == "committed"  # by itself: no other item says so
 
 
+def test_what_was_open_in_the_end_is_told_before_it() -> None:
+    """The end of the transaction, then that of the session."""
+    items = tell(start(), *block()[:4], end(reason="revoked", outcome="rolled back"))
+    assert [(item["kind"], item.get("outcome")) for item in items[1:]] == [
+        ("statement", "rolled back"),
+        ("statement", "rolled back"),
+        ("transaction", "rolled back"),
+        ("end", "rolled back"),
+    ]
+
+
 def test_what_never_ran_has_no_outcome() -> None:
     """Nothing became of it; and what still runs may have any."""
     skipped = StatementStart(statement=1, kind="execute", sql="INSERT", state="I", transaction=1)

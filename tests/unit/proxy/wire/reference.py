@@ -6,7 +6,7 @@ FRONTEND_SMALL = b"CDEHSXcf"
 FRONTEND_LARGE = b"QPBF"
 BACKEND_WANTED = b"CZEIs1GHWStKVv"
 BACKEND_COUNTED = b"23nT"
-KEEP = 65_536
+KEEP = 262_144
 
 
 def message(kind: bytes, body: bytes = b"") -> bytes:

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.contract.record import Copy, CopyData
-from proxy.wire.copying import PIECE_BYTES, pieces
+from proxy.contract.record import Chain, Copy, CopyData, decode
+from proxy.wire.copying import PIECE_BYTES, fields, pieces
 from tests.unit.proxy.wire.playbook import (
     BOUND,
     COPY_BOTH,
@@ -89,6 +89,17 @@ def test_pieces(size: int) -> None:
     found = pieces(1, "out", bytes(size))
     assert sum(len(b64decode(one.base64)) for one in found) == size
     assert all(0 < len(b64decode(one.base64)) <= PIECE_BYTES for one in found)
+
+
+@given(
+    st.builds(
+        CopyData, statement=st.integers(1, 2**40), direction=st.sampled_from(["in", "out"]), base64=st.just("/+==")
+    )
+)
+def test_its_line(piece: CopyData) -> None:
+    """Is what msgspec would write."""
+    line = Chain("ses_1").seal_fields("copy.data", fields(piece))
+    assert Chain("ses_1").seal(piece, at=decode(line).at) == line
 
 
 def test_sent_ahead() -> None:

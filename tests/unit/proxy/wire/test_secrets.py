@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from proxy.wire import secrets
 from proxy.wire.secrets import MASK, hide, mask
+from proxy.wire.statements import read_text
 
 GONE = [  # what goes stands between « and »
     "ALTER ROLE bob PASSWORD '«hunter 2»' VALID UNTIL 'x'",
@@ -125,6 +126,20 @@ def test_secrets_go(marked: str) -> None:
 def test_the_rest_stays(sql: str) -> None:
     """The word alone makes no secret."""
     assert mask(sql) == (sql, ())
+
+
+@pytest.mark.parametrize("lead", ["\x95".encode("latin-1"), "さ".encode(), b"\xe9"])
+def test_a_backslash_that_is_half_a_letter(lead: bytes) -> None:
+    """In SJIS and its like it can be a letter's second byte, and escapes nothing then: nobody here can tell.
+
+    What stands behind a letter in an E'' string was read as the string's rest, and code behind it as a password.
+    """
+    hidden = b"select E'" + lead + b"\\', '; alter user x password ', evil(), ' ', '; alter user x password ',ssn,' '"
+    masked = read_text(hidden)
+    assert "evil()" in masked.sql
+    assert ",ssn," in masked.sql
+    plain = read_text(b"select '" + lead + b"\\'; alter user x password 'canary'")
+    assert (plain.masked, "canary" in plain.sql) == (True, False)
 
 
 @pytest.mark.parametrize("sql", HIDING)

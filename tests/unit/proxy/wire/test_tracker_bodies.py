@@ -230,3 +230,15 @@ def test_one_statement_one_text_each() -> None:
     book = Playbook()
     book.take(client(parse("a", types=(INT4,)), parse("b", types=(TEXT,)), bind("7"), execute()))
     assert started(book).parameters == [Parameter(type=TEXT, value="7")]
+
+
+def test_the_types_of_as_many_parameters_as_there_can_be() -> None:
+    """PostgreSQL tells all of them in one message, which is longer than any other that is read."""
+    book, count = Playbook(), 65_535
+    book.take(
+        client(parse("a", "s"), describe_statement("s"), SYNC), server(PARSED, types(*[INT4] * count), NO_DATA, READY)
+    )
+    body = b"\0s\0" + struct.pack("!HHH", 1, 1, count) + struct.pack("!ii", 4, 7) * count + b"\0\0"
+    book.take(client(message(b"B", body), execute()))
+    parameters = started(book).parameters or []
+    assert (len(parameters), set(parameters)) == (count, {Parameter(type=INT4, value=7)})

@@ -4,6 +4,8 @@ import json
 import re
 from typing import Any
 
+import pytest
+
 from control.evidence.exports import asciicast
 from control.evidence.exports.asciicast import Asciicast
 from control.evidence.exports.context import Context
@@ -60,7 +62,7 @@ def test_results_come_at_their_own_moment() -> None:
         (1.488, "#1     SUCCESS (1 row, 2.5s)"),
         (
             1.5,
-            "END revoked by carol; #7 was running; open work: rolled back; backend gone 29 ms after the decision"[:98],
+            "END revoked by carol; #8 was running; open work: rolled back; backend gone 29 ms after the decision"[:98],
         ),
     ]
 
@@ -85,6 +87,17 @@ def test_results_that_never_come_wait_in_bounded_memory() -> None:
     assert (shown + exporter.finish()).count(b"SUCCESS") == many
 
 
+def test_long_results_wait_in_bounded_memory_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server's message may have any length."""
+    monkeypatch.setattr(asciicast, "WAITING_CHARACTERS", 1_000)
+    late = done(1, sqlstate="P0001", message="x" * 2_000, duration=10**15)
+    session, items = told(start(), asked(1, "SELECT 1"), late)
+    exporter = Asciicast(Context(session=session, version="1"))
+    exporter.begin()
+    assert b"ERROR P0001" in b"".join(exporter.take(item) for item in items)
+    assert exporter._characters == 0
+
+
 def test_a_long_statement_is_whole_and_folded() -> None:
     """Behind a gutter, so that no row of it looks like a row of the replay."""
     sql = "SELECT '" + "x" * 1_000 + "'"
@@ -98,3 +111,23 @@ def test_an_open_session_says_so() -> None:
     """At the end."""
     _, events = recording(start())
     assert events[-1][2] == "the session is still open: this is what there is so far\r\n"
+
+
+def test_a_pause_and_the_end_of_a_transaction_are_shown_as_in_the_replay() -> None:
+    """A pause where it began; what became of a transaction behind the last of its results."""
+    begin, both = done(1, "BEGIN", state="T"), done(2, "COMMIT", duration=3 * SECOND)
+    _, events = recording(
+        start(), asked(1, "BEGIN"), begin, asked(2, "COMMIT", transaction=1), both, step_ns=40 * SECOND
+    )
+    shown = [
+        OURS.sub("", data).split("\r\n")[0].split(maxsplit=1)[1].strip() for _, code, data in events if code == "o"
+    ]
+    assert shown[2:-1] == [
+        "PAUSE 40s",
+        "#1     > BEGIN",
+        "#1     SUCCESS (0 rows, 12 ms)",
+        "PAUSE 1m20s",
+        "#2     > COMMIT",
+        "#2     SUCCESS (0 rows, 3s)",
+        "COMMITTED transaction 1: 2 statements, 0 rows",
+    ]
