@@ -55,10 +55,9 @@ class Report:
 
     def took(self, log: Log, asked: Round, outcomes: list[Outcome]) -> None:
         """A round was run."""
-        copying = sum(bool(one.copies) for one in asked.statements)
         for statement, outcome in zip(asked.statements, outcomes, strict=True):
             self.run += 1
-            found = compare(log.session, statement, outcome, sized=copying == 1)
+            found = compare(log.session, statement, outcome)
             if found is not None:
                 self.differing += 1
                 if len(self.differences) < MOST_KEPT:
@@ -75,12 +74,12 @@ class Report:
         self.reorderings[log.session] += 1
 
 
-def compare(session: str, statement: Statement, outcome: Outcome, *, sized: bool = True) -> Difference | None:
-    """What differs, None where nothing does. `sized`: the bytes of its COPYs are known to be its own."""
+def compare(session: str, statement: Statement, outcome: Outcome) -> Difference | None:
+    """What differs, None where nothing does."""
     end = statement.end
     if end is None or (end.state is None and not (end.tags or end.sqlstate or end.skipped)):
         return None  # It was committed, but nobody had heard the answer.
-    copied = sum(part.size for part in statement.copies if part.direction == "out")
+    copied = [part.size for part in statement.copies if part.direction == "out"]
     was: dict[str, Any] = {
         "tags": end.tags,
         "sqlstate": end.sqlstate,
@@ -94,7 +93,7 @@ def compare(session: str, statement: Statement, outcome: Outcome, *, sized: bool
         "sqlstate": outcome.sqlstate,
         "skipped": outcome.skipped,
         "suspended": outcome.suspended,
-        "copied": sum(outcome.copied) if sized and not end.sqlstate else copied,
+        "copied": copied if end.sqlstate else outcome.copied,
         "state": outcome.state if end.state else None,
     }
     if end.suspended and outcome.suspended:

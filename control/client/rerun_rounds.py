@@ -208,7 +208,7 @@ class _Running:
 
     @property
     def lacking(self) -> bool:
-        """Whether data of its COPYs are missing. How much was of which one, the records do not say for sure."""
+        """Whether data of its COPYs are missing."""
         return self.size < sum(part.size for part in self.copies if part.direction == "in")
 
 
