@@ -98,7 +98,11 @@ class Admission:
         self.shared.metrics.refused[error.refusal] += 1
         if error.grant is not None:
             record = AuthRefused(
-                refusal=str(error.refusal), user=user, database=database, address=str(self.peer), grant=error.grant
+                refusal=str(error.refusal),
+                user=self.startup.user,
+                database=self.startup.database,
+                address=str(self.peer),
+                grant=error.grant,
             )
             try:
                 self.recorder.refuse(record)

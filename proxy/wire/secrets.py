@@ -10,8 +10,8 @@ the reading hangs on standard_conforming_strings, only what is a secret both way
 still be run as code (anywhere but in CREATE and ALTER ROLE and their like, at the top), it is masked only if it has
 no white space, parentheses or semicolons. In some encodings of clients (SJIS, BIG5, GBK) a backslash can be the second
 byte of a letter, and nobody here knows whether it is: where one stands behind a byte that is no ASCII, nothing but a
-word is masked. Work is bounded (`_MOST_TOKENS`, `_DEEPEST`): what lies beyond, in a statement that no person writes, is
-left as it is.
+word is masked. Work is bounded (`_MOST_TOKENS` and its like): what lies beyond, in a statement that no person writes,
+is left as it is.
 
 PostgreSQL's error messages quote what they do not understand, so a secret can come back in one: `hide` takes it out.
 
@@ -20,6 +20,7 @@ Never parses SQL, and never raises.
 
 import re
 from collections.abc import Iterable
+from itertools import islice
 
 MASK = "***"
 
@@ -86,12 +87,14 @@ _CONNECTION_PASSWORD = re.compile(
 )
 _URI = re.compile(r"[\s\0]*+[A-Za-z][A-Za-z0-9+.-]*+://")
 _URI_PASSWORD = re.compile(r"://[^\s/:@]*+:(?P<quoted>[^\s/@]++)@|[?&](?:ssl)?password=(?P<bare>[^\s&]++)")
-_URL_PASSWORD = re.compile(r"://[^\s/:@]*+:(?P<bare>[A-Za-z0-9._~%!*+,=-]+)@")
+_URL_PASSWORD = re.compile(r"://[^\s/:@]*+:(?P<bare>[A-Za-z0-9._~%!*+,=-]++)@")
 """In any text: only what no shell takes for more than a word."""
-_FORMATTED = re.compile(r"(?P<behind>password\s+'*)?%(?:(?P<place>\d+)\$)?-?(?:\d+)?(?P<kind>[sIL%])", re.IGNORECASE)
+_FORMATTED = re.compile(r"(?P<behind>password\s++'*+)?%(?:(?P<place>\d+)\$)?-?(?:\d+)?(?P<kind>[sIL%])", re.IGNORECASE)
 """The places of `format`."""
 _QUOTED_CALL = re.compile(r"\s*\|\|\s*(?:pg_catalog\s*\.\s*)?quote_(?:literal|nullable)\s*\(\s*", re.IGNORECASE)
 _MOST_ARGUMENTS = 200
+_MOST_PLACES = 1_000
+"""In one literal."""
 _HALF_A_LETTER = re.compile(r"(?:[^\x00-\x7f]|\\x[89a-f][0-9a-f])\\")
 """A backslash behind a byte that is no ASCII, also where that byte was no UTF-8 and stands here as `\\xNN`."""
 _WORD = re.compile(r"[A-Za-z0-9_]+")
@@ -225,7 +228,7 @@ class _Search:
             kind, start, end, _ = self._token(text, call.end())
             return _secret(text, start, end, free=False) if kind in _LITERALS else []
         found, number = [], 0
-        for place in _FORMATTED.finditer(content):
+        for place in islice(_FORMATTED.finditer(content), _MOST_PLACES):
             if place["kind"] != "%":
                 number = int(place["place"] or number + 1)
                 quoted = place["kind"] in "lL" or (place["behind"] and place["behind"][-1] == "'")
@@ -327,7 +330,7 @@ def _in_connection_string(text: str, *, free: bool) -> list[_Span]:
 
 
 def _in_urls(text: str) -> list[_Span]:
-    return [found.span("bare") for found in _URL_PASSWORD.finditer(text)]
+    return [found.span("bare") for found in islice(_URL_PASSWORD.finditer(text), _MOST_PLACES)]
 
 
 def _secret(text: str, start: int, end: int, *, free: bool) -> list[_Span]:

@@ -87,7 +87,11 @@ class Message:
     @property
     def fields(self) -> dict[str, str]:
         """The fields of an ErrorResponse or a NoticeResponse, by their letter."""
-        return {field[:1].decode(): field[1:].decode() for field in self.body.split(b"\0") if field}
+        return {
+            field[:1].decode(): field[1:].decode("utf-8", "backslashreplace")
+            for field in self.body.split(b"\0")
+            if field
+        }
 
     @property
     def values(self) -> list[bytes | None]:

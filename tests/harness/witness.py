@@ -46,8 +46,8 @@ _BEFORE_EXECUTION = ("PARSE", "BIND")
 _FASTPATH = "<FASTPATH>"
 _NO_CALL = ("42883", "25P02")
 """There is no such function, or the transaction has failed: the call was not even logged."""
-_NO_NAME = ("26000", "34000", "25P02")
-"""There is no such statement or portal, or it is described in a failed transaction."""
+_AT_COMMIT = ("23", "40")
+"""Classes of what a Sync can fail with: a constraint that was deferred, a transaction that could not be serialised."""
 _NOTHING = re.compile(r"(?:[\s;]|--[^\n]*|/\*.*?\*/)*", re.DOTALL)
 
 
@@ -212,13 +212,11 @@ def _fail(statements: list[Logged], line: LogLine) -> None:
 
 
 def _is_of(last: Logged, line: LogLine) -> bool:
-    if line.command in _BEFORE_EXECUTION:
-        return False
     if line.command == _FASTPATH:
         return last.kind == "function" and line.sqlstate not in _NO_CALL
-    if not line.query:  # A Sync that fails to commit; or a name that is not there.
-        return last.kind == "execute" and line.sqlstate not in _NO_NAME
-    return line.query == last.text
+    if not line.query:  # A Sync that fails to commit; or a name that is not there, and the like.
+        return last.kind == "execute" and line.sqlstate[:2] in _AT_COMMIT
+    return line.query == last.text and line.command not in _BEFORE_EXECUTION
 
 
 # Our own.

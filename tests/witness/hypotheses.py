@@ -24,8 +24,11 @@ class Differs(AssertionError):  # noqa: N818 says what was found
     """The two accounts of a conversation are not the same."""
 
 
-def converse(place: Place, stand: Stand, examples: int) -> Verdict:
-    """Hold so many conversations. What differs is in the verdict, of the shortest conversation that shows it."""
+def converse(place: Place, stand: Stand, examples: int, *, repeatable: bool = False) -> Verdict:
+    """Hold so many conversations; `repeatable`: the same ones every time.
+
+    What differs is in the verdict, of the shortest conversation that shows it.
+    """
     place.cluster.psql(f"SET ROLE {roles.APP.user}; {SETUP}", database=stand.database)
     log, journal = Tail(place.cluster.data / "log" / "postgresql.csv"), Tail(stand.proxy.state / "journal")
     total = Verdict()
@@ -41,9 +44,13 @@ def converse(place: Place, stand: Stand, examples: int) -> Verdict:
 
     with psycopg.connect(place.cluster.dsn(database=stand.database), autocommit=True) as server:
         quiet = settings(
-            max_examples=examples, deadline=None, database=None, print_blob=False,
+            max_examples=examples,
+            derandomize=repeatable,
+            deadline=None,
+            database=None,
+            print_blob=False,
             suppress_health_check=[*HealthCheck],
-        )  # fmt: skip
+        )
         try:
             quiet(given(conversations)(check))()
         except Differs as error:

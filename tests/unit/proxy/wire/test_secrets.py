@@ -255,6 +255,11 @@ def only_literals_went(sql: str, masked: str) -> bool:
     [
         "password '" + "''" * 500_000,
         "password 'a' " * 100_000,
+        "select format('password " + "password %L " * 300_000 + "', 'a')",
+        "select format('password %L" + "', 'password %L" * 100_000 + "', 'a')",
+        "select 'password " + "x://a:b@ " * 500_000 + "'",
+        "select 'password " + "x://a:" + "b" * 3_000_000 + "'",
+        "select 'password" + " " * 3_000_000 + "' || 'password' || quote_literal(",
         "password 'x'; insert into t values " + "('a',12,'b''cd')," * 60_000,
         "password e'" + "\\'" * 500_000,
         "password 'x' " + "/* " * 300_000,
