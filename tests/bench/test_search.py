@@ -6,11 +6,13 @@ from pathlib import Path
 import pytest
 
 from tests.bench import __main__ as bench
+from tests.bench.search import beside
 from tests.bench.search.asking import QUESTIONS
 
 
-def test_a_short_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_short_run(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """Every question is asked, and the figures are written."""
+    monkeypatch.setattr(beside, "IN_A_BATCH", 200)
     report = tmp_path / "search.json"
     amounts = ["--records", "3000", "--rounds", "1", "--batches", "4"]
     bench.main(["search", *amounts, "--folder", str(tmp_path), "--json", str(report)])
