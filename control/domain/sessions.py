@@ -1,8 +1,9 @@
 """Sessions' summaries: what is known of a session as a whole, kept up to date record by record."""
 
 import enum
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import assert_never
+from typing import Literal, TypeAlias, assert_never
 
 from control.domain.commands import command
 from proxy.contract.record import (
@@ -121,24 +122,82 @@ def begin(record: SessionStart | AuthRefused | SessionReaped, proxy: str) -> Ses
     )
 
 
-def advance(session: Session, record: AnyRecord, head: str) -> Session:
-    """The summary with `record`, whose line's hash is `head`, taken in."""
-    session = replace(session, records=session.records + 1, head=head)
+def advance(session: Session, records: Iterable[AnyRecord], head: str) -> Session:
+    """The summary with these records taken in, one after the other; `head` is the hash of the last one's line.
+
+    Nearly all records are of statements, and come by the thousand: what they change is gathered, and put in once.
+    """
+    tally = _Tally(session)
+    for record in records:
+        tally.records += 1
+        match record:
+            case StatementStart():
+                tally.statements += 1
+                tally.running = record
+            case StatementEnd():
+                if record.statement == tally.number:
+                    tally.running = None
+                tally.bytes_in += record.bytes_in
+                tally.bytes_out += record.bytes_out
+            case _:
+                session = _advance(tally.put_into(session), record)
+                tally = _Tally(session)
+    return replace(tally.put_into(session), head=head)
+
+
+class _Tally:
+    """What some statements change in a session."""
+
+    __slots__ = ("_before", "bytes_in", "bytes_out", "records", "running", "statements")
+
+    def __init__(self, session: Session) -> None:
+        self._before = session.running
+        self.running: StatementStart | Literal["before"] | None = "before"
+        """The statement that runs, `before` for the one that did so already, if any."""
+        self.records = self.statements = self.bytes_in = self.bytes_out = 0
+
+    @property
+    def number(self) -> int | None:
+        """The number of the statement that runs."""
+        if self.running == "before":
+            return self._before
+        return None if self.running is None else self.running.statement
+
+    def put_into(self, session: Session) -> Session:
+        """The session with it."""
+        if self.running is None:
+            session = _at_rest(session)
+        elif self.running != "before":
+            start = self.running
+            session = replace(
+                session, running=start.statement, running_since=start.at, running_command=command(start.sql)
+            )
+        return replace(
+            session,
+            records=session.records + self.records,
+            statements=session.statements + self.statements,
+            bytes_in=min(session.bytes_in + self.bytes_in, LARGEST),
+            bytes_out=min(session.bytes_out + self.bytes_out, LARGEST),
+        )
+
+
+_Rare: TypeAlias = (
+    GrantExtended
+    | SessionEnd
+    | AuthRefused
+    | SessionReaped
+    | SessionStart
+    | StatementPrepare
+    | Copy
+    | CopyData
+    | Cancel
+    | Notice
+    | Authorization
+)
+
+
+def _advance(session: Session, record: _Rare) -> Session:
     match record:
-        case StatementStart():
-            return replace(
-                session,
-                statements=session.statements + 1,
-                running=record.statement,
-                running_since=record.at,
-                running_command=command(record.sql),
-            )
-        case StatementEnd():
-            return replace(
-                _at_rest(session) if record.statement == session.running else session,
-                bytes_in=min(session.bytes_in + record.bytes_in, LARGEST),
-                bytes_out=min(session.bytes_out + record.bytes_out, LARGEST),
-            )
         case GrantExtended():
             return replace(session, expires_at=record.expires_at)
         case SessionEnd() | AuthRefused() | SessionReaped():

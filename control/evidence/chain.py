@@ -9,8 +9,10 @@ could be trusted to follow on.
 import enum
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import get_args
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from msgspec.structs import fields
 
 from control.domain.sessions import LARGEST, Session, advance, begin
 from proxy.contract.merkle import leaf_hash
@@ -20,6 +22,7 @@ from proxy.contract.record import (
     AnyRecord,
     AuthRefused,
     RecordError,
+    SessionEnd,
     SessionReaped,
     SessionStart,
     decode,
@@ -27,6 +30,15 @@ from proxy.contract.record import (
 )
 from proxy.contract.verification import ChainError, verify_signature
 
+FIRST = (SessionStart, AuthRefused, SessionReaped)
+"""The types of which a session's first record is."""
+ENDS = (SessionStart, *LAST)
+"""The first and the last ones: few beside those of statements. What is checked beyond the chain is mostly in these."""
+_NUMBERS = {
+    kind: tuple(one.name for one in fields(kind) if int in (one.type, *get_args(one.type)))
+    for kind in get_args(AnyRecord)
+}
+"""Each type's whole numbers."""
 SHOWN = 64
 """A session id is at most this long."""
 
@@ -88,12 +100,13 @@ def _oddity(record: AnyRecord) -> str | None:
     """What no proxy of ours would write, though it has the form of a record."""
     if not 1 <= len(record.session) <= SHOWN or not record.session.isascii() or not record.session.isprintable():
         return "the session's id is no id"
-    entry = getattr(record, "entry", None) or getattr(record, "next_entry", None)
-    if entry is not None and not (0 < len(entry.journal) <= SHOWN and 0 <= entry.number <= LARGEST):
-        return "its place in its journal is no place"
-    for name in record.__struct_fields__:
+    if isinstance(record, ENDS):
+        entry = record.next_entry if isinstance(record, SessionEnd) else record.entry
+        if entry is not None and not (0 < len(entry.journal) <= SHOWN and 0 <= entry.number <= LARGEST):
+            return "its place in its journal is no place"
+    for name in _NUMBERS[type(record)]:
         value = getattr(record, name)
-        if isinstance(value, int) and not 0 <= value <= LARGEST:
+        if value is not None and not 0 <= value <= LARGEST:
             return f"{name} is out of range"
     return None
 
@@ -112,19 +125,31 @@ class Ledger:
         self._proxy = proxy
         self._keys = keys
         self._stored = dict(stored)
-        self.session = session
+        self._session = session
+        self._pending: list[AnyRecord] = []
+        """What is new and not in the summary yet."""
+        self._expected, self._head = (0, GENESIS) if session is None else (session.records, session.head)
+        self._complete = session is not None and session.complete
         self.new: list[Line] = []
         self.known = 0
         self.flaw: Flaw | None = None
         self.reaped: SessionReaped | None = None
         """What the proxy has ended for another one, where this is such a record and a new one."""
 
+    @property
+    def session(self) -> Session | None:
+        """The summary, with all that was taken."""
+        if self._pending:
+            assert self._session is not None
+            self._session = advance(self._session, self._pending, self._head)
+            self._pending = []
+        return self._session
+
     def take(self, line: Line) -> None:
         """Judge the session's next line."""
         if self.flaw is not None:
             return
-        seq = line.record.seq
-        if self.session is not None and seq < self.session.records:
+        if line.record.seq < self._expected:
             self._take_again(line)
         elif (wrong := self._wrong(line)) is not None:
             self._refuse(line, *wrong)
@@ -138,35 +163,41 @@ class Ledger:
             self._refuse(line, Kind.REWRITTEN, "another record is stored under its number")
 
     def _take_new(self, line: Line) -> None:
-        if self.session is None:
-            assert isinstance(line.record, SessionStart | AuthRefused | SessionReaped)  # `_wrong` saw to it
-            self.session = begin(line.record, self._proxy)
-        self.session = advance(self.session, line.record, line.digest)
-        self._stored[line.record.seq] = line.raw
+        record = line.record
+        if self._session is None:
+            assert isinstance(record, SessionStart | AuthRefused | SessionReaped)  # `_wrong` saw to it
+            self._session = begin(record, self._proxy)
+        self._pending.append(record)
+        self._expected += 1
+        self._head = line.digest
+        self._stored[record.seq] = line.raw
         self.new.append(line)
-        if isinstance(line.record, SessionReaped):
-            self.reaped = line.record
+        if isinstance(record, LAST):
+            self._complete = self.session is not None and self.session.complete
+        if isinstance(record, SessionReaped):
+            self.reaped = record
 
     def _wrong(self, line: Line) -> tuple[Kind, str] | None:
         """Why the line cannot be the session's next one."""
-        record, session = line.record, self.session
-        expected, head = (0, GENESIS) if session is None else (session.records, session.head)
-        foreign = isinstance(record, SessionStart) and record.proxy != self._proxy
-        last = isinstance(record, LAST)
-        unsigned = last and not any(_signed_by(line.raw, key) for key in self._keys)
-        checks = (
-            (session is not None and session.complete, Kind.AFTER_END, "the session has ended"),
-            (record.seq != expected, Kind.GAP, f"expected record {expected}"),
-            (record.prev != head, Kind.CHAIN, "its prev is not the hash of the record before it"),
-            (
-                (session is None) != isinstance(record, SessionStart | AuthRefused | SessionReaped),
-                Kind.BEGINNING,
-                "a session begins with session.start; auth.refused and session.reaped stand alone",
-            ),
-            (foreign, Kind.FOREIGN, "another proxy's session"),
-            (unsigned, Kind.SIGNATURE, "not signed by a key of this proxy"),
-        )
-        return next(((kind, detail) for wrong, kind, detail in checks if wrong), None)
+        record = line.record
+        if self._complete:
+            return Kind.AFTER_END, "the session has ended"
+        if record.seq != self._expected:
+            return Kind.GAP, f"expected record {self._expected}"
+        if record.prev != self._head:
+            return Kind.CHAIN, "its prev is not the hash of the record before it"
+        if (self._session is None) != isinstance(record, FIRST):
+            return Kind.BEGINNING, "a session begins with session.start; auth.refused and session.reaped stand alone"
+        return self._forged(line) if isinstance(record, ENDS) else None
+
+    def _forged(self, line: Line) -> tuple[Kind, str] | None:
+        """Why it is not this proxy's, where it says so itself: a session's first and last records do."""
+        record = line.record
+        if isinstance(record, SessionStart) and record.proxy != self._proxy:
+            return Kind.FOREIGN, "another proxy's session"
+        if isinstance(record, LAST) and not any(_signed_by(line.raw, key) for key in self._keys):
+            return Kind.SIGNATURE, "not signed by a key of this proxy"
+        return None
 
     def _refuse(self, line: Line, kind: Kind, detail: str) -> None:
         self.flaw = Flaw(kind, detail, line.record.session, str(line.record.seq), line.raw)

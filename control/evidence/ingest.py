@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import structlog
 
 from control.domain.sessions import Session, State, reap
-from control.evidence.chain import Flaw, Kind, Ledger, Line, by_session, parse
+from control.evidence.chain import ENDS, Flaw, Kind, Ledger, Line, by_session, parse
 from control.evidence.journals import follow, journals_of
 from control.store import journals, places, proxies, reapings, records, sessions, tree
 from control.store.engine import Store, Transaction
@@ -112,10 +112,11 @@ async def _keep(tx: Transaction, ledgers: Sequence[tuple[int | None, Ledger]]) -
 
 async def _missing(tx: Transaction, proxy: str, new: Sequence[Line]) -> Sequence[Flaw]:
     """What should have arrived before these, and has not. They are evidence all the same, and stored."""
-    if not (named := journals_of(new)):
+    ends = [line for line in new if isinstance(line.record, ENDS)]
+    if not (named := journals_of(ends)):
         return ()
     known = await journals.find(tx, proxy, named)
-    followed = follow(known, new)
+    followed = follow(known, ends)
     await journals.save(tx, proxy, {one: entry for one, entry in followed.next.items() if known.get(one) != entry})
     return followed.flaws
 

@@ -8,6 +8,7 @@ import sqlalchemy as sa
 from control.store.engine import Transaction
 from control.store.tables import faults, records
 
+_COLUMNS = ["session", "seq", "line", "leaf"]
 IN_ONE_QUERY = 500
 """SQLite binds 32,766 values in one statement; PostgreSQL likes fewer."""
 
@@ -30,11 +31,10 @@ class Fault:
 async def add(tx: Transaction, lines: Sequence[tuple[int, int, bytes]], leaf: int) -> None:
     """New records: session's number, seq, line. The first one becomes leaf `leaf` of the log."""
     if lines:
-        rows = [
-            {"session": session, "seq": seq, "line": line, "leaf": place}
-            for place, (session, seq, line) in enumerate(lines, start=leaf)
-        ]
-        await tx.connection.execute(sa.insert(records), rows)
+        # By the driver's own text: SQLAlchemy takes longer over the values of a row than SQLite over storing it.
+        statement = sa.insert(records).compile(dialect=tx.connection.dialect, column_keys=_COLUMNS)
+        rows = [(session, seq, line, place) for place, (session, seq, line) in enumerate(lines, start=leaf)]
+        await tx.connection.exec_driver_sql(str(statement), rows)
 
 
 async def at(tx: Transaction, session: int, seqs: Sequence[int]) -> Mapping[int, bytes]:

@@ -14,10 +14,10 @@ from tests.unit.control.evidence.test_chain import start
 def told(*records: Record) -> Session:
     """The summary after these, each at its own number's nanosecond."""
     first = start()
-    session = advance(begin(first, "edge"), first, "0")
+    session = advance(begin(first, "edge"), [first], "0")
     for at, record in enumerate(records, start=1):
         record.at = at
-    return reduce(lambda before, record: advance(before, record, "x"), records, session)  # type: ignore[arg-type] # all kinds
+    return reduce(lambda before, record: advance(before, [record], "x"), records, session)  # type: ignore[list-item] # all kinds
 
 
 def begun(number: int, sql: str = "update t set a = 1") -> StatementStart:
@@ -55,7 +55,7 @@ def test_when_its_access_ends() -> None:
     assert told().expires_at == before.expires_at
     assert told(GrantExtended(grant="grt_1", expires_at=77)).expires_at == 77
     refused = AuthRefused(refusal="expired", user="ada", database="orders")
-    assert advance(begin(refused, "edge"), refused, "0").expires_at is None
+    assert advance(begin(refused, "edge"), [refused], "0").expires_at is None
 
 
 @pytest.mark.parametrize(
