@@ -9,7 +9,7 @@ could be trusted to follow on.
 import enum
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import get_args
+from typing import NamedTuple, get_args
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from msgspec.structs import fields
@@ -58,9 +58,8 @@ class Kind(enum.StrEnum):
     """A session that its journal has before this one has not arrived (`control.evidence.journals`)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
-    """One record as it came."""
+class Line(NamedTuple):
+    """One record as it came. A tuple, for it is made in a third of the time that a frozen dataclass takes."""
 
     raw: bytes
     record: AnyRecord

@@ -41,10 +41,15 @@ class Way:
         }
 
     def cpu_seconds(self) -> float | None:
-        """The CPU time that the process in between has used so far; None where there is none, or no /proc (proc(5))."""
-        path = Path(f"/proc/{self.pid}/stat")
-        if self.pid is None or not path.exists():
-            return None
-        # Counted from behind the command's name, which may hold anything but ends at the last bracket.
-        fields = path.read_text().rpartition(") ")[2].split()
-        return (int(fields[_USER_TIME]) + int(fields[_SYSTEM_TIME])) / os.sysconf("SC_CLK_TCK")
+        """The CPU time that the process in between has used so far; None where there is none."""
+        return None if self.pid is None else cpu_seconds(self.pid)
+
+
+def cpu_seconds(pid: int) -> float | None:
+    """The CPU time that a process has used so far; None where there is no /proc (proc(5))."""
+    path = Path(f"/proc/{pid}/stat")
+    if not path.exists():
+        return None
+    # Counted from behind the command's name, which may hold anything but ends at the last bracket.
+    fields = path.read_text().rpartition(") ")[2].split()
+    return (int(fields[_USER_TIME]) + int(fields[_SYSTEM_TIME])) / os.sysconf("SC_CLK_TCK")

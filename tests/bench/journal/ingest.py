@@ -1,7 +1,8 @@
 """What control takes in: the journal of a proxy at full load, shipped to a real control as fast as it takes it.
 
 The journal is written first, by a proxy under pgbench, and that gives the rate to compare with. Then control gets it,
-by the proxy's own client (TLS, signed, in its batches), one batch after the other.
+by the proxy's own client (TLS, signed, in its batches), one batch after the other. (The proxy's shipper pauses for
+10 ms after each, which is the sessions' time; here control alone is measured.) CPU time is the proxy's, and control's.
 """
 
 import asyncio
@@ -25,8 +26,9 @@ from proxy.shipping import BATCH_BYTES, BATCH_LINES
 from tests.bench.cases import CASES, Amount, Case, Measured
 from tests.bench.results import Result
 from tests.bench.stand import furnished, through_curfew
-from tests.bench.ways import CURFEW
+from tests.bench.ways import CURFEW, cpu_seconds
 from tests.harness.certs import Authority
+from tests.harness.postgres import Cluster
 from tests.integration.client.service import Service
 
 PRODUCTION = "production"
@@ -52,8 +54,29 @@ class Written:
 
     directory: Path
     key: Ed25519PrivateKey
+    lines: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spent:
+    """What something took: on the clock, and of a process's CPU time, where that is known."""
+
     seconds: float
-    """How long it wrote."""
+    cpu_seconds: float | None
+
+
+class _Watch:
+    """Tells what has gone by since it was made."""
+
+    def __init__(self, pid: int | None) -> None:
+        assert pid is not None
+        self._pid = pid
+        self._cpu, self._began = cpu_seconds(pid), time.monotonic()
+
+    def spent(self) -> Spent:
+        seconds, cpu = time.monotonic() - self._began, cpu_seconds(self._pid)
+        return Spent(seconds=seconds, cpu_seconds=None if cpu is None or self._cpu is None else cpu - self._cpu)
 
 
 def measure(amount: Amount, rounds: int, say: Callable[[str], None]) -> list[Result]:
@@ -64,23 +87,16 @@ def measure(amount: Amount, rounds: int, say: Callable[[str], None]) -> list[Res
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
 
         cluster, _ = stack.enter_context(furnished(folder, amount))
-        authority = cluster.authority
         for number in range(1, rounds + 1):
             home = folder / f"round{number}"
-            with through_curfew(home / "proxy", cluster) as way:
-                began = time.monotonic()
-                CASES[FULL_LOAD].run(way, amount)
-                took = time.monotonic() - began
-            state = home / "proxy" / "state"
-            written = Written(directory=state / "journal", key=load_or_create(state), seconds=took)
-            lines, bytes_written = _count(written.directory)
-            taken_s, books = _take_in(home, authority, written)
-            ingest.add(PRODUCTION, lines / took, None)
-            ingest.add(CURFEW, lines / taken_s, None)
-            size.add(JOURNAL, bytes_written / lines, None)
-            size.add(CURFEW, books / lines, None)
-            rates = f"{lines / taken_s:.0f}/s, made at {lines / took:.0f}/s"
-            say(f"ingest  round {number}/{rounds}  {lines} records: {rates}")
+            made, written = _make(home / "proxy", cluster, amount)
+            taken, books = _take_in(home, cluster.authority, written)
+            ingest.add(PRODUCTION, written.lines / made.seconds, _each(made.cpu_seconds, written))
+            ingest.add(CURFEW, written.lines / taken.seconds, _each(taken.cpu_seconds, written))
+            size.add(JOURNAL, written.size / written.lines, None)
+            size.add(CURFEW, books / written.lines, None)
+            rates = f"{ingest.figures[CURFEW][-1]:.0f}/s, made at {ingest.figures[PRODUCTION][-1]:.0f}/s"
+            say(f"ingest  round {number}/{rounds}  {written.lines} records: {rates}")
     return [ingest, size]
 
 
@@ -89,38 +105,49 @@ def missed(found: list[Result]) -> list[str]:
     return [one.case.name for one in found if one.case is INGEST and one.ratios[PRODUCTION] <= 1]
 
 
-def _count(directory: Path) -> tuple[int, int]:
-    """The journal's lines, and their bytes."""
+def _each(seconds: float | None, written: Written) -> float | None:
+    return None if seconds is None else seconds / written.lines
+
+
+def _make(folder: Path, cluster: Cluster, amount: Amount) -> tuple[Spent, Written]:
+    """Have a proxy at full load write a journal."""
+    with through_curfew(folder, cluster) as way:
+        watch = _Watch(way.pid)
+        CASES[FULL_LOAD].run(way, amount)
+        spent = watch.spent()
+    state = folder / "state"
+    directory = state / "journal"
     bodies = [segments.path_of(directory, number).read_bytes() for number in segments.numbers(directory)]
-    return sum(body.count(b"\n") for body in bodies), sum(map(len, bodies))
+    lines, size = sum(body.count(b"\n") for body in bodies), sum(map(len, bodies))
+    return spent, Written(directory=directory, key=load_or_create(state), lines=lines, size=size)
 
 
-def _take_in(folder: Path, authority: Authority, written: Written) -> tuple[float, int]:
-    """Give all of it to a new control: how long that takes, and by how much its books grow."""
+def _take_in(folder: Path, authority: Authority, written: Written) -> tuple[Spent, int]:
+    """Give all of it to a new control: what that takes, and by how much its books grow."""
     (folder / "control").mkdir()
     service = Service(folder / "control", authority)
     before = service.database.stat().st_size
     with service:
-        taken_s = asyncio.run(_ship(service, written))
-    return taken_s, service.database.stat().st_size - before
+        taken = asyncio.run(_ship(service, written))
+    return taken, service.database.stat().st_size - before
 
 
-async def _ship(service: Service, written: Written) -> float:
+async def _ship(service: Service, written: Written) -> Spent:
     client = ControlClient(url=service.url, ca_file=str(service.ca_file), name=PROXY, key=written.key, silence_s=60.0)
     try:
         token = await asyncio.to_thread(service.join_token)
         await client.join(Joining(name=PROXY, join_token=token, public_key=public_text(written.key.public_key())))
-        return await _all(client, written.directory)
+        watch = _Watch(service.pid)
+        await _all(client, written.directory)
+        return watch.spent()
     finally:
         await client.close()
 
 
-async def _all(client: ControlClient, directory: Path) -> float:
+async def _all(client: ControlClient, directory: Path) -> None:
     last = segments.numbers(directory)[-1]
     at, end = Position(1, 0), Position(last, segments.path_of(directory, last).stat().st_size)
-    began = time.monotonic()
     while batch := segments.read_batch(directory, at, end, max_bytes=BATCH_BYTES, max_lines=BATCH_LINES):
         answer = await client.post_records(batch.body)
         assert answer.stored == batch.lines, answer
         at = batch.after
-    return time.monotonic() - began

@@ -122,6 +122,12 @@ class Service:
         return {"CURFEW_URL": self.url, "CURFEW_API_KEY": self.keys[name], "CURFEW_CA_FILE": str(self.ca_file)}
 
     @property
+    def pid(self) -> int:
+        """Its process's."""
+        assert self._process is not None, "not launched"
+        return self._process.pid
+
+    @property
     def database(self) -> Path:
         """Its books."""
         return self._config.parent / "state" / "control.sqlite3"
