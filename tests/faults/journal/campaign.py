@@ -14,9 +14,15 @@ from tests.faults.result import Plan, Result
 from tests.harness.certs import Authority
 from tests.harness.waiting import TooLateError, eventually
 
-SHARES: Mapping[str, int] = {"kill": 1, "full": 10, "eio": 20, "control": 20}
+SHARES: Mapping[str, int] = {"kill": 1, "full": 10, "eio": 20, "control": 20, "power": 20}
 """The parts, and for how many kills there is one round of each."""
-_ROUNDS: Mapping[str, rounds.Round] = {"kill": rounds.kill, "full": rounds.fill, "eio": rounds.fail}
+_ROUNDS: Mapping[str, tuple[rounds.Round, Callable[[Site], bool]]] = {
+    "kill": (rounds.kill, lambda _: True),
+    "full": (rounds.fill, lambda site: site.disk or site.layer is not None),
+    "eio": (rounds.fail, lambda site: site.layer is not None),
+    "power": (rounds.lose_power, lambda site: site.layer is not None and site.kind.durability == "disk"),
+}
+"""What is done to a proxy, and to which ones it can be."""
 
 
 def campaign(plan: Plan, folder: Path) -> Result:
@@ -41,24 +47,24 @@ async def _run(amounts: Mapping[str, int], name: str, stand_: AbstractAsyncConte
     async with stand_ as stand:
         loop = asyncio.get_running_loop()
         clients = [loop.create_task(come_and_go(site)) for site in stand.sites for _ in range(CLIENTS)]
-        late = 0
-        for one, count in amounts.items():
+        late = made = 0
+        for one, planned in amounts.items():
             began, before = time.monotonic(), (_answered(stand), _refused(stand))
-            missed = await (_on_control(stand, count) if one == "control" else _on_proxies(stand, _ROUNDS[one], count))
+            missed, count = await _part(stand, one, planned)
             answered, refused = _answered(stand) - before[0], _refused(stand) - before[1]
             took = time.monotonic() - began
             _say(f"journal: {one}: {count} rounds in {took:.0f} s; {answered} statements answered, {refused} refused")
             late += missed
+            made += count
         for client in clients:
             client.cancel()
         await asyncio.gather(*clients, return_exceptions=True)
         unshipped = sum(await asyncio.gather(*(_ship(site) for site in stand.sites)))
         found = await asyncio.to_thread(witness.look, stand)
-    rounds_made = sum(amounts.values())
-    assert found.executed > rounds_made, "nothing was tried"
+    assert found.executed > made, "nothing was tried"
     return Result(
         campaign=name,
-        rounds=rounds_made,
+        rounds=made,
         lost=found.lost,
         doubled=found.doubled,
         late=late,
@@ -66,18 +72,25 @@ async def _run(amounts: Mapping[str, int], name: str, stand_: AbstractAsyncConte
     )
 
 
-async def _on_proxies(stand: Stand, do: rounds.Round, count: int) -> int:
-    """So many rounds, dealt to the proxies; how many were not there again afterwards."""
+async def _part(stand: Stand, name: str, count: int) -> tuple[int, int]:
+    """One part's rounds: how many proxies were not there again afterwards, and how many rounds there were."""
+    if name == "control":
+        return sum([not await rounds.trouble_control(stand) for _ in range(count)]), count
+    do, possible = _ROUNDS[name]
+    sites = [site for site in stand.sites if possible(site)]
+    if not sites:
+        _say(f"journal: {name}: not tried, this machine cannot")
+        return 0, 0
+    if name == "power":  # what control had and the journal lost would be another matter: a session told twice
+        stand.answers("refused")
     left = iter(range(count))
 
     async def work(site: Site) -> int:
         return sum([not await do(stand, site) for _ in left])
 
-    return sum(await asyncio.gather(*(work(site) for site in stand.sites)))
-
-
-async def _on_control(stand: Stand, count: int) -> int:
-    return sum([not await rounds.trouble_control(stand) for _ in range(count)])
+    missed = sum(await asyncio.gather(*(work(site) for site in sites)))
+    stand.answers("well")
+    return missed, count
 
 
 async def _ship(site: Site) -> int:

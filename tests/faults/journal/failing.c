@@ -29,6 +29,7 @@ struct orders {
 
 static struct orders *orders;
 static _Atomic int torn; /* the next write fails, and cutting the file back does too */
+static _Atomic int gone; /* a sync has failed: what was to be synced is lost, whatever later ones say */
 
 static ssize_t (*real_write)(int, const void *, size_t);
 static int (*real_fdatasync)(int);
@@ -104,11 +105,12 @@ int fdatasync(int fd) {
     struct stat before;
     if (orders == NULL || !journal(fd, path)) return real_fdatasync(fd);
     if (turn(FAIL_SYNC)) {
+        gone = 1;
         errno = EIO;
         return -1;
     }
     fstat(fd, &before); /* what is written while it runs may not be on disk */
     if (real_fdatasync(fd) != 0) return -1;
-    note(path, before.st_size);
+    if (!gone) note(path, before.st_size);
     return 0;
 }

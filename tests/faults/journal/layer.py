@@ -3,6 +3,8 @@
 import ctypes
 import errno
 import mmap
+import os
+import random
 import shutil
 import subprocess
 from dataclasses import dataclass
@@ -31,6 +33,7 @@ FAILURES = (
     Failure(name="sync", what=FAIL_SYNC),
 )
 """Each keeps the journal shut until the proxy is started again."""
+SYNC = FAILURES[-1]
 SHORT = Failure(name="short write", what=SHORT_WRITE)
 """No failure yet: the rest is to be written with the next call."""
 FULL = Failure(name="full", what=FAIL_WRITE | FOR_EVER, error=errno.ENOSPC)
@@ -67,6 +70,15 @@ class Layer:
     def fired(self) -> int:
         """How many calls have failed since `fail`."""
         return int(self._orders.fired)
+
+
+def lose_power(state: Path) -> None:
+    """Do what the machine's death does to the journals below `state`: of what was not synced, some or all is gone."""
+    for segment in state.glob("**/*.ndjson"):
+        note = segment.with_name(segment.name + SYNCED)
+        synced = int(note.read_text()) if note.exists() else 0
+        written = segment.stat().st_size
+        os.truncate(segment, random.choice((synced, random.randint(min(synced, written), written))))
 
 
 def build(folder: Path) -> Path | None:

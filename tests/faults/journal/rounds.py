@@ -12,7 +12,8 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
 
-from tests.faults.journal.layer import FAILURES, FULL, SHORT
+from tests.faults.journal.layer import FAILURES, FULL, SHORT, SYNC
+from tests.faults.journal.layer import lose_power as cut_power
 from tests.faults.journal.stand import MIB, PATIENCE_S, Site, Stand
 from tests.harness.waiting import eventually
 
@@ -79,13 +80,28 @@ async def fail(_: Stand, site: Site) -> bool:
     layer.fail(SHORT, after=random.randint(0, 10))
     if not await site.served(random.randint(1, 40)):  # which nobody is to notice
         return False
-    choices = [one for one in FAILURES if one.name != "sync" or site.kind.durability == "disk"]
+    choices = [one for one in FAILURES if one is not SYNC or site.kind.durability == "disk"]
     layer.fail(random.choice(choices), after=random.randint(0, 30))
     await eventually(lambda: layer.fired, within=PATIENCE_S, what=f"{site.kind}: a call that fails")
     await site.said_no()
     await asyncio.sleep(random.uniform(*HOLD_S))  # so that it takes a while
     layer.heal()
     site.start_again()
+    return await site.served()
+
+
+async def lose_power(_: Stand, site: Site) -> bool:
+    """Have the whole machine die, in every third round after a sync has failed: only what was synced is still there."""
+    assert site.layer is not None, "no C compiler"
+    await site.served(random.randint(*STATEMENTS))
+    if random.random() < 1 / 3:
+        site.layer.fail(SYNC, after=random.randint(0, 5))
+        await site.said_no()
+    await asyncio.sleep(random.uniform(*HOLD_S))  # at any moment
+    site.process.kill()
+    site.layer.heal()
+    cut_power(site.proxy.state)
+    site.launch()
     return await site.served()
 
 

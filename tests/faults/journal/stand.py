@@ -97,10 +97,19 @@ class Site:
         self.launch()
 
     async def served(self, count: int = 1) -> bool:
-        """Wait for so many more answers. Whether they came in time."""
+        """Wait for so many more answers. Whether they came in time. A proxy that has ended is started again.
+
+        (A supervisor ends where a worker dies in its very first start.)
+        """
         goal = self.answered + count
+
+        def served() -> bool:
+            if not self.process.running:
+                self.launch()
+            return self.answered >= goal
+
         try:
-            await eventually(lambda: self.answered >= goal, within=PATIENCE_S)
+            await eventually(served, within=PATIENCE_S)
         except TooLateError:
             print(f"{self.kind} serves nobody:\n{self.proxy.log()[-4_000:]}")  # noqa: T201 for whoever has to find out
             return False

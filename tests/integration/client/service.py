@@ -17,6 +17,7 @@ from tests.harness.processes import Process, run
 from tests.integration.client.person import PYTHON, REPOSITORY
 
 ENVIRONMENT = {"PYTHONPATH": str(REPOSITORY)}
+START_S = 60.0
 PEOPLE = {
     "dba1": ("requester",),
     "dba2": ("requester",),
@@ -100,7 +101,7 @@ class Service:
     def listening(self) -> None:
         """Wait until it serves."""
         assert self._process is not None, "not launched"
-        self._process.wait_for_output("listening")
+        self._process.wait_for_output("listening", within=START_S)
 
     def stop(self) -> None:
         """SIGTERM, and wait."""
