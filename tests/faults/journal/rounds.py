@@ -26,7 +26,7 @@ START_S = (0.0, 2.0)
 """After how long, where it is killed while it starts."""
 HOLD_S = (0.0, 0.3)
 """How long a full disk stays full once statements are refused."""
-OUT_S = (0.2, 3.0)
+OUT_S = (0.5, 3.0)
 """How long control is away."""
 
 
@@ -133,7 +133,7 @@ async def _stalled(stand: Stand) -> None:
 
 
 async def _wrong(stand: Stand) -> None:
-    stand.answers("well", "refused", "slow", "lost", "cut")
+    stand.answers("refused", "slow", "lost", "cut")
     await asyncio.sleep(random.uniform(*OUT_S))  # so that it takes a while
     stand.answers("well")
 

@@ -4,6 +4,8 @@ from functools import reduce
 from typing import Literal
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from control.domain.sessions import LARGEST, Session, State, advance, begin
 from proxy.contract.record import AuthRefused, Finish, GrantExtended, Record, StatementEnd, StatementStart
@@ -47,6 +49,18 @@ def test_what_runs(records: list[Record], running: tuple[int | None, int | None,
     """The newest that has begun and not ended; nothing once the session has."""
     one = told(*records)
     assert (one.running, one.running_since, one.running_command) == running
+
+
+@given(st.lists(st.sampled_from((*range(1, 4), *range(-3, 0), 0)), max_size=12), st.booleans())
+def test_all_at_once_and_one_by_one(numbers: list[int], ended: bool) -> None:  # noqa: FBT001 hypothesis gives it so
+    """A batch's records change the summary as each by itself would; 0 stands for an extension, -1 for the end of 1."""
+    records: list[Record] = [
+        GrantExtended(grant="grt_1", expires_at=at) if not number else begun(number) if number > 0 else over(-number)
+        for at, number in enumerate(numbers)
+    ]
+    records += [end()] if ended else []
+    one_by_one = told(*records)
+    assert advance(told(), records, "x" if records else "0") == one_by_one  # type: ignore[arg-type] # all kinds
 
 
 def test_when_its_access_ends() -> None:
