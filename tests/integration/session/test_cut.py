@@ -104,14 +104,15 @@ async def test_nothing_commits_behind_the_cut(
         assert last.decided_at / 1e9 < end + LATE_S
         assert last.gone_at / 1e9 < end + 1
         gone_at = max(gone_at, last.gone_at)
-        starts = [one for one in records if isinstance(one, StatementStart)]
-        assert starts[-1].at <= last.decided_at
+        assert all(one.at <= last.decided_at for one in records if isinstance(one, StatementStart))
     query_commits = "SELECT count(*) AS n, max(pg_xact_commit_timestamp(xmin)) AS at FROM work"
     (commits,) = await timed_postgres.sql(query_commits, database=table)
     assert commits["at"].timestamp() < gone_at / 1e9
     everything = [one for records in sessions for one in records]
     recorded = sum(isinstance(one, StatementStart) for one in everything)
-    answered = sum(isinstance(one, StatementEnd) and one.tags == ["INSERT 0 1"] for one in everything)
+    # In a pipeline a tag may come before its commit; ReadyForQuery, which has the state, comes behind it.
+    ends = [one for one in everything if isinstance(one, StatementEnd) and one.state is not None]
+    answered = sum(one.tags == ["INSERT 0 1"] for one in ends)
     assert SESSIONS < answered <= commits["n"] <= recorded
 
 

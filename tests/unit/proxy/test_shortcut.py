@@ -13,6 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import proxy.leg
 import proxy.relay
 from proxy.contract import chain
 from proxy.contract.record import Notice
@@ -121,9 +122,10 @@ def state(stand: Stand) -> dict[str, Any]:
 
 @pytest.fixture(autouse=True)
 def _noon(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every clock that a record's times come from."""
+    """Every clock that a record's times come from; and that of turns, which none of the two is to wait for."""
     for where, name in ((chain, "_now"), (proxy.relay, "_now"), (shortcut, "time_ns"), (shortcut, "monotonic_ns")):
         monkeypatch.setattr(where, name, lambda: NOON)
+    monkeypatch.setattr(proxy.leg, "monotonic", lambda: NOON)
 
 
 @pytest.fixture
