@@ -155,7 +155,7 @@ def cut_torn_tail(path: Path) -> int:
     """Cut the file back to its last whole line and return how many bytes that took away.
 
     Such a tail is a write that did not return, so nothing was forwarded on its strength. It is noted before it is cut
-    (`load_torn`), so that the break gets its record whatever happens until then.
+    (`load_torn`), so that the break gets its record whatever happens until then, but for a disk that takes no note.
     """
     with path.open("r+b", buffering=0) as file:
         size = file.seek(0, os.SEEK_END)
@@ -168,11 +168,19 @@ def cut_torn_tail(path: Path) -> int:
                 break
             whole = start
         if whole != size:
-            noted = [*load_torn(path.parent), Torn(segment=int(path.stem), offset=whole, bytes=size - whole)]
-            files.replace(path.parent / TORN_FILE, msgspec.json.encode(noted[-MOST_TORN:]), durable=True)
+            _note_torn(path.parent, Torn(segment=int(path.stem), offset=whole, bytes=size - whole))
             file.truncate(whole)
             os.fsync(file.fileno())
         return size - whole
+
+
+def _note_torn(directory: Path, torn: Torn) -> None:
+    noted = [*load_torn(directory), torn]
+    try:
+        files.replace(directory / TORN_FILE, msgspec.json.encode(noted[-MOST_TORN:]), durable=True)
+    except OSError as error:
+        # Without a start nobody would end the backends that the crash has left: a full disk must not keep it from that.
+        log.critical("a break in the journal will have no record", **msgspec.structs.asdict(torn), error=str(error))
 
 
 def load_torn(directory: Path) -> list[Torn]:

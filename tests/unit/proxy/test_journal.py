@@ -1,5 +1,6 @@
 """The journal: lines in order, rotation, limits, failures and what a restart finds. On real files."""
 
+import errno
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -159,6 +160,21 @@ def test_breaks_are_noted_until_they_are_on_record(directory: Path) -> None:
         segments.Torn(segment=1, offset=8, bytes=2),
     ]
     segments.forget_torn(directory)
+    assert segments.load_torn(directory) == []
+
+
+def test_a_torn_tail_that_cannot_be_noted(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a full disk the journal opens all the same: the start has backends to end."""
+    open_journal(directory).close()
+    newest = max(directory.glob("*.ndjson"))
+    newest.write_bytes(b"one\ntorn")
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "no space left on device")
+
+    monkeypatch.setattr(segments.files, "replace", full)
+    assert segments.cut_torn_tail(newest) == 4
+    assert newest.read_bytes() == b"one\n"
     assert segments.load_torn(directory) == []
 
 
