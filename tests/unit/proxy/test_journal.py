@@ -172,7 +172,7 @@ def test_a_torn_tail_that_cannot_be_noted(directory: Path, monkeypatch: pytest.M
     def full(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, "no space left on device")
 
-    monkeypatch.setattr(segments.files, "replace", full)
+    monkeypatch.setattr("proxy.files.replace", full)
     assert segments.cut_torn_tail(newest) == 4
     assert newest.read_bytes() == b"one\n"
     assert segments.load_torn(directory) == []
