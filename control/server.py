@@ -61,10 +61,9 @@ async def serve(configuration: Configuration, reread: Callable[[], Configuration
         background = [
             spawn("hang up", Reaper(cast("set[Connection]", state.connections)).run()),
             spawn("silent proxies", reaping.watch(services)),
-            spawn("log", follow(services)),
-            spawn("index", indexing.follow(services)),
             *publishing.start(services),
         ]
+        following = [spawn("log", follow(services)), spawn("index", indexing.follow(services))]
         await server.main_loop()
         for task in background:
             task.cancel()
@@ -72,6 +71,12 @@ async def serve(configuration: Configuration, reread: Callable[[], Configuration
         hanging_up = spawn("hang up", hang_up(cast("set[Connection]", state.connections), state.tasks))
         await server.shutdown(sockets=[listener])
         hanging_up.cancel()
+        # These are in a transaction more often than not, and end by themselves between two: who is cancelled inside of
+        # one can leave its connection's thread waiting for ever.
+        _, late = await asyncio.wait(following, timeout=GRACE_S)
+        for task in late:
+            task.cancel()
+        await asyncio.wait([*background, *following], timeout=GRACE_S)
     finally:
         listener.close()
         await services.store.close()

@@ -5,6 +5,7 @@ has wrong is mended by making it anew (`curfew-control reindex`).
 """
 
 import asyncio
+import contextlib
 import re
 import time
 from collections import OrderedDict
@@ -111,13 +112,19 @@ async def follow(services: Services) -> None:
                 try:
                     if await indexer.step():
                         if services.store.quiet_s < BUSY_S:
-                            await asyncio.sleep(REST * (time.monotonic() - began))
+                            await _rest(services, REST * (time.monotonic() - began))
                         continue
                 except Exception:  # the task's edge: the database's next moment may be a better one
                     log.exception("the index was not brought up to date")
                 await wait(grown, IDLE_S)
     finally:
         await parser.close()
+
+
+async def _rest(services: Services, seconds: float) -> None:
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await services.stopping.wait()
 
 
 async def make_anew(services: Services) -> None:

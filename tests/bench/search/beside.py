@@ -1,7 +1,9 @@
 """What the index costs ingest: the same batches of a proxy's records taken in without it, and while it follows."""
 
+import asyncio
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -37,7 +39,8 @@ async def measure(folder: Path, *, batches: int, say: Say) -> list[Finding]:
         for turn in range(2 * ALTERNATELY):
             following = turn % 2 == 1
             bodies = _bodies(f"turn-{turn}", batches // (2 * ALTERNATELY) or 1)
-            task = spawn("index", indexing.follow(services)) if following else None
+            turns_own = replace(services, stopping=asyncio.Event())
+            task = spawn("index", indexing.follow(turns_own)) if following else None
             began = time.monotonic()
             for body in bodies:
                 await ingest(services.store, proxy=proxy, body=body, now=time.time_ns())
@@ -45,7 +48,8 @@ async def measure(folder: Path, *, batches: int, say: Say) -> list[Finding]:
             if task is not None:
                 async with services.store.read() as tx:
                     behind = await statements.newest(tx) + 1 - (await statements.cursor(tx)).next
-                task.cancel()
+                turns_own.stop()
+                await task
     alone, together = (max(rates[one]) for one in (False, True))
     say(f"ingest: {alone:.0f} records a second alone, {together:.0f} beside the index; {behind} behind at the end")
     return [
