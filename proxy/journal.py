@@ -363,13 +363,18 @@ class Journal:
             self._break(f"{self.directory}: {error.strerror}; see to its disk, then restart the proxy", passing=False)
 
     def _judge_sync(self, synced: Future[None]) -> JournalError | None:
-        """What became of a sync. The segments before went through the same thread, so their syncs are over too."""
+        """What became of a sync. The segments before went through the same thread, so their syncs are over too.
+
+        One that goes well behind one that failed proves nothing: the kernel reports a failed write once (fsync(2)).
+        """
         try:
             self._reap()
             if (error := synced.exception()) is not None:
                 self._break(f"{self.directory}: {error}; see to its disk, then restart the proxy", passing=False)
         except JournalError as failure:
             return failure
+        if self.fault is not None and self._retry_at is None:
+            return JournalError(self.fault)
         return None
 
     def _await_retired(self) -> None:

@@ -222,6 +222,26 @@ async def test_a_segment_that_cannot_be_synced(tmp_path: Path, disk: Disk) -> No
     journal.close()
 
 
+async def test_a_sync_behind_one_that_failed(tmp_path: Path, disk: Disk) -> None:
+    """It proves nothing of what both were for: the kernel reports a failed write once, and forgets the pages."""
+    journal: Journal = open_journal(tmp_path)
+    answers: list[Exception | None] = []
+    journal.append(b"one")
+    journal.sync(answers.append)
+    await disk.is_asked()
+    journal.append(b"two")
+    journal.sync(answers.append)  # waits for the next sync
+    disk.error = OSError(errno.EIO, os.strerror(errno.EIO))
+    disk.let.release()
+    await eventually(lambda: len(answers) == 1)
+    disk.error = None
+    disk.let.release()
+    await eventually(lambda: len(answers) == 2)
+    assert all("restart the proxy" in str(answer) for answer in answers)
+    disk.let.release()
+    journal.close()
+
+
 async def test_what_never_went_on_is_nothing_that_was_open(stand: Stand, disk: Disk) -> None:
     """It is on record, with an end that says it was skipped; what went on before it is judged without it."""
     stand.client.data_received(ask("BEGIN"))
