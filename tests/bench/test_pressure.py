@@ -1,5 +1,6 @@
 """A short run of `python -m tests.bench pressure`. Bounds are wide: the suite's machine does other things as well."""
 
+import os
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -76,6 +77,17 @@ def test_a_miss_is_said(capsys: pytest.CaptureFixture[str], measured: float) -> 
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[:2] for line in lines[1:]] == [["one", "9.00"], ["two", f"{measured:.2f}"]]
     assert lines[-1].endswith("MISSED") == (measured > 5)
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) == 1, reason="there is but one processor")
+def test_a_core_of_its_own() -> None:
+    """The proxy has it to itself, while it is measured."""
+    usable = os.sched_getaffinity(0)
+    with stand.ready(own_core=True) as made, made.proxy(tls=False) as way:
+        assert way.proxy.process is not None
+        assert os.sched_getaffinity(way.proxy.process.pid) == {made.core}
+        assert os.sched_getaffinity(0) == usable - {made.core}
+    assert os.sched_getaffinity(0) == usable
 
 
 def test_the_command_knows_its_parts(capsys: pytest.CaptureFixture[str]) -> None:

@@ -17,10 +17,15 @@ def main(arguments: Sequence[str]) -> int:
     """Measure the parts named, or all."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench pressure", description=__doc__)
     parser.add_argument("parts", nargs="*", metavar="PART", choices=[*PARTS, []], help=f"of {', '.join(PARTS)}")
-    chosen = parser.parse_args(arguments).parts
+    parser.add_argument(
+        "--own-core", action="store_true", help="the proxy on a processor of its own, all else on the others"
+    )
+    chosen = parser.parse_args(arguments)
+    if chosen.own_core and len(os.sched_getaffinity(0)) == 1:
+        parser.error("--own-core: there is but one processor")
     found: list[Finding] = []
-    with stand.ready() as ready:
-        for part in chosen or PARTS:
+    with stand.ready(own_core=chosen.own_core) as ready:
+        for part in chosen.parts or PARTS:
             _say(f"load of the machine: {os.getloadavg()[0]:.1f} on {os.cpu_count()} CPUs")
             found += asyncio.run(PARTS[part](ready, _say))
     return report(found)

@@ -3,6 +3,7 @@
 A way is encrypted on both legs or on none, so that what TLS costs in memory is seen in one piece.
 """
 
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -43,6 +44,8 @@ class Stand:
     folder: Path
     stack: ExitStack
     made: list[Proxy] = field(default_factory=list)
+    core: int | None = None
+    """The processor that proxies have to themselves."""
 
     @contextmanager
     def proxy(self, *, tls: bool, **options: Any) -> Iterator["Way"]:  # noqa: ANN401 changes to [proxy]
@@ -59,6 +62,9 @@ class Stand:
             )
         )
         with self.made[-1] as started:
+            assert started.process is not None
+            if self.core is not None:
+                _pin(started.process.pid, self.core)
             eventually_sync(lambda: started.ops("/readyz")[0] == OK, within=START_S, what="the keeper's connection")
             yield Way(proxy=started, tls=tls, token=started.token(lasts_s=TOKEN_LASTS_S))
 
@@ -94,14 +100,28 @@ class Way:
         return wire
 
 
+def _pin(pid: int, core: int) -> None:
+    for thread in Path(f"/proc/{pid}/task").iterdir():
+        os.sched_setaffinity(int(thread.name), {core})
+
+
 @contextmanager
-def ready() -> Iterator[Stand]:
-    """The stand, for as long as it is needed."""
+def ready(*, own_core: bool = False) -> Iterator[Stand]:
+    """The stand, for as long as it is needed. `own_core`: PostgreSQL and the clients leave a processor to the proxy.
+
+    So it is where the proxy is on a machine of its own; else what is measured is the scheduler's patience, too.
+    """
     with ExitStack() as stack:
+        core = None
+        if own_core:
+            usable = os.sched_getaffinity(0)
+            core = max(usable)
+            stack.callback(os.sched_setaffinity, 0, usable)
+            os.sched_setaffinity(0, usable - {core})  # all that is started from here on inherits it
         folder = Path(tempfile.mkdtemp(prefix="curfew-pressure-"))
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
         cluster = stack.enter_context(Cluster(Authority(folder), hba=_HBA, settings=_SETTINGS))
         roles.install(cluster)
         roles.create_database(cluster, DATABASE)
         cluster.psql(_TABLES, database=DATABASE)
-        yield Stand(cluster=cluster, folder=folder, stack=stack)
+        yield Stand(cluster=cluster, folder=folder, stack=stack, core=core)
