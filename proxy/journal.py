@@ -98,13 +98,7 @@ class Journal:
 
     @classmethod
     def open(
-        cls,
-        directory: Path,
-        *,
-        segment_bytes: int,
-        limit_bytes: int,
-        retention_s: float = 0,
-        retry_s: float = RETRY_S,
+        cls, directory: Path, *, segment_bytes: int, limit_bytes: int, retention_s: float = 0, retry_s: float = RETRY_S
     ) -> "Journal":
         """Open the journal in `directory`, made where it is missing; cleans up after a crash. Raises JournalError."""
         try:
