@@ -5,8 +5,9 @@ import struct
 
 import pytest
 
-from proxy.vanished import has_vanished, is_unanswered
-from tests.harness.waiting import eventually_sync
+from proxy.leg import Leg
+from proxy.vanished import VanishedWatch, has_vanished, is_unanswered
+from tests.harness.waiting import eventually, eventually_sync, never
 
 LAST_ACK_AT = 56
 """tcpi_last_ack_recv: linux/tcp.h, struct tcp_info."""
@@ -50,6 +51,35 @@ def test_a_peer_that_does_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs:
         assert not has_vanished(ours)
+
+
+class Cut:
+    """A leg's transport that notes how often it was cut."""
+
+    def __init__(self) -> None:
+        self.cuts = 0
+
+    def get_extra_info(self, _: str) -> object:
+        """Its socket: itself will do."""
+        return self
+
+    def abort(self) -> None:
+        """Cut."""
+        self.cuts += 1
+
+
+async def test_whoever_has_vanished_is_cut_and_nobody_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Again and again it looks, until it is closed."""
+    there, gone = Leg(), Leg()
+    there.transport, gone.transport = Cut(), Cut()  # type: ignore[assignment] # what is asked of them here
+    monkeypatch.setattr("proxy.vanished.EVERY_S", 0.001)
+    monkeypatch.setattr("proxy.vanished.has_vanished", lambda connected: connected is gone.transport)
+    watch = VanishedWatch((there, gone))
+    await eventually(lambda: gone.transport.cuts > 1)  # type: ignore[attr-defined]
+    watch.close()
+    cuts = gone.transport.cuts  # type: ignore[attr-defined]
+    await never(lambda: gone.transport.cuts > cuts, during=0.05)  # type: ignore[attr-defined]
+    assert there.transport.cuts == 0  # type: ignore[attr-defined]
 
 
 def _is_full(sender: socket.socket) -> bool:
