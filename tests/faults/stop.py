@@ -28,6 +28,7 @@ from tests.faults.result import Plan, Result
 from tests.harness import faketime, roles
 from tests.harness.certs import Authority
 from tests.harness.postgres import Cluster
+from tests.harness.proc import children
 from tests.harness.proxy import Proxy, new_grant_id
 from tests.harness.relay import Link, Relay
 from tests.harness.tokens import grant as make_grant
@@ -115,9 +116,8 @@ async def _kill_proxy(stand: Stand) -> None:
 
 async def _kill_worker(stand: Stand) -> None:
     assert stand.proxy.process is not None
-    pid = stand.proxy.process.pid
-    workers = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    os.kill(int(random.choice(workers)), signal.SIGKILL)  # its sessions end now, the others with their grants
+    workers = children(stand.proxy.process.pid)
+    os.kill(random.choice(workers), signal.SIGKILL)  # its sessions end now, the others with their grants
 
 
 async def _kill_control(stand: Stand) -> None:

@@ -24,6 +24,7 @@ import asyncpg
 from tests.harness.binaries import postgresql_bin
 from tests.harness.certs import Authority
 from tests.harness.ports import free_port
+from tests.harness.proc import children
 from tests.harness.processes import Account, Process, run, unprivileged
 from tests.harness.waiting import TooLateError, eventually_sync
 
@@ -133,11 +134,11 @@ class Cluster:
         if self._process is None:
             return
         # Each child is a session of its own (setsid in InitPostmasterChild), so the process group does not reach it.
-        children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
+        left = children(self.pid)
         self._process.kill()
-        for child in children:
+        for child in left:
             with contextlib.suppress(ProcessLookupError):
-                os.kill(int(child), signal.SIGKILL)
+                os.kill(child, signal.SIGKILL)
         self._process = None
 
     def close(self) -> None:

@@ -7,7 +7,7 @@ the machine lets one be mounted, and stands on the failing layer, where there is
 import asyncio
 import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from tests.faults.journal.layer import Layer, build
 from tests.harness import roles
 from tests.harness.certs import Authority
 from tests.harness.postgres import Cluster
+from tests.harness.proc import children
 from tests.harness.processes import Process
 from tests.harness.proxy import Proxy
 from tests.harness.waiting import TooLateError, eventually
@@ -86,10 +87,7 @@ class Site:
 
     def workers(self) -> list[int]:
         """The pids of its workers, as far as they have been started."""
-        with suppress(OSError):
-            children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
-            return [int(child) for child in children]
-        return []
+        return children(self.process.pid)
 
     def start_again(self) -> None:
         """Kill all of it, and launch it."""

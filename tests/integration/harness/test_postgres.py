@@ -9,6 +9,7 @@ import pytest
 from tests.harness import roles
 from tests.harness.certs import Authority
 from tests.harness.postgres import Cluster
+from tests.harness.proc import children, runs
 from tests.harness.serverlog import statements
 from tests.harness.waiting import eventually
 
@@ -86,10 +87,10 @@ async def test_keeper_is_no_more_than_that(postgres: Cluster, database: str) -> 
 async def test_kill_and_restart(own_postgres: Cluster) -> None:
     """A killed server leaves no process behind and comes back on its port."""
     port, pid = own_postgres.port, own_postgres.pid
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    assert children
+    left = children(pid)
+    assert left
     own_postgres.kill()
-    await eventually(lambda: not any(Path(f"/proc/{child}").exists() for child in children))
+    await eventually(lambda: not any(map(runs, left)))
     with pytest.raises(ConnectionError):
         await own_postgres.connect()
     own_postgres.start()

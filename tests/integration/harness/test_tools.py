@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.harness.ports import free_port
+from tests.harness.proc import children, open_files, runs
 from tests.harness.processes import Process, run
 from tests.harness.waiting import TooLateError, eventually, eventually_sync, never
 
@@ -64,15 +65,16 @@ def test_a_process_that_will_not_end_is_killed(tmp_path: Path) -> None:
     process.wait_for_output("ready")
     assert process.stop(within=0.3) == -signal.SIGKILL
     child = (tmp_path / "child").read_text().strip()
-    eventually_sync(lambda: not _alive(child))
+    eventually_sync(lambda: not runs(int(child)))
 
 
-def _alive(pid: str) -> bool:
-    """Whether the process runs (one that nobody has reaped yet does not)."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
+def test_what_a_process_closes_meanwhile_is_no_error(tmp_path: Path) -> None:
+    """The list of open files is old as soon as it is read; nor is it an error to ask for a process that is gone."""
+    script = "print('ready', flush=True)\nwhile True:\n for one in [open('/dev/null') for _ in range(200)]: one.close()"
+    with Process([sys.executable, "-c", script], folder=tmp_path) as busy:
+        busy.wait_for_output("ready")
+        assert all(open_files(busy.pid) for _ in range(200))
+    assert (children(busy.pid), open_files(busy.pid), runs(busy.pid)) == ([], [], False)
 
 
 def test_a_process_that_ends_too_early_tells_why() -> None:
@@ -107,6 +109,6 @@ def test_a_killed_run_leaves_nothing_behind(tmp_path: Path) -> None:
     )
     with Process([sys.executable, tmp_path / "run.py"], environment={"PYTHONPATH": str(ROOT)}) as outer:
         child = outer.wait_for_output("\n").split()[1]
-        assert _alive(child)
+        assert runs(int(child))
         outer.kill()
-        eventually_sync(lambda: not _alive(child))
+        eventually_sync(lambda: not runs(int(child)))

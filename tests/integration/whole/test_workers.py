@@ -6,7 +6,6 @@ import signal
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
-from pathlib import Path
 
 import pytest
 
@@ -14,6 +13,7 @@ from proxy.contract.record import decode
 from tests.conftest import Watcher
 from tests.harness.certs import Authority
 from tests.harness.postgres import Cluster
+from tests.harness.proc import children
 from tests.harness.waiting import eventually
 from tests.harness.wire import Wire, query
 from tests.integration.whole.stand import Pass, Whole
@@ -130,10 +130,10 @@ async def test_fewer_workers_than_before(whole: Whole, stack: AsyncExitStack, be
 async def kill_all(whole: Whole) -> None:
     """SIGKILL to the supervisor and its workers in one moment."""
     pid = whole.proxy.pid
-    children = [int(one) for one in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-    assert len(children) == WORKERS
-    for one in (pid, *children):
+    workers = children(pid)
+    assert len(workers) == WORKERS
+    for one in (pid, *workers):
         os.kill(one, signal.SIGSTOP)
-    for one in (*children, pid):
+    for one in (*workers, pid):
         os.kill(one, signal.SIGKILL)
     await asyncio.to_thread(whole.proxy.wait)

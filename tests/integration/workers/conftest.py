@@ -5,7 +5,6 @@ import os
 import signal
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from pathlib import Path
 from typing import Any, TypeAlias
 
 import pytest
@@ -14,6 +13,7 @@ from proxy.contract.record import SessionStart, decode
 from tests.conftest import MakeProxy
 from tests.harness.certs import Authority
 from tests.harness.postgres import Cluster
+from tests.harness.proc import children, open_files
 from tests.harness.proxy import Proxy
 from tests.harness.waiting import eventually
 from tests.harness.wire import PROTOCOL_3_0, Wire
@@ -60,8 +60,7 @@ async def sessions(proxy: Proxy, count: int, version: int = PROTOCOL_3_0) -> Asy
 def worker_pids(proxy: Proxy) -> list[int]:
     """The workers' process ids."""
     assert proxy.process is not None
-    found = Path(f"/proc/{proxy.process.pid}/task/{proxy.process.pid}/children").read_text()
-    return [int(pid) for pid in found.split()]
+    return children(proxy.process.pid)
 
 
 def backends_of(proxy: Proxy, worker: int) -> list[int]:
@@ -83,14 +82,9 @@ async def emptied(proxy: Proxy) -> None:
 async def kill_worker(proxy: Proxy, number: int) -> None:
     """SIGKILL to worker `number`, found by what it holds open; returns once it is dead."""
     folder = str(proxy.state / f"worker-{number}")
-    (pid,) = [pid for pid in worker_pids(proxy) if any(one.startswith(folder) for one in files_of(pid))]
+    (pid,) = [pid for pid in worker_pids(proxy) if any(one.startswith(folder) for one in open_files(pid))]
     os.kill(pid, signal.SIGKILL)
     await eventually(lambda: pid not in worker_pids(proxy))
-
-
-def files_of(pid: int) -> list[str]:
-    """What a process has open."""
-    return [str(one.readlink()) for one in Path(f"/proc/{pid}/fd").iterdir()]
 
 
 async def reload(proxy: Proxy, says: str, times: int) -> None:

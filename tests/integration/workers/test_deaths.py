@@ -4,7 +4,7 @@ import asyncio
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
@@ -13,6 +13,7 @@ from proxy.contract.record import SessionStart
 from tests.conftest import Watcher
 from tests.harness.certs import Authority
 from tests.harness.postgres import Cluster
+from tests.harness.proc import runs
 from tests.harness.proxy import Proxy
 from tests.harness.waiting import eventually
 from tests.harness.wire import query
@@ -47,13 +48,6 @@ async def sleeping(watcher: Watcher, backends: list[int]) -> bool:
     """Whether all of these do."""
     found = "SELECT count(*) FROM pg_stat_activity WHERE pid = ANY($1) AND wait_event = 'PgSleep'"
     return bool(await watcher.fetchval(found, backends) == len(backends))
-
-
-def runs(pid: int) -> bool:
-    """Whether the process runs; one that is dead has no command line, though nobody may have asked for its status."""
-    with suppress(FileNotFoundError, ProcessLookupError):
-        return Path(f"/proc/{pid}/cmdline").read_bytes() != b""
-    return False
 
 
 def ends(proxy: Proxy) -> list[str]:
