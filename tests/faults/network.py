@@ -210,10 +210,15 @@ async def _session(stand: Stand, number: int, watcher: Watcher, fault: Fault, ca
         with suppress(TooLateError):
             await eventually(lambda: _gone(watcher, wire.pid), within=WITHIN_S * 3 + max(0.0, since - time.time()))
         stand.took[grant] = max(0.0, time.time() - since)
-        if not fault.noticed:
-            await asyncio.sleep(max(0.0, ends_at + DECIDED_S - time.time()))  # the grant's end
+        with suppress(TooLateError):  # what we cut below is then no reason for the end
+            await (stand.proxy.session_of(grant) if fault.noticed else _over(ends_at))
         for link in links:
             link.cut()
+
+
+async def _over(ends_at: float) -> None:
+    """Wait until the grant's end has been decided."""
+    await asyncio.sleep(max(0.0, ends_at + DECIDED_S - time.time()))  # nothing else tells of a decision
 
 
 async def _gone(watcher: Watcher, pid: int) -> bool:

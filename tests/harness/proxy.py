@@ -22,6 +22,7 @@ import asyncpg
 from proxy.contract import record, verification
 from proxy.contract.record import AnyRecord
 from proxy.identity import load_or_create
+from tests.harness import journals
 from tests.harness.certs import Authority
 from tests.harness.ports import free_port
 from tests.harness.postgres import Cluster
@@ -190,8 +191,7 @@ class Proxy:
 
     def lines(self) -> list[bytes]:
         """Every line of the journal, in the order written; with several workers, one's after the other's."""
-        segments = [*sorted(self.state.glob("journal/*.ndjson")), *sorted(self.state.glob("worker-*/journal/*.ndjson"))]
-        return [line for segment in segments for line in segment.read_bytes().split(b"\n") if line]
+        return journals.written(self.state)
 
     def records(self, session: str | None = None) -> list[AnyRecord]:
         """The decoded records, of one session or of all."""

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.harness import journals
 from tests.harness.ports import free_port
 from tests.harness.proc import children, open_files, runs
 from tests.harness.processes import Process, run
@@ -75,6 +76,13 @@ def test_what_a_process_closes_meanwhile_is_no_error(tmp_path: Path) -> None:
         busy.wait_for_output("ready")
         assert all(open_files(busy.pid) for _ in range(200))
     assert (children(busy.pid), open_files(busy.pid), runs(busy.pid)) == ([], [], False)
+
+
+def test_a_line_that_is_being_written_waits(tmp_path: Path) -> None:
+    """A journal is read while a proxy writes it: half a line is none yet."""
+    (tmp_path / "journal").mkdir()
+    (tmp_path / "journal" / "1.ndjson").write_bytes(b'{"whole":1}\n{"ha')
+    assert journals.written(tmp_path) == [b'{"whole":1}']
 
 
 def test_a_process_that_ends_too_early_tells_why() -> None:

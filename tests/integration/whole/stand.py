@@ -16,6 +16,7 @@ import jwt
 from proxy import membership
 from proxy.contract.proof import public_text
 from proxy.identity import load_or_create
+from tests.harness import journals
 from tests.harness.certs import Authority
 from tests.harness.ports import free_port
 from tests.harness.postgres import Cluster
@@ -137,11 +138,7 @@ class Whole:
     @property
     def lines(self) -> list[bytes]:
         """Every line of the proxy's journals."""
-        return [
-            line
-            for segment in (self._folder / "proxy").glob("**/journal/*.ndjson")
-            for line in segment.read_bytes().splitlines()
-        ]
+        return journals.written(self._folder / "proxy")
 
     @property
     def proxy(self) -> Process:

@@ -11,6 +11,7 @@ import pytest
 
 from proxy.contract.record import SessionStart, decode
 from tests.conftest import MakeProxy
+from tests.harness import journals
 from tests.harness.certs import Authority
 from tests.harness.postgres import Cluster
 from tests.harness.proc import children, open_files
@@ -65,12 +66,7 @@ def worker_pids(proxy: Proxy) -> list[int]:
 
 def backends_of(proxy: Proxy, worker: int) -> list[int]:
     """The backends of the sessions in this worker's journal, ended ones too."""
-    lines = [
-        line
-        for segment in sorted((proxy.state / f"worker-{worker}" / "journal").glob("*.ndjson"))
-        for line in segment.read_bytes().split(b"\n")
-        if b'"session.start"' in line
-    ]
+    lines = [line for line in journals.written(proxy.state / f"worker-{worker}") if b'"session.start"' in line]
     return [record.backend_pid for record in map(decode, lines) if isinstance(record, SessionStart)]
 
 
