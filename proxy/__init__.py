@@ -22,6 +22,7 @@ COMPILED = (
     "proxy.relay",
     "proxy.tls_transport",
     "proxy.wire.messages",
+    "proxy.wire.owed",
     "proxy.wire.statements",
     "proxy.wire.steps",
     "proxy.wire.tracker",

@@ -10,7 +10,8 @@ from collections.abc import Callable
 from time import monotonic
 
 from proxy.relay import Relay
-from proxy.wire.steps import Step, wants_copy_data
+from proxy.wire.owed import wants_copy_data
+from proxy.wire.steps import Step
 
 LOOKS = 8
 """So many for each timeout, but never more than one in LEAST_S, and one in MOST_S at least."""

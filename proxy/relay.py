@@ -24,7 +24,8 @@ from proxy.leg import CROWDED, Leg
 from proxy.recorder import Recorder
 from proxy.wire.framing import IMPLEMENTATION, BackendFramer, FrontendFramer
 from proxy.wire.gate import Gate, first
-from proxy.wire.steps import Noted, Step, wants_copy_data, withdraw
+from proxy.wire.owed import wants_copy_data, withdraw
+from proxy.wire.steps import Noted, Step
 from proxy.wire.tracker import Tracker
 
 Cause = SessionError | Literal["client", "upstream", "finished"]

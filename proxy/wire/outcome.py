@@ -12,7 +12,8 @@ from typing import Literal, Self
 
 from proxy.contract.record import Outcome, TransactionState
 from proxy.wire.commits import may_commit_inside
-from proxy.wire.steps import Kind, Step, one_round
+from proxy.wire.owed import one_round
+from proxy.wire.steps import Kind, Step
 from proxy.wire.tracker import Tracker
 
 Fate = Literal["committed", "aborted", "none"] | None

@@ -1,7 +1,6 @@
 # cython: annotation_typing=False, binding=False
 """The steps of a session that PostgreSQL still owes an answer for: what the tracker's queue holds."""
 
-from collections import deque
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 import msgspec
@@ -14,10 +13,6 @@ if TYPE_CHECKING:
 
 
 _encode = msgspec.json.Encoder().encode
-
-MOST_OPEN = 8_192
-"""More than keeps PostgreSQL busy, and more than it can answer (by 5 bytes at least) before it must send something: it
-gathers 8 kB of answers where no Sync tells it to send them (PQ_SEND_BUFFER_SIZE)."""
 
 CopyDirection: TypeAlias = Literal["in", "out", "both"]
 
@@ -226,70 +221,3 @@ def copy_end(copied: int) -> Step:
     step = Step(Kind.COPY_END)
     step.copied = copied
     return step
-
-
-def one_round(queue: "deque[Step | Name]") -> bool:
-    """Whether what is open ends with one commit: a Sync, or a Query, ends a round."""
-    kinds = [step.kind for step in queue if step.statement or step.kind == Kind.SYNC]
-    while kinds[-2:] == [Kind.SYNC, Kind.SYNC]:
-        kinds.pop()  # A round in which nothing is asked commits nothing.
-    return all(kind == Kind.EXECUTE for kind in kinds[:-1])
-
-
-def wants_copy_data(queue: "deque[Step | Name]") -> bool:
-    """Whether PostgreSQL waits for data of a COPY that the client has not ended."""
-    copying = queue[0] if queue else None
-    if not isinstance(copying, Step) or copying.copying not in ("in", "both"):
-        return False
-    return all(one.kind != Kind.COPY_END for one in queue)
-
-
-def crowded(queue: "deque[Step | Name]") -> bool:
-    """Whether too much is open. Not where PostgreSQL takes data, because then it goes on only when it hears more."""
-    return len(queue) > MOST_OPEN and not wants_copy_data(queue)
-
-
-def skips_no_more(queue: "deque[Step | Name]") -> bool:
-    """Of a queue of which PostgreSQL skips what is in front of a Sync: whether that Sync is on its way to it."""
-    return bool(queue) and queue[0].kind == Kind.SYNC
-
-
-def withdraw(queue: "deque[Step | Name]", first: int) -> list[Step]:
-    """Take statement `first` and all behind it off the queue: they never went on. Returns them, for their ends."""
-    withdrawn: list[Step] = []
-    while queue and any(one.statement >= first for one in queue):
-        one = queue.pop()
-        if isinstance(one, Step) and one.statement:
-            one.skipped = True
-            withdrawn.append(one)
-    return withdrawn[::-1]
-
-
-def drop_swallowed_syncs(queue: "deque[Step | Name]") -> tuple[int, bool]:
-    """Drop the Syncs behind the COPY in front that PostgreSQL read, and ignored, while it took data; returns how many.
-
-    libpq sends one with Execute, before it knows that a COPY begins, and another one behind CopyDone. Where the COPY
-    failed, perhaps before it read any, one dropped here may be answered all the same. So what is returned too is
-    whether it could still be told what is run and what is skipped: where CopyDone, and for an Execute the Sync, follow.
-    """
-    copying, dropped = queue.popleft(), 0
-    while queue and queue[0].kind == Kind.SYNC:
-        queue.popleft()
-        dropped += 1
-    told_apart = not queue
-    if queue and queue[0].kind == Kind.COPY_END:
-        queue.popleft()
-        told_apart = not queue or copying.kind == Kind.QUERY or queue[0].kind == Kind.SYNC
-    queue.appendleft(copying)
-    return dropped, told_apart
-
-
-def ends_skipping(queue: "deque[Step | Name]") -> bool | None:
-    """Whether a ReadyForQuery behind a failed COPY is of the Sync up to which all is skipped, or a spare one.
-
-    None where nobody can tell.
-    """
-    kinds = [step.kind for step in queue if step.kind != Kind.COPY_END]
-    if Kind.SYNC in kinds:
-        return True if kinds[0] == Kind.SYNC else None
-    return not kinds

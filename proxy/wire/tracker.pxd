@@ -3,6 +3,7 @@
 
 cimport cython
 
+from proxy.wire.owed cimport foremost, reach
 from proxy.wire.statements cimport Name, Portal, Prepared, PreparedStatements, Text, meaning, read_bind
 from proxy.wire.statements cimport end_of_name, read_count, unknown_portal
 from proxy.wire.steps cimport Owed, Step, start_of
@@ -11,8 +12,8 @@ cdef long QUERY, PARSE, BIND, EXECUTE, DESCRIBE, CLOSE
 cdef long SYNC, FUNCTION, COPY_DATA, COPY_DONE, COPY_FAIL, TERMINATE
 cdef long COMMAND_COMPLETE, READY, ERROR, EMPTY_QUERY, SUSPENDED, PARSE_COMPLETE, PARAMETER_DESCRIPTION
 cdef long FUNCTION_RESPONSE, UNSEEN, PARAMETER_STATUS
-cdef long _TAGGED, _STATEMENT, _ROUND, _MARKERS
-cdef long EXTENDED, COPY_END
+cdef long _TAGGED, _STATEMENT, _ROUND
+cdef long COPY_END
 
 cdef class Tracker:
     cdef object _policy
@@ -39,18 +40,13 @@ cdef class Tracker:
     @cython.locals(portal=Portal)
     cdef object _bind(self, bytes body, list records)
     cdef object _show_bound(self, list records)
-    cdef object _drop_marker(self)
     cdef object _describe_or_close(self, long kind, bytes body, list records)
     @cython.locals(portal=Portal, step=Step, name=Name, end=Py_ssize_t)
     cdef Step _execute(self, bytes body, now)
     @cython.locals(kind=long, body=bytes, records=list)
     cpdef list responses(self, messages, now, sent=*)
     @cython.locals(step=Owed)
-    cdef Owed _foremost(self)
-    @cython.locals(step=Owed)
     cdef Owed _front(self, long kinds)
-    @cython.locals(answered=bint)
-    cdef bint _reach(self, Owed step) except -1
     @cython.locals(step=Step)
     cdef object _command_complete(self, bytes body, list records)
     @cython.locals(name=Name)

@@ -16,12 +16,12 @@ from collections.abc import Iterable
 
 from proxy.contract.record import Copy, TransactionState
 from proxy.contract.settings import CopyDataShown, Parameters
-from proxy.wire import steps
+from proxy.wire import owed, steps
 from proxy.wire.commits import in_doubt
 from proxy.wire.copying import DIRECTIONS, Copies
 from proxy.wire.messages import parse_error, parse_tag
+from proxy.wire.owed import MOST_OPEN, Queue, foremost, reach
 from proxy.wire.statements import (
-    Name,
     Portal,
     PreparedStatements,
     end_of_name,
@@ -31,7 +31,7 @@ from proxy.wire.statements import (
     read_types,
     unknown_portal,
 )
-from proxy.wire.steps import MOST_OPEN, CopyDirection, Kind, Noted, Step, start_of
+from proxy.wire.steps import CopyDirection, Kind, Noted, Step, start_of
 
 # Frontend message types.
 QUERY, PARSE, BIND, EXECUTE, DESCRIBE, CLOSE = b"QPBEDC"
@@ -43,8 +43,7 @@ FUNCTION_RESPONSE, UNSEEN, PARAMETER_STATUS = b"V2S"
 _TAGGED = Kind.EXECUTE | Kind.QUERY
 _STATEMENT = _TAGGED | Kind.FUNCTION
 _ROUND = Kind.QUERY | Kind.FUNCTION | Kind.SYNC
-_MARKERS = Kind.EXTENDED | Kind.COPY_END
-EXTENDED, COPY_END = Kind.EXTENDED, Kind.COPY_END
+COPY_END = Kind.COPY_END
 _STATES: dict[bytes, TransactionState] = {b"I": "I", b"T": "T", b"E": "E"}
 
 
@@ -52,9 +51,28 @@ class Tracker:
     """One session's statements."""
 
     __slots__ = (
-        *("_bound", "_bytes_out", "_finished", "_in_round", "_latest", "_now", "_policy", "_position", "_prepared"),
-        *("_seen", "_skipping", "_spare", "_steps", "copies", "doubtful", "failed", "fatal", "lost", "state"),
-        *("statements", "terminated", "transaction"),
+        "_bound",
+        "_bytes_out",
+        "_finished",
+        "_in_round",
+        "_latest",
+        "_now",
+        "_policy",
+        "_position",
+        "_prepared",
+        "_seen",
+        "_skipping",
+        "_spare",
+        "_steps",
+        "copies",
+        "doubtful",
+        "failed",
+        "fatal",
+        "lost",
+        "state",
+        "statements",
+        "terminated",
+        "transaction",
     )
 
     def __init__(self, policy: Parameters = Parameters.FULL, copy_data: CopyDataShown = "none") -> None:
@@ -63,7 +81,7 @@ class Tracker:
         self._prepared = PreparedStatements()
         self._bound: Portal | None = None
         """The last Bind, while no record shows its text."""
-        self._steps: deque[Step | Name] = deque()
+        self._steps: Queue = deque()
         self._finished: list[Step] = []
         """Statements whose results have come, waiting for their round's ReadyForQuery."""
         self._skipping = self._in_round = False
@@ -95,7 +113,7 @@ class Tracker:
     @property
     def crowded(self) -> bool:
         """Whether so much is open that the client should be heard later. Not while PostgreSQL waits for a Sync."""
-        return (not self._skipping or steps.skips_no_more(self._steps)) and steps.crowded(self._steps)
+        return (not self._skipping or owed.skips_no_more(self._steps)) and owed.crowded(self._steps)
 
     @property
     def piled(self) -> bool:
@@ -105,7 +123,7 @@ class Tracker:
     @property
     def running(self) -> tuple[Step, ...]:
         """The statements that have not been answered in full, the oldest first."""
-        return tuple(step for step in self._steps if isinstance(step, Step) and step.statement)
+        return owed.running(self._steps)
 
     @property
     def open(self) -> tuple[Step, ...]:
@@ -113,7 +131,7 @@ class Tracker:
         return (*self._finished, *self.running)
 
     @property
-    def owed(self) -> deque[Step | Name]:
+    def owed(self) -> Queue:
         """What PostgreSQL has not answered, the oldest first. Only to be looked at."""
         return self._steps
 
@@ -236,56 +254,26 @@ class Tracker:
                 self._error(body, records)
             elif kind in (EMPTY_QUERY, SUSPENDED, FUNCTION_RESPONSE):
                 self._no_tag(kind)
-            elif kind == UNSEEN:
-                self._unseen(int.from_bytes(body))
+            elif kind == UNSEEN:  # Before the error that comes next: only what is left can be its cause.
+                owed.pass_by(self._steps, self._prepared, int.from_bytes(body))
             elif kind == PARAMETER_DESCRIPTION:
                 self._described(body)
             elif kind == PARAMETER_STATUS:
                 records += steps.authorization(body)
             elif kind == COPY_DATA:
-                records += self.copies.take_out(body, self._foremost())
+                records += self.copies.take_out(body, foremost(self._steps))
             elif kind in DIRECTIONS:
                 self._copy_begins(DIRECTIONS[kind])
         return records
 
-    def _foremost(self) -> Step | None:
-        """The oldest step but for markers; a marker where there is nothing else."""
-        step = self._steps[0] if self._steps else None
-        if step is not None and step.kind & _MARKERS:
-            for step in self._steps:
-                if not step.kind & _MARKERS:
-                    break
-        return step  # type: ignore[return-value]  # a Name is a marker
-
     def _front(self, kinds: int) -> Step | None:
         """The foremost step, where it is of these kinds and is answered: what the markers stand for was done, too."""
-        step = self._foremost()
+        step = foremost(self._steps)
         if step is None or not step.kind & kinds:
             return None
-        self._reach(step)
+        reach(self._steps, self._prepared, step)
         self._spare = 0  # It would have come before.
         return step
-
-    def _reach(self, step: Step) -> bool:
-        """Take the markers in front of `step` off the queue: they were done. Whether PostgreSQL has answered any."""
-        answered = False
-        while self._steps[0] is not step:
-            answered = answered or self._steps[0].kind == EXTENDED
-            self._drop_marker()
-        return answered
-
-    def _drop_marker(self) -> None:
-        """Take the oldest step, a marker, off the queue: it was done."""
-        marker = self._steps.popleft()
-        if isinstance(marker, Name):
-            self._prepared.settle(marker)
-
-    def _unseen(self, count: int) -> None:
-        """So many markers were answered before the error that comes next: only what is left can be its cause."""
-        queue = self._steps
-        while count and queue and queue[0].kind & _MARKERS:
-            count -= queue[0].kind == EXTENDED
-            self._drop_marker()
 
     def _command_complete(self, body: bytes, records: list[Noted]) -> None:
         step = self._front(_TAGGED)
@@ -346,7 +334,7 @@ class Tracker:
     def _copy_ends(self, step: Step, *, failed: bool) -> Copy:
         ended = self.copies.end(self._steps, step, self._seen, failed=failed)
         if ended.direction != "out":
-            dropped, told_apart = steps.drop_swallowed_syncs(self._steps)
+            dropped, told_apart = owed.drop_swallowed_syncs(self._steps)
             if failed and dropped:
                 self._spare += dropped
                 self.lost = not told_apart
@@ -387,17 +375,8 @@ class Tracker:
             records.append(self._copy_ends(step, failed=True))
 
     def _skip(self) -> None:
-        """Take what PostgreSQL skips off the queue, up to the Sync where it goes on."""
-        queue = self._steps
-        while queue and queue[0].kind != Kind.SYNC:
-            step = queue.popleft()
-            name = step if isinstance(step, Name) else step.name
-            if step.statement == 0 and name is not None:
-                name.asked.popleft()
-                self._prepared.forget(name)
-            elif isinstance(step, Step) and step.statement:
-                step.skipped = step.sqlstate is None
-                self._finish(step)
+        for step in owed.skip(self._steps, self._prepared):
+            self._finish(step)
 
     def let_go(self, now: int) -> list[Noted]:
         """The ends of what is done or skipped in a round without a Sync, but its last: nobody knows their state yet."""
@@ -416,17 +395,19 @@ class Tracker:
         self.state = _STATES.get(body, "E")
         if self._skipping:
             self._skipping = False
-            ends = steps.ends_skipping(self._steps) if self._spare else True
+            ends = owed.ends_skipping(self._steps) if self._spare else True
             self.lost = self.lost or ends is None
             if ends:
                 self._skip()
-        step = self._foremost()
+        step = foremost(self._steps)
         if step is steps.SYNC:
-            if self._reach(step) and self._spare:  # Or this is a spare one, and nothing of them is done.
+            if (
+                reach(self._steps, self._prepared, step) and self._spare
+            ):  # Or this is a spare one, and nothing of them is done.
                 self.lost = True
             self._steps.popleft()
         elif step is not None and step.kind & _ROUND and (step.tags or step.answered or step.sqlstate is not None):
-            self._reach(step)
+            reach(self._steps, self._prepared, step)
             self._complete(step)
         elif self._spare:  # What is in front would have been answered before its own ReadyForQuery.
             self._spare -= 1

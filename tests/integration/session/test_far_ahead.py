@@ -6,7 +6,7 @@ to whatever comes within COPY.
 
 import pytest
 
-from proxy.wire.steps import MOST_OPEN
+from proxy.wire.owed import MOST_OPEN
 from tests.harness.proxy import Proxy
 from tests.harness.wire import COPY_DONE, SYNC, Wire, bind, execute, parse, query
 

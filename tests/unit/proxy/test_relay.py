@@ -8,7 +8,7 @@ import pytest
 from proxy.contract.record import Notice, StatementEnd, StatementStart
 from proxy.errors import JournalFailed, ProtocolViolation
 from proxy.wire import messages
-from proxy.wire.steps import MOST_OPEN
+from proxy.wire.owed import MOST_OPEN
 from tests.harness.waiting import eventually
 from tests.unit.proxy.journals import stored
 from tests.unit.proxy.stand import LIMIT, MakeStand, Stand

@@ -6,7 +6,7 @@ import pytest
 
 from proxy.contract.record import StatementEnd
 from proxy.wire.outcome import Scene, outcome
-from proxy.wire.steps import MOST_OPEN
+from proxy.wire.owed import MOST_OPEN
 from tests.unit.proxy.wire.playbook import (
     BOUND,
     COPY_BOTH,
