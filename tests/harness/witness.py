@@ -88,6 +88,10 @@ class Recorded:
     suspended: bool = False
     ended: bool = True
     """False where its session ended first."""
+    idle: bool = False
+    """Whether no transaction was open at its end."""
+    round: int = 0
+    """The same for those that were under way together."""
 
     @property
     def executed(self) -> bool:
@@ -155,7 +159,7 @@ def compare(
             continue
         by_sql = one.text in texts
         places = (
-            at + step for step, other in enumerate(left[at:]) if same(one, other) or (by_sql and _named(one, other))
+            place for place in range(at, len(left)) if same(one, left[place]) or (by_sql and _named(one, left[place]))
         )
         found = next(places, None)
         if found is None:
@@ -228,6 +232,8 @@ class Session:
 
     start: SessionStart
     statements: dict[int, Recorded] = field(default_factory=dict)
+    rounds: int = 0
+    running: int = 0
 
     @property
     def key(self) -> str:
@@ -242,8 +248,10 @@ def read_journal(records: Iterable[AnyRecord], encodings: Callable[[str], str] =
         if isinstance(one, SessionStart):
             sessions[one.session] = Session(one)
         elif isinstance(one, StatementStart):
-            encoding = encodings(one.session)
-            sessions[one.session].statements[one.statement] = Recorded(
+            encoding, session = encodings(one.session), sessions[one.session]
+            session.rounds += not session.running
+            session.running += 1
+            session.statements[one.statement] = Recorded(
                 kind=one.kind,
                 text=text_of(one, encoding),
                 parameters=tuple(one.parameters or ()),
@@ -251,9 +259,11 @@ def read_journal(records: Iterable[AnyRecord], encodings: Callable[[str], str] =
                 function=one.function,
                 masked=one.masked,
                 ended=False,
+                round=session.rounds,
             )
         elif isinstance(one, StatementEnd):
             statements = sessions[one.session].statements
+            sessions[one.session].running -= 1
             statements[one.statement] = _ended(statements[one.statement], one, encodings(one.session))
     return [*sessions.values()]
 
@@ -278,6 +288,8 @@ def _ended(started: Recorded, end: StatementEnd, encoding: str) -> Recorded:
         rows=end.rows,
         suspended=end.suspended,
         ended=end.state is not None,
+        idle=end.state == "I",
+        round=started.round,
     )
 
 

@@ -74,9 +74,8 @@ async def _one(place: Place, name: str, folder: Path, examples: int) -> Verdict 
         if name == RANDOM:
             verdict = await asyncio.to_thread(converse, place, stand, examples)
         else:
-            client = CLIENTS[name]
-            await client.use(stand, scratch)
-            verdict = await place.judge(stand, statistics=client.statistics)
+            await CLIENTS[name].use(stand, scratch)
+            verdict = await place.judge(stand)
     counted = "-" if verdict.counted is None else f"{verdict.counted:,}"
     numbers = (verdict.sessions, verdict.logged, verdict.records, verdict.refused, verdict.values)
     _say(_row((name, *(f"{number:,}" for number in numbers), counted, str(len(verdict.differences) or "none"))))

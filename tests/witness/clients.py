@@ -27,9 +27,6 @@ class Client:
 
     about: str
     use: Callable[[Stand, Path], Awaitable[None]]
-    statistics: bool = False
-    """Whether pg_stat_statements counts what it does: it does not count what an error took away with it, and what a
-    cursor gives it counts when the cursor is closed."""
     lacks: Callable[[], str | None] = lambda: None
     """What has to be installed first."""
 
@@ -130,9 +127,15 @@ COMMENT ON TABLE s.parent IS 'with a ''quote''';
 """
 
 
+def _set_up(stand: Stand) -> None:
+    """Without a trace in what pg_stat_statements counts of the client's role."""
+    uncounted = "SET pg_stat_statements.track = 'none'"
+    stand.cluster.psql(f"{uncounted}; SET ROLE {roles.APP.user}; {_SCHEMA}", database=stand.database)
+
+
 async def pg_dump(stand: Stand, folder: Path) -> None:
     """In plain text, as inserts, and by two jobs."""
-    stand.cluster.psql(f"SET ROLE {roles.APP.user}; {_SCHEMA}", database=stand.database)
+    _set_up(stand)
     await _run(stand, "pg_dump", "-f", str(folder / "plain"))
     await _run(stand, "pg_dump", "--rows-per-insert=100", "-f", str(folder / "inserts"))
     await _run(stand, "pg_dump", "-F", "d", "-j", _RESTORE_JOBS, "-f", str(folder / "directory"))
@@ -140,7 +143,7 @@ async def pg_dump(stand: Stand, folder: Path) -> None:
 
 async def pg_restore(stand: Stand, folder: Path) -> None:
     """By one job and by two, and psql with a plain dump."""
-    stand.cluster.psql(f"SET ROLE {roles.APP.user}; {_SCHEMA}", database=stand.database)
+    _set_up(stand)
     plain, dump = folder / "restore.sql", folder / "restore"
     cluster = stand.cluster
     way: list[str | Path] = [
@@ -287,10 +290,10 @@ _ASYNCPG: tuple[tuple[str, object], ...] = (
 CLIENTS: Mapping[str, Client] = {
     "psql": Client(about="scripts with everything that psql has", use=psql),
     **{
-        f"pgbench-{mode}": Client(about=f"TPC-B, {mode}", use=pgbench(mode), statistics=True)
+        f"pgbench-{mode}": Client(about=f"TPC-B, {mode}", use=pgbench(mode))
         for mode in ("simple", "extended", "prepared")
     },
-    "pgbench-pipeline": Client(about="pipelines, extended and prepared", use=pgbench_pipeline, statistics=True),
+    "pgbench-pipeline": Client(about="pipelines, extended and prepared", use=pgbench_pipeline),
     "psycopg": Client(about="values of many types, cursors, COPY", use=by_psycopg),
     "pipelines": Client(about="psycopg's pipelines", use=pipelines),
     "libpq": Client(about="libpq's pipeline mode", use=libpq),

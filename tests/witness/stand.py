@@ -14,6 +14,7 @@ from tests.harness.certs import Authority
 from tests.harness.postgres import Cluster
 from tests.harness.proxy import Proxy, new_grant_id
 from tests.harness.witness import Logged, Recorded, compare, doubtful
+from tests.witness import statistics
 from tests.witness.values import Connection, different
 
 SETTINGS = {"log_parameter_max_length": "-1", "log_parameter_max_length_on_error": "-1"}
@@ -22,14 +23,6 @@ _STATISTICS = {
     "pg_stat_statements.max": "50000",
     "pg_stat_statements.track": "'top'",
 }
-_COUNTED = """
-SELECT sum(calls)::int, sum(rows)::int FROM pg_stat_statements
-WHERE dbid = (SELECT oid FROM pg_database WHERE datname = $1) AND userid = $2::regrole AND toplevel
-  AND query !~* '^\\s*(begin|end|commit|prepare|deallocate)'
-"""
-_UNCOUNTED = ("BEGIN", "COMMIT", "PREPARE", "DEALLOCATE", "DEALLOCATE ALL")
-"""What it does not count in every version: PREPARE and its kin, and BEGIN and COMMIT where they are prepared."""
-
 _numbers = itertools.count(1)
 
 
@@ -113,7 +106,7 @@ class Place:
         finally:
             roles.drop_database(self.cluster, database)
 
-    async def judge(self, stand: Stand, *, statistics: bool = False) -> Verdict:
+    async def judge(self, stand: Stand) -> Verdict:
         """Hold both accounts of what was done in the stand's database against each other."""
         logged, recorded = await stand.accounts()
         lost = [f"session {key} is not on record" for key in logged.keys() - recorded.keys()]
@@ -121,16 +114,14 @@ class Place:
         with psycopg.connect(self.cluster.dsn(database=stand.database), autocommit=True) as server:
             for key, statements in recorded.items():
                 total += judge(logged.get(key, ()), statements, server)
-        if statistics and self.statistics:
-            total += await self._count(stand.database, [one for session in recorded.values() for one in session])
+        if self.statistics:
+            total += await self._count(stand.database, [*recorded.values()])
         return total
 
-    async def _count(self, database: str, recorded: list[Recorded]) -> Verdict:
-        counted, rows = (await self.cluster.sql(_COUNTED, database, roles.APP.user))[0]
-        on_record = sum(tag not in _UNCOUNTED for one in recorded for tag in one.tags)
-        rows_on_record = sum(one.rows for one in recorded)
-        said = (
-            f"pg_stat_statements counted {counted} executions, {rows} rows; on record are {on_record}, {rows_on_record}"
+    async def _count(self, database: str, sessions: Sequence[Sequence[Recorded]]) -> Verdict:
+        rows = await self.cluster.sql(statistics.COUNTED, database, roles.APP.user)
+        server, (records, doubtful) = statistics.counted(rows), statistics.on_record(sessions)
+        return Verdict(
+            counted=sum(one.calls for key, one in server.items() if key not in doubtful),
+            differences=tuple(statistics.differences(server, records, doubtful)),
         )
-        same = (counted, rows) == (on_record, rows_on_record)
-        return Verdict(counted=counted, differences=() if same else (said,))

@@ -36,7 +36,7 @@ async def test_a_client(place: Place, tmp_path: Path, name: str) -> None:
     """What PostgreSQL logged of it is what is on record, values included."""
     with place.stand() as stand:
         await CLIENTS[name].use(stand, tmp_path)
-        verdict = await place.judge(stand, statistics=CLIENTS[name].statistics)
+        verdict = await place.judge(stand)
     assert verdict.differences == ()
     assert verdict.logged > 0
 
