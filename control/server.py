@@ -5,6 +5,7 @@ that streams and waiting requests end by themselves, and to uvicorn then.
 """
 
 import asyncio
+import gc
 import os
 import resource
 import signal
@@ -32,6 +33,9 @@ GRACE_S = 10
 CONNECTIONS = 4_000
 """Beyond so many uvicorn answers 503; silent ones go much earlier (see `connections`)."""
 BACKLOG = 256
+COLLECT_AT = 50_000
+"""New objects until the garbage collector looks through them. A batch of records is some ten thousand that are all in
+use: at its usual 700 it would go through them again and again, for as long as it takes to decode them."""
 
 log = structlog.get_logger(__name__)
 
@@ -55,6 +59,7 @@ async def serve(configuration: Configuration, reread: Callable[[], Configuration
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, partial(_stop, server, services))
         loop.add_signal_handler(signal.SIGHUP, partial(_reload, server, services, reread))
+        _collect_rarely()
         await _start(server, listener)  # Whoever is answered may send a signal.
         _announce(settings, listener)
         state = server.server_state
@@ -141,6 +146,13 @@ def _raise_descriptor_limit() -> None:
     """Each connection takes one, and the usual soft limit is 1,024 (getrlimit(2))."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _collect_rarely() -> None:
+    """What is there by now stays, and of what comes nearly all is gone without the collector."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(COLLECT_AT)
 
 
 def _stop(server: uvicorn.Server, services: Services) -> None:

@@ -134,6 +134,8 @@ class Services:
     followers: Followers = field(default_factory=Followers)
     large: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Held while a body that takes much memory is in it."""
+    reading: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(2))
+    """Held while records are in memory as such: one batch is made ready while another is taken in."""
     taking: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Held while records are taken in: one batch at a time queues for the books, so that a revocation waits for one."""
     signing: asyncio.Lock = field(default_factory=asyncio.Lock)

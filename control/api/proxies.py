@@ -15,7 +15,7 @@ from control.api.problems import ProblemError, unwrap
 from control.api.shapes import JoinTokenOut, NewJoinToken, Page, ProxyOut, ReapOut, Why
 from control.api.streams import NDJSON, Stream
 from control.domain.results import Failure, Reason
-from control.evidence.chain import Kind
+from control.evidence.chain import Kind, parse
 from control.evidence.ingest import Taken, ingest
 from control.operations import proxies, reaping
 from control.services import Services
@@ -102,10 +102,12 @@ async def take_records(request: Request, services: Office, caller: ProxyCaller) 
     """Take in journal lines, NDJSON. What is known already is passed over; what does not fit its chain is a problem."""
     async with AsyncExitStack() as stack:
         body = await _read(request, services, stack)
-        if not caller.covers(body):
+        if not await asyncio.to_thread(caller.covers, body):
             raise unauthenticated(request, services, SCHEME, "the proof is for another body")
-        async with services.taking:
-            taken = await ingest(services.store, proxy=caller.proxy, body=body, now=services.clock())
+        async with services.reading:
+            parsed = await asyncio.to_thread(parse, body)
+            async with services.taking:
+                taken = await ingest(services.store, proxy=caller.proxy, parsed=parsed, now=services.clock())
     services.metrics.records.inc(taken.stored)
     for session in taken.ended:
         if session.stop_ns is not None:

@@ -9,8 +9,10 @@ could be trusted to follow on.
 import enum
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, get_args
+from operator import attrgetter, eq
+from typing import TypeAlias, get_args
 
+import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from msgspec.structs import fields
 
@@ -24,12 +26,13 @@ from proxy.contract.record import (
     AuthRefused,
     JournalTorn,
     RecordError,
-    SessionEnd,
     SessionReaped,
     SessionStart,
     decode,
+    decode_all,
     line_hash,
 )
+from proxy.contract.succession import place, promise
 from proxy.contract.verification import ChainError, verify_signature
 
 FIRST = (SessionStart, *ALONE)
@@ -60,8 +63,8 @@ class Kind(enum.StrEnum):
     """A session that its journal has before this one has not arrived (`control.evidence.journals`)."""
 
 
-class Line(NamedTuple):
-    """One record as it came. A tuple, for it is made in a third of the time that a frozen dataclass takes."""
+class Line(msgspec.Struct, frozen=True, gc=False):
+    """One record as it came. A struct, for it is made in a small part of the time that a frozen dataclass takes."""
 
     raw: bytes
     record: AnyRecord
@@ -81,12 +84,26 @@ class Flaw:
     raw: bytes
 
 
-def parse(body: bytes) -> tuple[Sequence[Line], Flaw | None]:
-    """The lines of a body, up to the first one that is no record."""
+Parsed: TypeAlias = tuple[Sequence[Line], Flaw | None]
+"""The lines of a body, up to the first one that is no record; and that one."""
+
+
+def parse(body: bytes) -> Parsed:
+    """The lines of a body. What is usual is seen of all of them together, for they come by the thousand."""
+    raws = [raw for raw in body.split(b"\n") if raw]
+    try:
+        records = decode_all(raws)
+    except RecordError:
+        return _parse_each(raws)
+    if not _all_usual(records):
+        return _parse_each(raws)
+    return list(map(Line, raws, records, map(line_hash, raws), map(leaf_hash, raws))), None
+
+
+def _parse_each(raws: Sequence[bytes]) -> Parsed:
+    """As `parse`, one after the other: this is what finds out which line it is, and what is wrong with it."""
     lines: list[Line] = []
-    for raw in body.split(b"\n"):
-        if not raw:
-            continue
+    for raw in raws:
         try:
             record = decode(raw)
         except RecordError as error:
@@ -99,17 +116,44 @@ def parse(body: bytes) -> tuple[Sequence[Line], Flaw | None]:
 
 def _oddity(record: AnyRecord) -> str | None:
     """What no proxy of ours would write, though it has the form of a record."""
-    if not 1 <= len(record.session) <= SHOWN or not record.session.isascii() or not record.session.isprintable():
+    if not _is_id(record.session):
         return "the session's id is no id"
-    if isinstance(record, ENDS):
-        entry = record.next_entry if isinstance(record, SessionEnd) else record.entry
-        if entry is not None and not (0 < len(entry.journal) <= SHOWN and 0 <= entry.number <= LARGEST):
-            return "its place in its journal is no place"
+    if isinstance(record, ENDS) and not _is_place(record):
+        return "its place in its journal is no place"
     for name in _NUMBERS[type(record)]:
         value = getattr(record, name)
         if value is not None and not 0 <= value <= LARGEST:
             return f"{name} is out of range"
     return None
+
+
+def _all_usual(records: Sequence[AnyRecord]) -> bool:
+    """Whether `_oddity` finds nothing in any of these."""
+    if not all(map(_is_id, {record.session for record in records})):
+        return False
+    by_kind: dict[type[AnyRecord], list[AnyRecord]] = {}
+    for record in records:
+        by_kind.setdefault(type(record), []).append(record)
+    for kind, alike in by_kind.items():
+        if kind in ENDS and not all(map(_is_place, alike)):
+            return False
+        for name in _NUMBERS[kind]:
+            values = list(map(attrgetter(name), alike))
+            if None in values:
+                values = [value for value in values if value is not None]
+            if values and not (min(values) >= 0 and max(values) <= LARGEST):
+                return False
+    return True
+
+
+def _is_id(session: str) -> bool:
+    return 1 <= len(session) <= SHOWN and session.isascii() and session.isprintable()
+
+
+def _is_place(record: AnyRecord) -> bool:
+    """Whether a session's first or last record says a place in its journal that may be one, if any."""
+    entry = place(record) or promise(record)
+    return entry is None or (0 < len(entry.journal) <= SHOWN and 0 <= entry.number <= LARGEST)
 
 
 class Ledger:
@@ -132,6 +176,8 @@ class Ledger:
         self._expected, self._head = (0, GENESIS) if session is None else (session.records, session.head)
         self._complete = session is not None and session.complete
         self.new: list[Line] = []
+        self.ends: list[Line] = []
+        """The new ones that are of `ENDS`."""
         self.known = 0
         self.flaw: Flaw | None = None
         self.reaped: SessionReaped | None = None
@@ -145,6 +191,37 @@ class Ledger:
             self._session = advance(self._session, self._pending, self._head)
             self._pending = []
         return self._session
+
+    def take_all(self, lines: Sequence[Line]) -> None:
+        """Judge the session's next lines: as `take` does one by one, but what carries the chain on is seen at once."""
+        begin = 0
+        for at in [at for at, line in enumerate(lines) if type(line.record) in ENDS]:
+            self._take_run(lines[begin:at])
+            self.take(lines[at])
+            begin = at + 1
+        self._take_run(lines[begin:])
+
+    def _take_run(self, run: Sequence[Line]) -> None:
+        """Lines that are none of `ENDS`."""
+        if not self._carries_on(run):
+            for line in run:
+                self.take(line)
+        elif run:
+            self._pending += [line.record for line in run]
+            self._stored |= {line.record.seq: line.raw for line in run}
+            self._expected += len(run)
+            self._head = run[-1].digest
+            self.new += run
+
+    def _carries_on(self, run: Sequence[Line]) -> bool:
+        """Whether `take` would find each of these, which are none of `ENDS`, to be new and right."""
+        if self.flaw is not None or self._complete or self._session is None:
+            return False
+        seqs = range(self._expected, self._expected + len(run))
+        heads = [self._head, *[line.digest for line in run]]
+        return all(map(eq, [line.record.seq for line in run], seqs)) and all(
+            map(eq, [line.record.prev for line in run], heads)
+        )
 
     def take(self, line: Line) -> None:
         """Judge the session's next line."""
@@ -173,6 +250,8 @@ class Ledger:
         self._head = line.digest
         self._stored[record.seq] = line.raw
         self.new.append(line)
+        if isinstance(record, ENDS):
+            self.ends.append(line)
         if isinstance(record, LAST):
             self._complete = self.session is not None and self.session.complete
         if isinstance(record, SessionReaped):

@@ -4,15 +4,15 @@ What is good is stored byte for byte, what is wrong is stored as a fault, and th
 session does not keep the other sessions' evidence out.
 """
 
-import asyncio
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import structlog
 
 from control.domain.sessions import Session, State, reap
-from control.evidence.chain import ENDS, Flaw, Kind, Ledger, Line, by_session, parse
+from control.evidence.chain import Flaw, Kind, Ledger, Line, Parsed, by_session
 from control.evidence.journals import follow, journals_of
 from control.store import journals, places, proxies, reapings, records, sessions, tree
 from control.store.engine import Store, Transaction
@@ -34,21 +34,24 @@ class Taken:
     """The sessions whose end was in it."""
 
 
-async def ingest(store: Store, *, proxy: Proxy, body: bytes, now: int) -> Taken:
-    """Take in a body of records from `proxy`, which has proved that it is the one."""
-    # In a thread: a body of some thousand records must not hold up the directives.
-    lines, malformed = await asyncio.to_thread(parse, body)
-    async with store.write() as tx:
-        await proxies.seen(tx, proxy.name, now)
-        ledgers = await _ledgers(tx, proxy, lines)
-        await _keep(tx, ledgers)
-        reaped = [await _reap(tx, ledger.reaped, by=proxy.name) for _, ledger in ledgers if ledger.reaped is not None]
-        flaws = [ledger.flaw for _, ledger in ledgers if ledger.flaw is not None]
-        flaws += await _missing(tx, proxy.name, [line for _, ledger in ledgers for line in ledger.new])
-        if malformed is not None:
-            flaws.append(malformed)
-        for flaw in flaws:
-            await _keep_fault(tx, proxy.name, flaw, now)
+async def ingest(store: Store, *, proxy: Proxy, parsed: Parsed, now: int) -> Taken:
+    """Take in what `parse` has made of a body from `proxy`, which has proved that it is the one."""
+    # In a thread: a batch of some thousand records must not hold up the directives.
+    return await store.write_as_one(partial(_take, proxy=proxy, parsed=parsed, now=now))
+
+
+async def _take(tx: Transaction, *, proxy: Proxy, parsed: Parsed, now: int) -> Taken:
+    lines, malformed = parsed
+    await proxies.seen(tx, proxy.name, now)
+    ledgers = await _ledgers(tx, proxy, lines)
+    await _keep(tx, ledgers)
+    reaped = [await _reap(tx, ledger.reaped, by=proxy.name) for _, ledger in ledgers if ledger.reaped is not None]
+    flaws = [ledger.flaw for _, ledger in ledgers if ledger.flaw is not None]
+    flaws += await _missing(tx, proxy.name, [line for _, ledger in ledgers for line in ledger.ends])
+    if malformed is not None:
+        flaws.append(malformed)
+    for flaw in flaws:
+        await _keep_fault(tx, proxy.name, flaw, now)
     return Taken(
         stored=sum(len(ledger.new) for _, ledger in ledgers),
         known=sum(ledger.known for _, ledger in ledgers),
@@ -78,9 +81,7 @@ async def _ledgers(tx: Transaction, proxy: Proxy, lines: Sequence[Line]) -> Sequ
         if session is not None and session.proxy != proxy.name:
             first = own[0]
             ledger.flaw = Flaw(Kind.FOREIGN, "another proxy's session", session_id, str(first.record.seq), first.raw)
-        await asyncio.sleep(0)  # a batch is at most 4 MiB, but its sessions are many
-        for line in own:
-            ledger.take(line)
+        ledger.take_all(own)
         judged.append((number, ledger))
     return judged
 
@@ -111,9 +112,8 @@ async def _keep(tx: Transaction, ledgers: Sequence[tuple[int | None, Ledger]]) -
         tx.touch(tree.GROWN)
 
 
-async def _missing(tx: Transaction, proxy: str, new: Sequence[Line]) -> Sequence[Flaw]:
+async def _missing(tx: Transaction, proxy: str, ends: Sequence[Line]) -> Sequence[Flaw]:
     """What should have arrived before these, and has not. They are evidence all the same, and stored."""
-    ends = [line for line in new if isinstance(line.record, ENDS)]
     if not (named := journals_of(ends)):
         return ()
     known = await journals.find(tx, proxy, named)

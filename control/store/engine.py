@@ -4,23 +4,28 @@ SQLite with a write-ahead log: readers never wait, one writer at a time. `write`
 that reads first and writes later can fail half-way (sqlite.org/lang_transaction.html), and queues inside the process,
 so that writers take their turn and do not spin on the busy timeout; that one remains for the other process, the
 `curfew-control` command. `synchronous=FULL`: what was acknowledged is on disk, because the sender then forgets it.
+
+What writes much does so in a thread as a whole (`write_as_one`), with the same queries and in the same queue.
 """
 
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
+from control.store.direct import Direct, finished
 from control.store.signals import Signals
+
+Answer = TypeVar("Answer")
 
 DatabaseError = SQLAlchemyError
 """What every query raises where the database does not do its work."""
@@ -50,8 +55,9 @@ class Transaction:
 class Store:
     """The database of one control service."""
 
-    def __init__(self, engine: AsyncEngine, signals: Signals) -> None:
+    def __init__(self, engine: AsyncEngine, blocking: sa.Engine, signals: Signals) -> None:
         self._engine = engine
+        self._blocking = blocking
         self._turn = asyncio.Lock()
         self._writers = 0
         self._idle = asyncio.Event()
@@ -73,11 +79,43 @@ class Store:
     @asynccontextmanager
     async def write(self) -> AsyncIterator[Transaction]:
         """A transaction that writes. Committed where the block ends well, and gone as a whole where it raises."""
+        with self._counted():
+            async with self._writing() as transaction:
+                yield transaction
+
+    async def write_as_one(self, work: Callable[[Transaction], Coroutine[Any, Any, Answer]]) -> Answer:
+        """As `write`, for much at once: all of `work` in a thread, in which it waits for nothing but its queries.
+
+        Committed when this returns, and gone as a whole where `work` raises. A thread cannot be stopped: who is
+        cancelled meanwhile waits until it has ended, so that the turn is given on with the database's own lock.
+        """
+        with self._counted():
+            async with self._turn:
+                done = asyncio.get_running_loop().run_in_executor(None, self._as_one, work)
+                try:
+                    await asyncio.shield(done)
+                finally:
+                    await asyncio.wait([done])
+                    if done.exception() is None:
+                        self.signals.notify(done.result()[0])
+            return done.result()[1]
+
+    def _as_one(self, work: Callable[[Transaction], Coroutine[Any, Any, Answer]]) -> tuple[set[str], Answer]:
+        """What was touched, and what `work` gives, once that is committed."""
+        with self._blocking.connect() as connection:
+            connection.execution_options(immediate=True)
+            # The cast: queries are written for the asynchronous one, and this is what they use of it.
+            transaction = Transaction(cast("AsyncConnection", Direct(connection)))
+            with connection.begin():
+                answer = finished(work(transaction))
+        return transaction.touched, answer
+
+    @contextmanager
+    def _counted(self) -> Iterator[None]:
         self._writers += 1
         self._idle.clear()
         try:
-            async with self._writing() as transaction:
-                yield transaction
+            yield
         finally:
             self._writers -= 1
             self._written_at = time.monotonic()
@@ -105,6 +143,7 @@ class Store:
     async def close(self) -> None:
         """Close every connection."""
         await self._engine.dispose()
+        self._blocking.dispose()
 
 
 def open_store(path: Path) -> Store:
@@ -114,9 +153,17 @@ def open_store(path: Path) -> Store:
         pool_size=CONNECTIONS,
         hide_parameters=True,  # a failing statement's values are no matter for the log
     )
-    event.listen(engine.sync_engine, "connect", _prepare)
-    event.listen(engine.sync_engine, "begin", _begin)
-    return Store(engine, Signals())
+    blocking = sa.create_engine(
+        sa.URL.create("sqlite", database=str(path)),
+        pool_size=1,  # there is one writer at a time
+        max_overflow=0,
+        connect_args={"check_same_thread": False},  # whichever thread of the pool has it: one at a time, too
+        hide_parameters=True,
+    )
+    for one in (engine.sync_engine, blocking):
+        event.listen(one, "connect", _prepare)
+        event.listen(one, "begin", _begin)
+    return Store(engine, blocking, Signals())
 
 
 def _prepare(connection: Any, _record: Any) -> None:  # noqa: ANN401 SQLAlchemy's adapter of a driver's connection

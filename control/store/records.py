@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import lru_cache
+from itertools import chain
 
 import sqlalchemy as sa
 
@@ -11,6 +13,8 @@ from control.store.tables import faults, records
 _COLUMNS = ["session", "seq", "line", "leaf"]
 IN_ONE_QUERY = 500
 """SQLite binds 32,766 values in one statement; PostgreSQL likes fewer."""
+IN_ONE_INSERT = 100
+"""The driver gives Python's lock away for each execution, and has to get it back from whoever took it meanwhile."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,11 +34,22 @@ class Fault:
 
 async def add(tx: Transaction, lines: Sequence[tuple[int, int, bytes]], leaf: int) -> None:
     """New records: session's number, seq, line. The first one becomes leaf `leaf` of the log."""
-    if lines:
-        # By the driver's own text: SQLAlchemy takes longer over the values of a row than SQLite over storing it.
-        statement = sa.insert(records).compile(dialect=tx.connection.dialect, column_keys=_COLUMNS)
-        rows = [(session, seq, line, place) for place, (session, seq, line) in enumerate(lines, start=leaf)]
-        await tx.connection.exec_driver_sql(str(statement), rows)
+    rows = [(session, seq, line, place) for place, (session, seq, line) in enumerate(lines, start=leaf)]
+    # By the driver's own text: SQLAlchemy takes longer over the values of a row than SQLite over storing it.
+    one, many = _inserts(tx.connection.dialect)
+    whole = len(rows) - len(rows) % IN_ONE_INSERT
+    if whole:
+        groups = [tuple(chain(*rows[at : at + IN_ONE_INSERT])) for at in range(0, whole, IN_ONE_INSERT)]
+        await tx.connection.exec_driver_sql(many, groups)
+    if rest := rows[whole:]:
+        await tx.connection.exec_driver_sql(one, rest)
+
+
+@lru_cache(2)
+def _inserts(dialect: sa.Dialect) -> tuple[str, str]:
+    """What inserts one row, and what inserts IN_ONE_INSERT of them."""
+    one = str(sa.insert(records).compile(dialect=dialect, column_keys=_COLUMNS))
+    return one, one + f", {one[one.rindex('(') :]}" * (IN_ONE_INSERT - 1)
 
 
 async def at(tx: Transaction, session: int, seqs: Sequence[int]) -> Mapping[int, bytes]:

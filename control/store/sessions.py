@@ -1,7 +1,7 @@
 """Queries: sessions' summaries."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import sqlalchemy as sa
 
@@ -53,6 +53,10 @@ def _session(row: sa.Row[tuple[object, ...]]) -> Session:
     return Session(**values | {"state": State(row.state)})
 
 
+def _values(session: Session) -> dict[str, object]:
+    return {name: getattr(session, name) for name in Session.__slots__}  # what `asdict` copies is text and numbers
+
+
 async def find(tx: Transaction, session_id: str) -> tuple[int, Session] | None:
     """The session with this id, and its number."""
     row = (await tx.connection.execute(sa.select(sessions).where(sessions.c.id == session_id))).first()
@@ -87,7 +91,7 @@ async def by_number(tx: Transaction, numbers: Iterable[int]) -> Mapping[int, Ses
 
 async def add(tx: Transaction, session: Session) -> int:
     """A new session; its number."""
-    result = await tx.connection.execute(sa.insert(sessions).values(asdict(session)))
+    result = await tx.connection.execute(sa.insert(sessions).values(_values(session)))
     return int(result.inserted_primary_key[0])  # type: ignore[index] # an insert of one row has it
 
 
@@ -98,7 +102,7 @@ async def change(tx: Transaction, changed: Sequence[tuple[int, Session]]) -> Non
             tx.touch(topic(session.id))
     if changed:
         statement = sa.update(sessions).where(sessions.c.number == sa.bindparam("key"))
-        await tx.connection.execute(statement, [{"key": number} | asdict(session) for number, session in changed])
+        await tx.connection.execute(statement, [{"key": number} | _values(session) for number, session in changed])
 
 
 async def page(

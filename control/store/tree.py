@@ -38,10 +38,9 @@ async def size(tx: Transaction) -> int:
 
 
 async def grow(tx: Transaction, first: int, leaves: Sequence[bytes]) -> None:
-    """Add leaves, given their hashes, to a tree of `first` ones."""
+    """Add leaves, given their hashes, to a tree of `first` ones: by the thousand in a thread (`Store.write_as_one`)."""
     before = await fetch(tx, edge(first))
-    # In a thread: the hashes over some thousand leaves must not hold up the directives.
-    changed = await asyncio.to_thread(append, first, before, leaves)
+    changed = append(first, before, leaves)
     rows = [{"level": level, "number": number, "hashes": hashes} for (level, number), hashes in changed.items()]
     if not rows:
         return

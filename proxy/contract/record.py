@@ -8,6 +8,7 @@ what a statement did (see `control.evidence`).
 Times are nanoseconds since the epoch; fields whose value is their default are left out of the line.
 """
 
+from collections.abc import Iterable
 from typing import Literal, TypeAlias
 
 import msgspec
@@ -44,6 +45,7 @@ __all__ = [
     "Tls",
     "TransactionState",
     "decode",
+    "decode_all",
     "line_hash",
 ]
 
@@ -429,3 +431,14 @@ def decode(line: bytes) -> AnyRecord:
     if record.v != RECORD_VERSION:
         raise RecordError(f"record version {record.v} is not known")
     return record
+
+
+def decode_all(lines: Iterable[bytes]) -> list[AnyRecord]:
+    """The records on all of these lines. Raises RecordError where one is none, and does not say which."""
+    try:
+        records = list(map(_decoder.decode, lines))
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise RecordError(f"not all are records: {error}") from error
+    if any(record.v != RECORD_VERSION for record in records):
+        raise RecordError("not all are of the version that is known")
+    return records

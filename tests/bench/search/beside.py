@@ -8,6 +8,7 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from control.evidence.chain import parse
 from control.evidence.ingest import ingest
 from control.operations import indexing
 from control.store import proxies, statements
@@ -43,7 +44,7 @@ async def measure(folder: Path, *, batches: int, say: Say) -> list[Finding]:
             task = spawn("index", indexing.follow(turns_own)) if following else None
             began = time.monotonic()
             for body in bodies:
-                await ingest(services.store, proxy=proxy, body=body, now=time.time_ns())
+                await ingest(services.store, proxy=proxy, parsed=parse(body), now=time.time_ns())
             rates[following].append(2 * IN_A_BATCH * len(bodies) / (time.monotonic() - began))
             if task is not None:
                 async with services.store.read() as tx:

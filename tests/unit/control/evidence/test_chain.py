@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from control.domain.sessions import Session, State
 from control.evidence.chain import Kind, Ledger, Line, by_session, parse
-from proxy.contract.record import AuthRefused, Chain, JournalTorn, SessionStart
+from proxy.contract.merkle import leaf_hash
+from proxy.contract.record import AuthRefused, Chain, JournalTorn, SessionStart, line_hash
 from proxy.contract.verification import verify_chain
 from tests.unit.control.desk import end, statement
 
@@ -210,14 +211,30 @@ def test_a_refused_connection_is_one_record() -> None:
         session()[1].replace(b'"statement":1', b'"statement":99999999999999999999999'),
         session()[0].replace(b'"expires_at":5', b'"expires_at":-5'),
         session()[0].replace(b'"person":"ada"', b'"person":"\\ud800"'),
+        session()[0].replace(b'"proxy"', b'"entry":{"journal":"","number":0,"prev":""},"proxy"'),
+        session()[0].replace(b'"proxy"', b'"entry":{"journal":"j","number":-1,"prev":""},"proxy"'),
+        session()[-1].replace(b'"reason"', b'"next_entry":{"journal":"j","number":9223372036854775808},"reason"'),
+        session()[1].replace(b'"statement":1', b'"function":-1,"statement":1'),
+        session()[1].replace(b"}", b"}{}"),
     ],
 )
 def test_what_is_no_record(raw: bytes) -> None:
-    """Bad JSON, another version, ids and numbers that nobody would write."""
-    lines, malformed = parse(b"\n".join([session("s2")[0], raw, session("s3")[0]]))
-    assert malformed is not None
-    assert (malformed.kind, malformed.raw) == (Kind.MALFORMED, raw)
-    assert [line.record.session for line in lines] == ["s2"]
+    """Bad JSON, another version, ids, places and numbers that nobody would write, wherever they stand among others."""
+    usual = session("s2")
+    for before in range(len(usual) + 1):
+        lines, malformed = parse(b"\n".join([*usual[:before], raw, *usual[before:]]))
+        assert malformed is not None
+        assert (malformed.kind, malformed.raw) == (Kind.MALFORMED, raw)
+        assert lines == read(*usual[:before])
+
+
+def test_what_is_read_of_a_line() -> None:
+    """The same, whether it is seen together with others or by itself."""
+    lines = session()
+    assert read(*lines) == [one for line in lines for one in read(line)]
+    assert [(one.raw, one.digest, one.leaf) for one in read(*lines)] == [
+        (line, line_hash(line), leaf_hash(line)) for line in lines
+    ]
 
 
 def test_empty_lines_are_nothing() -> None:
@@ -248,6 +265,49 @@ def test_no_edit_is_missed(data: st.DataObject) -> None:
         ledgers[line.record.session].take(line)
     whole = [one for one in ledgers.values() if one.session is not None and one.session.state is State.ENDED]
     assert malformed is not None or any(one.flaw is not None for one in ledgers.values()) or not whole
+
+
+EDITS: list[Callable[[list[bytes], int], list[bytes]]] = [
+    lambda lines, at: [*lines[:at], *lines[at + 1 :]],
+    lambda lines, at: [*lines[:at], lines[at], *lines[at:]],
+    lambda lines, at: [*lines[:at], _reworded(lines[at]), *lines[at + 1 :]],
+    lambda lines, at: [*lines[:at], *lines[at + 1 :], lines[at]],
+    lambda lines, at: [*lines, *lines[at:]],
+    lambda lines, at: [*lines[:at], Chain("s1", next_seq=at).seal(start()), *lines[at:]],
+    lambda lines, at: [*lines[:at], Chain("s1").seal_signed(refused(), KEY), *lines[at:]],
+]
+
+
+@given(st.data())
+def test_all_at_once_and_one_by_one(data: st.DataObject) -> None:
+    """However a session comes, in what batches and with what faults: it is judged as if line by line."""
+    lines = session(statements=3)
+    known = data.draw(st.integers(0, len(lines)))
+    sent = lines[data.draw(st.integers(0, known)) :]
+    for edit in data.draw(st.lists(st.sampled_from(EDITS), max_size=2)):
+        if sent:
+            sent = edit(sent, data.draw(st.integers(0, len(sent) - 1)))
+    one, other = (ledger(judge(*lines[:known]).session, lines[:known]) for _ in range(2))
+    records, begin = read(*sent), 0
+    for end_ in sorted(data.draw(st.sets(st.integers(0, len(sent)), max_size=2)) | {len(sent)}):
+        one.take_all(records[begin:end_])
+        begin = end_
+    for line in records:
+        other.take(line)
+    for name in ("new", "ends", "known", "flaw", "session", "reaped"):
+        assert getattr(one, name) == getattr(other, name)
+
+
+def test_a_number_left_out() -> None:
+    """It is a gap, though the hashes join: a proxy's own chain can be made so."""
+    chain = Chain("s1")
+    lines = [chain.seal(start())]
+    chain.next_seq = 2
+    lines += [chain.seal(record) for record in statement(1)]
+    taken = ledger()
+    taken.take_all(read(*lines))
+    assert taken.flaw is not None
+    assert (taken.flaw.kind, taken.flaw.seq, len(taken.new)) == (Kind.GAP, "2", 1)
 
 
 def test_sums_stay_within_what_the_database_keeps() -> None:

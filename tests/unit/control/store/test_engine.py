@@ -1,6 +1,7 @@
 """Transactions: whole or not at all, in turn, and heard of after the commit only."""
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from sqlalchemy.exc import IntegrityError
 
 from control.domain.people import ApiKey, Person
 from control.store import people
-from control.store.engine import Store, open_store, probe
+from control.store.engine import Store, Transaction, open_store, probe
 from control.store.migrate import migrate
 from control.store.signals import Signals, wait
 from control.tasks import spawn
@@ -158,6 +159,77 @@ async def test_a_cancelled_writer_leaves_the_store_usable(store: Store) -> None:
         assert await people.find(tx, "bob") is not None
 
 
+async def test_much_is_written_as_one(store: Store) -> None:
+    """In a thread, in turn with the others, and heard of once it is there."""
+
+    async def work(tx: Transaction) -> str:
+        threads.append(threading.current_thread())
+        assert await people.find(tx, "bob") is not None
+        await people.add(tx, person("ada"))
+        tx.touch("topic")
+        return "done"
+
+    threads: list[threading.Thread] = []
+    with store.signals.listen("topic") as event:
+        async with store.write() as tx:
+            writing = spawn("write", store.write_as_one(work))
+            await asyncio.sleep(0)
+            await people.add(tx, person("bob"))
+        assert await writing == "done"
+        assert event.is_set()
+    assert threads != [threading.current_thread()]
+    async with store.read() as tx:
+        assert await people.find(tx, "ada") == person("ada")
+
+
+async def test_what_raises_as_one_leaves_nothing(store: Store) -> None:
+    """Nor does what waits for anything else, for there is no event loop in its thread."""
+
+    async def fail(tx: Transaction) -> None:
+        await people.add(tx, person("ada"))
+        tx.touch("topic")
+        raise BrokenError
+
+    async def dawdle(tx: Transaction) -> None:
+        await people.add(tx, person("ada"))
+        await asyncio.sleep(0)
+
+    with store.signals.listen("topic") as event:
+        for work, error in ((fail, BrokenError), (dawdle, RuntimeError)):
+            with pytest.raises(error):
+                await store.write_as_one(work)
+        assert not event.is_set()
+    async with store.read() as tx:
+        assert not await people.any_at_all(tx)
+
+
+async def test_who_is_cancelled_ends_what_is_one(store: Store) -> None:
+    """A thread cannot be stopped: its turn lasts until it is done, and then others hear of it."""
+
+    async def work(tx: Transaction) -> None:
+        loop.call_soon_threadsafe(begun.set)
+        assert cancelled.wait(10)
+        await people.add(tx, person("ada"))
+        tx.touch("topic")
+
+    loop, begun, cancelled = asyncio.get_running_loop(), asyncio.Event(), threading.Event()
+    with store.signals.listen("topic") as event:
+        task = spawn("write", store.write_as_one(work))
+        await begun.wait()
+        task.cancel()
+        waiting = spawn("write", add(store, "bob"))
+        done, _ = await asyncio.wait([task, waiting], timeout=0.05)
+        assert not done
+        cancelled.set()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert event.is_set()
+    await waiting
+    async with store.read() as tx:
+        assert await people.find(tx, "ada") is not None
+        assert await people.find(tx, "bob") is not None
+
+
 async def test_foreign_keys_hold(store: Store) -> None:
     """SQLite has them off unless it is told."""
     with pytest.raises(IntegrityError) as failed:
@@ -167,11 +239,15 @@ async def test_foreign_keys_hold(store: Store) -> None:
 
 
 async def test_the_file_is_safe(store: Store) -> None:
-    """A log that readers pass by, and every commit on disk."""
+    """A log that readers pass by, and every commit on disk, whoever writes it."""
+
+    async def look(tx: Transaction) -> list[object]:
+        names = ("journal_mode", "synchronous", "busy_timeout", "foreign_keys")
+        return [(await tx.connection.execute(sa.text(f"PRAGMA {name}"))).scalar() for name in names]
+
     async with store.read() as tx:
-        assert (await tx.connection.execute(sa.text("PRAGMA journal_mode"))).scalar() == "wal"
-        assert (await tx.connection.execute(sa.text("PRAGMA synchronous"))).scalar() == 2
-        assert (await tx.connection.execute(sa.text("PRAGMA busy_timeout"))).scalar() == 10_000
+        assert await look(tx) == ["wal", 2, 10_000, 1]
+    assert await store.write_as_one(look) == ["wal", 2, 10_000, 1]
 
 
 async def test_the_probe_writes(store: Store) -> None:
