@@ -239,9 +239,9 @@ def _read_lines(path: Path, start: Position, limit: int, *, max_bytes: int, max_
             body = _read_line(file.fileno(), path, start.offset, limit)
             end = len(body)
     lines = body.count(b"\n", 0, end)
-    if lines > max_lines:
-        lines = max_lines
-        end -= len(body[:end].split(b"\n", max_lines)[-1])
+    while lines > max_lines:  # their share of the bytes, and so perhaps a few less: lines are counted, and never split
+        end = body.rfind(b"\n", 0, end * max_lines // lines) + 1 or body.find(b"\n") + 1
+        lines = body.count(b"\n", 0, end)
     return Batch(body=body[:end], lines=lines, after=Position(start.segment, start.offset + end))
 
 

@@ -24,7 +24,8 @@ from proxy.segments import Batch, Position
 
 BATCH_BYTES = 2_097_152
 """What a request costs by itself is the proxy's to pay, out of the sessions' time; control takes up to 4 MiB."""
-BATCH_LINES = 20_000
+BATCH_LINES = 5_000
+"""More hold up control's one writer: a revocation would wait for it."""
 POLL_S = 0.2
 """How often an idle shipper looks for new lines: two attribute reads, so that `append` has nobody to wake."""
 BEHIND_BYTES = BATCH_BYTES // 2
