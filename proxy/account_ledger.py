@@ -4,7 +4,6 @@ A line is on disk before the account is made, so whatever kills the process, the
 (`proxy.accounts`). NDJSON, one event a line; a torn last line is one that nothing was done upon. Knows no PostgreSQL.
 """
 
-import fcntl
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -73,7 +72,7 @@ class Ledger:
         path = folder / FILE
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            descriptor = _locked(path)
+            descriptor = files.lock(path)
             ledger = cls(path, descriptor, _read(path))
             ledger._compact()
         except OSError as error:
@@ -138,20 +137,9 @@ class Ledger:
         """Write the open entries alone into a new file, and go on in that."""
         data = b"".join(_encoder.encode(_Line(open=entry)) + b"\n" for entry in self._entries.values())
         files.replace(self._path, data, durable=True)
-        fresh = _locked(self._path)
+        fresh = files.lock(self._path)
         self.close()
         self._descriptor, self._bytes = fresh, len(data)
-
-
-def _locked(path: Path) -> int:
-    """The file at `path`, for this process alone. Raises OSError."""
-    descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, files.PRIVATE)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(descriptor)
-        raise
-    return descriptor
 
 
 def _read(path: Path) -> dict[tuple[str, str], Entry]:

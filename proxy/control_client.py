@@ -27,6 +27,8 @@ SLOWEST_BYTES_PER_S = 1_048_576
 ANSWER_BYTES = 1_048_576
 CONNECTIONS = 8
 """One for the directives, one for the journal, the others for logins that wait to be counted."""
+PIECE_BYTES = 131_072
+"""A body goes out in pieces: each is encrypted at one go, which holds the sessions up, and copied on its way."""
 LINE_BYTES = 16_777_216
 """The longest directive: a snapshot takes some 150 bytes for each grant that is revoked and not yet expired."""
 SHOWN_CHARACTERS = 500
@@ -38,6 +40,18 @@ _acknowledged: msgspec.json.Decoder[Acknowledged] = msgspec.json.Decoder(Acknowl
 _counted: msgspec.json.Decoder[Counted] = msgspec.json.Decoder(Counted)
 _heard: msgspec.json.Decoder[Heard] = msgspec.json.Decoder(Heard)
 _joined: msgspec.json.Decoder[Joined] = msgspec.json.Decoder(Joined)
+
+
+class _Pieces:
+    """A body in pieces, as often as it is asked for."""
+
+    def __init__(self, body: bytes) -> None:
+        self._body = body
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        with memoryview(self._body) as view:
+            for at in range(0, len(view), PIECE_BYTES):
+                yield bytes(view[at : at + PIECE_BYTES])
 
 
 class ControlError(Exception):
@@ -113,7 +127,10 @@ class ControlClient:
         self, method: str, path: str, body: bytes = b"", content_type: str | None = None
     ) -> httpx2.Request:
         headers = {} if content_type is None else {"Content-Type": content_type}
-        request = self._http.build_request(method, path, content=body or None, headers=headers)
+        if len(body) > PIECE_BYTES:
+            headers["Content-Length"] = str(len(body))
+        content = _Pieces(body) if len(body) > PIECE_BYTES else body or None
+        request = self._http.build_request(method, path, content=content, headers=headers)
         # In a thread: the proof holds the hash of a body of up to a MiB, or of one very long line.
         signature = await asyncio.to_thread(
             proof.make,
@@ -140,7 +157,8 @@ class ControlClient:
 
     async def _exchange(self, request: httpx2.Request) -> bytes:
         try:
-            async with asyncio.timeout(EXCHANGE_S + len(request.content) / SLOWEST_BYTES_PER_S):
+            size = int(request.headers.get("Content-Length", "0"))
+            async with asyncio.timeout(EXCHANGE_S + size / SLOWEST_BYTES_PER_S):
                 response = await self._open(request)
                 try:
                     return await _body(response)

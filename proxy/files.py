@@ -1,5 +1,6 @@
-"""Small files of the state directory, written whole or not at all. Knows nothing of what is in them."""
+"""Small files of the state directory, written whole or not at all, or locked. Knows nothing of what is in them."""
 
+import fcntl
 import os
 import secrets
 from pathlib import Path
@@ -30,6 +31,20 @@ def create(path: Path, data: bytes) -> None:
     finally:
         temporary.unlink(missing_ok=True)
     sync_directory(path.parent)
+
+
+def lock(path: Path) -> int:
+    """Take the file `path`, made where it is missing, for as long as the descriptor that this returns is open.
+
+    It reads, and it appends. Raises OSError: BlockingIOError where somebody else has the file.
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, PRIVATE)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
 
 
 def sync_directory(path: Path) -> None:

@@ -15,12 +15,11 @@ Where the cause cannot pass (an I/O error, KEPT_BYTES exceeded) the journal stay
 
 Durability: a line is the kernel's when `append` returns, so a dead process loses nothing; segments are synced as they
 are closed. What a power cut takes from the newest segment is the one gap, and `sync` closes it for whoever waits for it
-(`durability = "disk"` of a target): sessions that ask at the same time share one fdatasync.
+(`durability = "disk"` of a target, and shipping): all that ask at the same time share one fdatasync.
 """
 
 import asyncio
 import errno
-import fcntl
 import os
 import time
 from collections.abc import Callable
@@ -94,7 +93,7 @@ class Journal:
         """The segment that the checkpoint on disk is for; it and all behind it are needed to start again."""
         self._syncer = ThreadPoolExecutor(1, thread_name_prefix="journal-sync")
         self._retiring: tuple[int, Future[bool]] | None = None
-        self._commits = GroupCommit(lambda: self._syncer.submit(os.fdatasync, self._file), self._judge_sync)
+        self._commits = GroupCommit(self._begin_sync, self._judge_sync)
 
     @classmethod
     def open(
@@ -103,7 +102,10 @@ class Journal:
         """Open the journal in `directory`, made where it is missing; cleans up after a crash. Raises JournalError."""
         try:
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            lock = _lock(directory)
+            lock = files.lock(directory / LOCK_FILE)
+        except BlockingIOError as error:
+            other = "another proxy writes this journal; stop it, or give this one a proxy.state_dir of its own"
+            raise JournalError(f"{directory}: {other}") from error
         except OSError as error:
             raise _unusable(directory, error) from error
         sizes = {"segment_bytes": segment_bytes, "limit_bytes": limit_bytes}
@@ -144,6 +146,11 @@ class Journal:
     def syncs(self) -> int:
         """How many syncs were asked for by `sync`."""
         return self._commits.syncs
+
+    @property
+    def synced(self) -> Position:
+        """How far the journal is known to be on disk: what is behind it, the death of the machine may still take."""
+        return self._commits.synced
 
     def append(self, line: bytes) -> None:
         """Write `line` (without newline) and everything buffered before it: it is written when this returns.
@@ -356,6 +363,9 @@ class Journal:
             # fsync(2): after a failed sync nobody knows which lines are on disk, and asking again proves nothing.
             self._break(f"{self.directory}: {error.strerror}; see to its disk, then restart the proxy", passing=False)
 
+    def _begin_sync(self) -> tuple[Position, Future[None]]:
+        return self.position, self._syncer.submit(os.fdatasync, self._file)
+
     def _judge_sync(self, synced: Future[None]) -> JournalError | None:
         """What became of a sync. The segments before went through the same thread, so their syncs are over too.
 
@@ -397,6 +407,9 @@ class Journal:
         self._size = self._sizes.pop(self._number, 0)
         checkpoint = segments.load_checkpoint(self.directory)
         self._checkpointed = checkpoint.segment if checkpoint is not None else 0
+        if unsure := [number for number in listed[:-1] if number >= self._checkpointed]:
+            # Full segments that nobody may have synced: a kill -9 came before their retirement was over.
+            self._retiring = (0, self._syncer.submit(segments.sync, self.directory, unsure))
         survey = segments.survey(self.directory, checkpoint)
         self.unfinished = survey.open
         self.next_entry = survey.next_entry or Entry(journal=segments.new_id(), number=0, prev="")
@@ -427,20 +440,6 @@ class Journal:
         self.fault = self.fault or f"{self.directory}: the journal is closed"
         self._retry_at = None
         os.close(self._lock)
-
-
-def _lock(directory: Path) -> int:
-    lock = os.open(directory / LOCK_FILE, os.O_RDWR | os.O_CREAT, files.PRIVATE)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        os.close(lock)
-        if error.errno not in (errno.EAGAIN, errno.EACCES):
-            raise
-        raise JournalError(
-            f"{directory}: another proxy writes this journal; stop it, or give this one a proxy.state_dir of its own"
-        ) from error
-    return lock
 
 
 def _unusable(directory: Path, error: OSError) -> JournalError:

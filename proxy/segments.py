@@ -4,7 +4,7 @@ Owns what lies in the journal's directory. Writing lines is `proxy.journal`'s; s
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -151,6 +151,23 @@ def retire(file: int, directory: Path, checkpoint: bytes) -> bool:
     return True
 
 
+def sync(directory: Path, unsure: Sequence[int]) -> bool:
+    """Sync these segments, as far as they are there. Runs in a thread, in the place of a `retire` without checkpoint.
+
+    Raises OSError where one cannot be synced.
+    """
+    for number in unsure:
+        try:
+            file = os.open(path_of(directory, number), os.O_RDONLY)
+        except FileNotFoundError:
+            continue
+        try:
+            os.fdatasync(file)
+        finally:
+            os.close(file)
+    return False
+
+
 def cut_torn_tail(path: Path) -> int:
     """Cut the file back to its last whole line and return how many bytes that took away.
 
@@ -217,17 +234,25 @@ def read_batch(directory: Path, start: Position, end: Position, *, max_bytes: in
 def _read_lines(path: Path, start: Position, limit: int, *, max_bytes: int, max_lines: int) -> Batch:
     with path.open("rb", buffering=0) as file:
         body = os.pread(file.fileno(), min(max_bytes, limit - start.offset), start.offset)
-        while b"\n" not in body:
-            at = start.offset + len(body)
-            more = os.pread(file.fileno(), min(len(body), limit - at), at) if body else b""
-            if not more:
-                raise OSError(f"{path}: no whole line at offset {start.offset}, although {limit} bytes were written")
-            body += more
-    pieces = body.split(b"\n", max_lines)
-    if len(body) > max_bytes:  # a line of its own, then: what follows it came along by chance
-        pieces = body.split(b"\n", 1)
-    whole = len(body) - len(pieces[-1])
-    return Batch(body=body[:whole], lines=len(pieces) - 1, after=Position(start.segment, start.offset + whole))
+        end = body.rfind(b"\n") + 1
+        if not end:
+            body = _read_line(file.fileno(), path, start.offset, limit)
+            end = len(body)
+    lines = body.count(b"\n", 0, end)
+    while lines > max_lines:  # their share of the bytes, and so perhaps a few less: lines are counted, and never split
+        end = body.rfind(b"\n", 0, end * max_lines // lines) + 1 or body.find(b"\n") + 1
+        lines = body.count(b"\n", 0, end)
+    return Batch(body=body[:end], lines=lines, after=Position(start.segment, start.offset + end))
+
+
+def _read_line(file: int, path: Path, start: int, limit: int) -> bytes:
+    """One line, however long: where it ends is looked for first, so that it is in memory once."""
+    at = start
+    while at < limit and (block := os.pread(file, min(BLOCK_BYTES, limit - at), at)):
+        if (found := block.find(b"\n")) >= 0:
+            return os.pread(file, at + found + 1 - start, start)
+        at += len(block)
+    raise OSError(f"{path}: no whole line at offset {start}, although {limit} bytes were written")
 
 
 def new_id() -> str:

@@ -273,7 +273,7 @@ class Server:
             "What control has, and `retention_s` keeps.",
             lambda: shared.journal.retained_bytes,
         )
-        metrics.counter("curfew_journal_syncs", "Syncs that statements have waited for.", lambda: shared.journal.syncs)
+        metrics.counter("curfew_journal_syncs", "Syncs that somebody waited for.", lambda: shared.journal.syncs)
         metrics.counter("curfew_log_lines_lost", "Lines that the log did not take.", lambda: logs.SINK.lost)
         metrics.gauge("curfew_lease", "1 while control can be heard.", shared.has_lease)
         metrics.gauge("curfew_tasks", "Tasks that run.", tasks.running)

@@ -3,6 +3,9 @@
 Owns the way from the acknowledged position to the journal's end. Never deletes and never changes a record: a line that
 control calls a fault (409: control keeps it as one) is also kept in `faults.ndjson` beside the journal's segments, and
 so one broken chain does not hold up the evidence of all other sessions.
+
+Nothing is shipped that is not on disk. What the machine's death takes from the journal behind control's back is written
+anew, under the same numbers and with other words, and control would have to call that a fraud.
 """
 
 import asyncio
@@ -16,16 +19,17 @@ from proxy import files, segments
 from proxy.backoff import Backoff
 from proxy.contract.directive import Acknowledged
 from proxy.control_client import ControlError
-from proxy.journal import Journal
-from proxy.segments import Batch
+from proxy.journal import Journal, JournalError
+from proxy.segments import Batch, Position
 
-BATCH_BYTES = 1_048_576
-BATCH_LINES = 2_000
+BATCH_BYTES = 2_097_152
+"""What a request costs by itself is the proxy's to pay, out of the sessions' time; control takes up to 4 MiB."""
+BATCH_LINES = 5_000
+"""More hold up control's one writer: a revocation would wait for it."""
 POLL_S = 0.2
 """How often an idle shipper looks for new lines: two attribute reads, so that `append` has nobody to wake."""
-PAUSE_S = 0.01
-"""Between batches while more than BEHIND_BYTES wait; it leaves the sessions their time."""
-BEHIND_BYTES = 262_144
+BEHIND_BYTES = BATCH_BYTES // 2
+"""From here on there is no pause between batches, and each is made ready while the one before it is on its way."""
 FIRST_WAIT_S = 0.5
 LAST_WAIT_S = 30.0
 REFUSED_WAIT_S = 60.0
@@ -59,6 +63,8 @@ class Shipper:
         self._backoff = Backoff(first_wait_s, LAST_WAIT_S)
         self._refused_wait_s = refused_wait_s
         self._most_lines = BATCH_LINES
+        self._ahead: Batch | None = None
+        """The batch behind the one that was taken last."""
         self.shipped_lines = 0
         """Lines that control has taken since the start."""
         self.faults = 0
@@ -66,7 +72,7 @@ class Shipper:
         self.refusals = 0
         """Batches that control refused for good reason or bad: shipping stands until it takes them."""
         self.failures = 0
-        """Batches that could not be delivered, or that control could not take at the moment."""
+        """Batches that could not be synced or delivered, or that control could not take at the moment."""
         self.stuck: str | None = None
         """Why the newest attempt failed; None after one that went well."""
 
@@ -85,6 +91,8 @@ class Shipper:
     async def _safe_step(self) -> float:
         try:
             return await self._step()
+        except JournalError as error:
+            return self._later("the journal cannot be synced: what its disk may lose is not shipped", error)
         except Exception:
             # The task's edge: whatever it is, the next attempt starts from the acknowledged position.
             log.exception("shipping the journal failed")
@@ -92,29 +100,62 @@ class Shipper:
 
     async def _step(self) -> float:
         """Ship one batch, and say how long to wait before the next."""
-        journal = self._journal
-        end = journal.position
-        if journal.acknowledged >= end:
+        batch, self._ahead = self._ahead, None
+        if batch is None and (batch := await self._prepare(self._journal.acknowledged)) is None:
             return self._poll_s
+        try:
+            answer, self._ahead = await self._send(batch)
+        except ControlError as error:
+            return await self._failed(batch, error)
+        if answer.stored + answer.known != batch.lines:
+            self._ahead = None
+            return self._refused(f"control acknowledged {answer.stored + answer.known} of {batch.lines} records")
+        return await self._taken(batch)
+
+    async def _send(self, batch: Batch) -> tuple[Acknowledged, Batch | None]:
+        """Post it; meanwhile the next one is made ready, where that many records wait. Raises ControlError."""
+        behind = self._journal.unacknowledged_bytes - len(batch.body)
+        if behind < BEHIND_BYTES or len(batch.body) > BATCH_BYTES:
+            return await self._post(batch.body), None
+        answer, ahead = await asyncio.gather(self._post(batch.body), self._prepare(batch.after), return_exceptions=True)
+        if isinstance(answer, BaseException):
+            raise answer
+        # What kept the next batch from being made ready shows when its turn has come.
+        return answer, None if isinstance(ahead, BaseException) else ahead
+
+    async def _prepare(self, start: Position) -> Batch | None:
+        """The next batch from `start` on, all of it on disk; None where there is nothing. Raises JournalError."""
+        journal = self._journal
+        if journal.synced < journal.position and not _far(start, journal.synced):
+            wrong = await self._sync()
+            if wrong is not None and start >= journal.synced:
+                raise wrong
+        end = journal.synced
+        if start >= end:
+            return None
         batch = await asyncio.to_thread(
             segments.read_batch,
             journal.directory,
-            journal.acknowledged,
+            start,
             end,
             max_bytes=BATCH_BYTES,
             max_lines=self._most_lines,
         )
-        if batch is None:
+        if batch is None and start == journal.acknowledged:
             # Nothing but a new segment's beginning: there is the position now, so that retention may take the old one.
             await journal.acknowledge(end)
-            return self._poll_s
-        try:
-            answer = await self._post(batch.body)
-        except ControlError as error:
-            return await self._failed(batch, error)
-        if answer.stored + answer.known != batch.lines:
-            return self._refused(f"control acknowledged {answer.stored + answer.known} of {batch.lines} records")
-        return await self._taken(batch)
+        return batch
+
+    async def _sync(self) -> Exception | None:
+        """Have all of the journal on disk, and say what went wrong. In mode `disk` it nearly always is already."""
+        over: asyncio.Future[Exception | None] = asyncio.get_running_loop().create_future()
+
+        def done(wrong: Exception | None) -> None:
+            if not over.cancelled():
+                over.set_result(wrong)
+
+        self._journal.sync(done)
+        return await over
 
     async def _taken(self, batch: Batch) -> float:
         self.shipped_lines += batch.lines
@@ -124,21 +165,25 @@ class Shipper:
             log.info("shipping the journal works again")
             self.stuck = None
         await self._journal.acknowledge(batch.after)
-        return PAUSE_S if self._journal.unacknowledged_bytes > BEHIND_BYTES else self._poll_s
+        # Without a pause where many wait: the body goes out in pieces, and the sessions have their turns between them.
+        return 0 if self._journal.unacknowledged_bytes >= BEHIND_BYTES else self._poll_s
 
     async def _failed(self, batch: Batch, error: ControlError) -> float:
         status = error.status
         if status == FAULT:
             return await self._fault(batch, error)
         if status is None or status in PASSING or status >= 500:  # noqa: PLR2004 HTTP's server errors
-            self.failures += 1
-            wait_s = self._backoff.next_s()
-            log.warning("the journal cannot be shipped now", error=str(error), again_in_s=round(wait_s, 1))
-            self.stuck = str(error)
-            return wait_s
+            return self._later("the journal cannot be shipped now", error)
         if status in DIVISIBLE and batch.lines > 1:
             return self._halve(batch)
         return self._refused(str(error))
+
+    def _later(self, what: str, error: Exception) -> float:
+        self.failures += 1
+        self.stuck = str(error)
+        wait_s = self._backoff.next_s()
+        log.warning(what, error=self.stuck, again_in_s=round(wait_s, 1))
+        return wait_s
 
     def _refused(self, text: str) -> float:
         """Control does not take what it is sent: somebody has to look. The position stays, and so does the journal."""
@@ -155,7 +200,7 @@ class Shipper:
 
     def _halve(self, batch: Batch) -> float:
         self._most_lines = batch.lines // 2
-        return PAUSE_S
+        return 0
 
     async def _fault(self, batch: Batch, error: ControlError) -> float:
         if batch.lines > 1:
@@ -169,6 +214,11 @@ class Shipper:
         )
         await asyncio.to_thread(_keep, self._journal.directory / FAULTS_FILE, batch.body)
         return await self._taken(batch)
+
+
+def _far(start: Position, end: Position) -> bool:
+    """Whether a whole batch lies between them, or at least the rest of a segment."""
+    return end.segment > start.segment or end.offset - start.offset >= BATCH_BYTES
 
 
 def _keep(path: Path, line: bytes) -> None:

@@ -6,13 +6,14 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from tests.bench import __main__ as bench
-from tests.bench.pressure import command, crowds, fairness, load, memory, stand
+from tests.bench.pressure import command, copies, crowds, fairness, load, memory, stand
 from tests.bench.pressure.finding import Finding, percentile
 from tests.bench.pressure.stand import Stand
 
 SESSIONS = 8
 MEMORY_KB = 256
 """For each: what is aimed at, and a small part of what is not taken."""
+LONG_MB = 64
 BESIDE_MS = 500.0
 """A query beside a bulk transfer, at the median."""
 TIMES = 20.0
@@ -31,6 +32,14 @@ async def test_what_is_not_taken_is_not_held(pressed: Stand, make: Callable[[], 
     with pressed.proxy(tls=tls) as way:
         _, grown = await memory.growth_kb(way, make(), SESSIONS)
     assert grown < MEMORY_KB * SESSIONS
+
+
+@pytest.mark.parametrize("kind", copies.KINDS)
+async def test_a_long_copy_is_on_record_and_not_in_memory(pressed: Stand, kind: str) -> None:
+    """What of it is recorded is its very bytes; `python -m tests.bench pressure copies` does it with 1 GB."""
+    found = await copies.measured(pressed, kind, LONG_MB, lambda _: None)
+    assert [one.what for one in found if one.missed] == []
+    assert len(found) == 4
 
 
 @pytest.mark.parametrize("loader", [load.copy_out, load.copy_in])
@@ -95,7 +104,7 @@ def test_the_command_knows_its_parts(capsys: pytest.CaptureFixture[str]) -> None
     with pytest.raises(SystemExit) as caught:
         bench.main(["pressure", "nothing"])
     assert caught.value.code == 2
-    assert "'memory', 'fairness', 'crowds'" in capsys.readouterr().err
+    assert "'memory', 'copies', 'fairness', 'crowds'" in capsys.readouterr().err
 
 
 def test_a_share_of_values() -> None:

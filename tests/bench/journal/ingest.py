@@ -1,8 +1,8 @@
 """What control takes in: the journal of a proxy at full load, shipped to a real control as fast as it takes it.
 
 The journal is written first, by a proxy under pgbench, and that gives the rate to compare with. Then control gets it,
-by the proxy's own client (TLS, signed, in its batches), one batch after the other. (The proxy's shipper pauses for
-10 ms after each, which is the sessions' time; here control alone is measured.) CPU time is the proxy's, and control's.
+by the proxy's own client (TLS, signed, in its batches), one batch after the other. CPU time is the proxy's,
+and control's.
 """
 
 import asyncio

@@ -5,12 +5,17 @@ import asyncio
 import os
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 
-from tests.bench.pressure import crowds, fairness, memory, stand
+from tests.bench.pressure import copies, crowds, fairness, memory, stand
 from tests.bench.pressure.finding import Finding
 from tests.bench.pressure.stand import Stand
 
 Measure = Callable[[Stand, Callable[[str], None]], Coroutine[None, None, list[Finding]]]
-PARTS: Mapping[str, Measure] = {"memory": memory.measure, "fairness": fairness.measure, "crowds": crowds.measure}
+PARTS: Mapping[str, Measure] = {
+    "memory": memory.measure,
+    "copies": copies.measure,
+    "fairness": fairness.measure,
+    "crowds": crowds.measure,
+}
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -10,6 +10,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack, asynccontextmanager
 from statistics import median
+from typing import Any
 
 from tests.bench.pressure.finding import Finding
 from tests.bench.pressure.memory import resident_kb
@@ -125,7 +126,11 @@ async def measure(stand: Stand, say: Callable[[str], None]) -> list[Finding]:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     silent = min(SILENT, hard - _SPARE_DESCRIPTORS) if hard != resource.RLIM_INFINITY else SILENT
-    room = {"max_connections": 2 * SILENT, "max_unauthenticated": 2 * SILENT, "max_unauthenticated_per_address": SILENT}
+    room: dict[str, Any] = {
+        "max_connections": 2 * SILENT,
+        "max_unauthenticated": 2 * SILENT,
+        "max_unauthenticated_per_address": SILENT,
+    }
     found: list[Finding] = []
     with stand.proxy(tls=True, auth_timeout_s=600, **room) as way:
         found += await under(way, f"{SLOW} slow ones", SLOW, slow=True, say=say)

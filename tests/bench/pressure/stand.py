@@ -6,7 +6,7 @@ A way is encrypted on both legs or on none, so that what TLS costs in memory is 
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -48,8 +48,14 @@ class Stand:
     """The processor that proxies have to themselves."""
 
     @contextmanager
-    def proxy(self, *, tls: bool, **options: Any) -> Iterator["Way"]:  # noqa: ANN401 changes to [proxy]
-        """A proxy of the caller's own."""
+    def proxy(
+        self,
+        *,
+        tls: bool,
+        target: Mapping[str, Any] | None = None,
+        **options: Any,  # noqa: ANN401 changes to [proxy]
+    ) -> Iterator["Way"]:
+        """A proxy of the caller's own; `target` changes its target."""
         clear: dict[str, Any] = {"host": "127.0.0.1", "sslmode": "disable"}
         self.made.append(
             Proxy(
@@ -57,7 +63,7 @@ class Stand:
                 ca=self.cluster.authority,
                 folder=self.folder / f"proxy{len(self.made)}",
                 options={"plaintext": "loopback", **options},
-                target={} if tls else clear,
+                target={**({} if tls else clear), **(target or {})},
                 database=DATABASE,
             )
         )

@@ -72,13 +72,17 @@ class Layer:
         return int(self._orders.fired)
 
 
-def lose_power(state: Path) -> None:
-    """Do what the machine's death does to the journals below `state`: of what was not synced, some or all is gone."""
+def lose_power(state: Path, *, everything: bool = False) -> None:
+    """Do what the machine's death does to the journals below `state`: of what was not synced, some or all is gone.
+
+    With `everything` it is all of it, always.
+    """
     for segment in state.glob("**/*.ndjson"):
         note = segment.with_name(segment.name + SYNCED)
         synced = int(note.read_text()) if note.exists() else 0
         written = segment.stat().st_size
-        os.truncate(segment, random.choice((synced, random.randint(min(synced, written), written))))
+        left = synced if everything else random.choice((synced, random.randint(min(synced, written), written)))
+        os.truncate(segment, left)
 
 
 def build(folder: Path) -> Path | None:

@@ -2,6 +2,9 @@
 
 import asyncio
 import contextlib
+import errno
+import os
+import threading
 from collections.abc import AsyncIterator, Callable
 
 import pytest
@@ -208,3 +211,60 @@ async def test_full_segments_are_acknowledged_to_their_end(control: StandIn, pro
         await eventually(all_acknowledged(proxy))
         assert proxy.journal.acknowledged.offset == 0
     assert control.lines == writer.lines
+
+
+class Disk:
+    """Syncs when the test lets it, or fails to."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.let = threading.Semaphore(0)
+        self.syncs = 0
+        self.error: OSError | None = None
+        self._real = os.fdatasync
+        monkeypatch.setattr(os, "fdatasync", self._sync)
+
+    def _sync(self, file: int) -> None:
+        self.syncs += 1
+        assert self.let.acquire(timeout=10)
+        if self.error is not None:
+            raise self.error
+        self._real(file)
+
+
+async def test_nothing_is_shipped_before_it_is_on_disk(
+    control: StandIn, proxy: Proxy, writer: Writer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Control had what the death of the machine then took, and called what was written instead of it a fraud."""
+    disk = Disk(monkeypatch)
+    writer.write(10)
+    async with shipping(proxy):
+        await eventually(lambda: disk.syncs == 1)
+        writer.write(10)
+        await never(lambda: bool(control.lines), during=0.1)
+        disk.let.release()
+        await eventually(lambda: control.lines == writer.lines[:10] and disk.syncs == 2)
+        await never(lambda: len(control.lines) > 10, during=0.1)
+        disk.let.release(100)
+        await eventually(all_acknowledged(proxy))
+    assert control.lines == writer.lines
+
+
+async def test_what_cannot_be_synced_is_not_shipped(
+    control: StandIn, proxy: Proxy, writer: Writer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The journal fails closed, as after any sync that fails; what was on disk before reaches control all the same."""
+    writer.write(10)
+    over: asyncio.Future[Exception | None] = asyncio.get_running_loop().create_future()
+    proxy.journal.sync(over.set_result)
+    assert await over is None
+    writer.write(10)
+    disk = Disk(monkeypatch)
+    disk.let.release(100)
+    disk.error = OSError(errno.EIO, os.strerror(errno.EIO))
+    async with shipping(proxy) as shipper:
+        await eventually(lambda: shipper.failures >= 1)
+        disk.error = None
+        await eventually(lambda: shipper.failures >= 3)
+        assert "restart the proxy" in str(shipper.stuck)
+        assert proxy.journal.fault is not None
+    assert control.lines == writer.lines[:10]

@@ -2,6 +2,7 @@
 
 import asyncio
 import ssl
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +19,9 @@ from proxy.contract.verification import verify_chain
 from proxy.identity import load_or_create
 from proxy.journal import Journal
 from proxy.shipping import FAULTS_FILE
+from tests.faults.journal.layer import Layer, build, lose_power
 from tests.harness.certs import Authority
+from tests.harness.processes import Process
 from tests.harness.waiting import eventually
 from tests.integration.client.service import Service
 from tests.integration.link.conftest import LIMIT_BYTES, SEGMENT_BYTES, Proxy
@@ -141,6 +144,11 @@ def stored(control: Control, session: Session) -> list[bytes]:
     return body.splitlines()
 
 
+async def has(control: Control, session: Session) -> bool:
+    """Whether control has all of it; the link goes on meanwhile."""
+    return await asyncio.to_thread(stored, control, session) == session.lines
+
+
 async def test_token_verifies_with_the_keys_of_the_join(real_control: Control, real_proxy: Proxy) -> None:
     """Issuer, audience and key set are the ones that control signs with."""
     issued = real_control.grant()
@@ -182,7 +190,8 @@ async def test_revocation_and_kill_arrive_at_once(real_control: Control, real_pr
     session = Session(real_proxy, "edge-3")
     session.start()
     async with real_proxy.running(real_proxy.link(name="edge-3", token=real_control.service.join_token)) as link:
-        await eventually(lambda: link.has_lease and stored(real_control, session))
+        await eventually(lambda: link.has_lease)
+        await eventually(lambda: has(real_control, session))
         real_control.api("carol", "POST", f"/grants/{issued['grant']}/revoke", {"reason": "enough"})
         await eventually(lambda: any(isinstance(one, Revoke) for one in real_proxy.heard), within=1)
         real_control.api("carol", "POST", f"/sessions/{session.id}/kill", {"reason": "enough"})
@@ -197,7 +206,8 @@ async def test_control_comes_back_and_nothing_is_missing(real_control: Control, 
     first, second = Session(real_proxy, "edge-4"), Session(real_proxy, "edge-4")
     first.start()
     async with real_proxy.running(real_proxy.link(name="edge-4", token=real_control.service.join_token)) as link:
-        await eventually(lambda: link.has_lease and stored(real_control, first) == first.lines)
+        await eventually(lambda: link.has_lease)
+        await eventually(lambda: has(real_control, first))
         await real_control.stop()
         await eventually(lambda: not link.connected)
         second.start()
@@ -206,9 +216,8 @@ async def test_control_comes_back_and_nothing_is_missing(real_control: Control, 
             session.end()
         await real_control.start()
         await eventually(lambda: link.connected and link.has_lease, within=20)
-        await eventually(
-            lambda: [stored(real_control, one) == one.lines for one in (first, second)] == [True, True], within=30
-        )
+        await eventually(lambda: has(real_control, first), within=30)
+        await eventually(lambda: has(real_control, second), within=30)
 
 
 async def test_control_that_is_killed_loses_nothing(real_control: Control, real_proxy: Proxy) -> None:
@@ -241,3 +250,23 @@ async def test_broken_chain_is_a_fault_at_control_and_holds_up_nobody(real_contr
     assert stored(real_control, whole) == whole.lines
     assert stored(real_control, broken) == broken.lines
     assert b"forged" in (real_proxy.journal.directory / FAULTS_FILE).read_bytes()
+
+
+def test_power_that_is_lost_takes_nothing_that_control_has(real_control: Control, tmp_path: Path) -> None:
+    """What was shipped before it was synced was written anew under the same numbers: control took that for a fraud."""
+    library = build(tmp_path)
+    if library is None:
+        pytest.skip("no C compiler")
+    service, state = real_control.service, tmp_path / "state"
+    state.mkdir()
+    environment = Layer(tmp_path, library).environment
+    program = [sys.executable, "-m", "tests.integration.link.writer"]
+    for _ in range(3):
+        arguments: list[str | Path] = [state, "edge-7", service.url, service.ca_file, service.join_token()]
+        with Process([*program, *arguments], environment=environment) as writer:
+            writer.wait_for_output("shipped", within=60)
+            writer.kill()
+        lose_power(state, everything=True)
+    assert [one for one in real_control.api("eve", "GET", "/faults")["items"] if one["proxy"] == "edge-7"] == []
+    own = [one for one in real_control.api("eve", "GET", "/sessions?limit=100")["items"] if one["proxy"] == "edge-7"]
+    assert sorted(one["end_reason"] or "" for one in own) == ["", "crashed", "crashed"]

@@ -1,6 +1,7 @@
 """The journal: lines in order, rotation, limits, failures and what a restart finds. On real files."""
 
 import errno
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from proxy.contract.verification import verify_chain
 from proxy.journal import LAZY_BYTES, Journal, JournalError
 from proxy.recorder import Recorder
 from proxy.segments import Position
+from tests.harness.waiting import eventually_sync
 from tests.unit.proxy.journals import begin, end_record, notice, open_journal, start_record, stored
 
 
@@ -374,3 +376,34 @@ async def test_position_behind_the_end_is_pulled_back(directory: Path) -> None:
     journal = open_journal(directory)
     assert journal.acknowledged == Position(1, 4)
     journal.close()
+
+
+def test_segments_that_nobody_may_have_synced_are_synced_at_the_start(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process that was killed had filled them and not yet retired them; where that fails, the journal is shut."""
+    journal = open_journal(directory, segment_bytes=1000)
+    for _ in range(30):
+        journal.append(b"x" * 99)
+    journal.close()
+    (directory / segments.CHECKPOINT_FILE).unlink()
+    synced: list[Path] = []
+    monkeypatch.setattr(os, "fdatasync", lambda file: synced.append(Path(f"/proc/self/fd/{file}").readlink()))
+    open_journal(directory).close()
+    assert [path.name for path in synced] == [path.name for path in sorted(directory.glob("*.ndjson"))]
+
+    def fail(_: int) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(os, "fdatasync", fail)
+    journal = open_journal(directory)
+    with pytest.raises(JournalError, match="restart the proxy"):
+        eventually_sync(journal.flush)
+    monkeypatch.undo()
+    journal.close()
+
+
+def test_segments_that_are_gone_need_no_sync(directory: Path) -> None:
+    """An operator has moved them away."""
+    open_journal(directory).close()
+    assert not segments.sync(directory, [1, 7])
