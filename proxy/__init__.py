@@ -2,8 +2,8 @@
 
 The hot modules are compiled where a C compiler was there at the build (pyproject.toml, `ext-modules`), and each has a
 Python twin under the same tests: `proxy.wire._framing` has `_framing_py`, the others have the very source that they are
-compiled from. `proxy._shortcut` has none: without it they do its work. $CURFEW_FRAMER forces one or the other: `cython`
-or `python`.
+compiled from. `proxy._shortcut` has none: without it they do its work. Nor has `proxy.contract._digest`: hashlib does.
+$CURFEW_FRAMER forces one or the other: `cython` or `python`.
 """
 
 import importlib.machinery

@@ -1,10 +1,10 @@
 # cython: annotation_typing=False, binding=False
 """The journal: the proxy's append-only local log, written before a statement goes upstream (DESIGN.md promise 4).
 
-Owns the directory (one process at a time), the lines not yet written, the segments and their bounds. A line is opaque
-here: its chain and signature are the caller's (`contract.record.Chain`), shipping is `proxy.shipping`'s, and reading
-segments is `proxy.segments`'s. Never deletes a line that control has not acknowledged, nor one before its time
-(`proxy.retention`).
+Owns the directory (one process at a time), the lines not yet written, the newest segment, and the bound of all of them.
+A line is opaque here: its chain and signature are the caller's (`contract.record.Chain`), shipping it is
+`proxy.shipping`'s, reading segments is `proxy.segments`'s, and the closed ones are `proxy.archive`'s. Never has a line
+deleted that control has not acknowledged.
 
 How it fails: closed. When a write fails, the segment is cut back to its last whole line, and every append raises. No
 line is thrown away, not even the refused one: a chain that was sealed and not written would have a gap. (A refused
@@ -31,6 +31,7 @@ import msgspec
 import structlog
 
 from proxy import files, segments
+from proxy.archive import Archive
 from proxy.contract.chain import Chain
 from proxy.contract.record import Entry
 from proxy.group_commit import GroupCommit
@@ -48,7 +49,7 @@ SHUT = -1
 
 LOCK_FILE = "lock"
 
-_NEWLINE = ord("\n")
+_NEWLINE = b"\n"
 log = structlog.get_logger(__name__)
 
 
@@ -77,14 +78,15 @@ class Journal:
         self._lock = lock
         self._segment_bytes = min(segment_bytes, limit_bytes // 4)
         self._limit_bytes = limit_bytes
-        self._retention = Retention(retention_s)
         self._retry_s = retry_s
         self._retry_at: float | None = None
         self._keep_bytes = 0
-        self._buffer = bytearray()
+        self._lines: list[bytes] = []
+        """What is not written yet: lines, and behind each its newline."""
+        self._waiting = 0
+        """How many bytes that is."""
         self._open: dict[str, OpenSession] = {}
-        self._sizes: dict[int, int] = {}
-        """The closed segments and how long they are."""
+        self._archive = Archive(directory, Retention(retention_s))
         self._number = 0
         self._size = 0
         self._file = -1
@@ -128,19 +130,17 @@ class Journal:
     @property
     def unacknowledged_bytes(self) -> int:
         """How much control does not have yet."""
-        behind = sum(size for number, size in self._sizes.items() if number >= self.acknowledged.segment)
-        return behind + self._size - self.acknowledged.offset
+        return self._archive.bytes_from(self.acknowledged.segment) + self._size - self.acknowledged.offset
 
     @property
     def total_bytes(self) -> int:
         """How long all segments are together."""
-        return sum(self._sizes.values()) + self._size
+        return self._archive.total_bytes + self._size
 
     @property
     def retained_bytes(self) -> int:
         """How much of what control has must stay all the same."""
-        held = [number for number in self._sizes if number < self.acknowledged.segment]
-        return sum(self._sizes[number] for number in held if not self._retention.is_over(number))
+        return self._archive.retained_bytes(self.acknowledged.segment)
 
     @property
     def syncs(self) -> int:
@@ -157,28 +157,32 @@ class Journal:
 
         Raises JournalError, and then nothing may be done on the strength of the line.
         """
-        buffer = self._buffer
-        buffer += line
-        buffer.append(_NEWLINE)
-        size = len(buffer)
+        lines = self._lines
+        lines.append(line)
+        lines.append(_NEWLINE)
+        self._waiting += len(line) + 1
+        size = self._waiting
         if size >= self._room:
             self._write_slowly()
             return
+        text = b"".join(lines)
         try:
-            written = os.write(self._file, buffer)
+            written = os.write(self._file, text)
         except OSError as error:
             self._fail(error)
         if written != size:
-            self._write_rest(written)
-        buffer.clear()
+            self._write_rest(text, written)
+        lines.clear()
+        self._waiting = 0
         self._size += size
         self._room -= size
 
     def append_lazily(self, line: bytes) -> None:
         """Take `line` in order, to be written with the next `append` or `flush`. Raises JournalError."""
-        self._buffer += line
-        self._buffer.append(_NEWLINE)
-        if self._room == SHUT or len(self._buffer) > LAZY_BYTES:
+        self._lines.append(line)
+        self._lines.append(_NEWLINE)
+        self._waiting += len(line) + 1
+        if self._room == SHUT or self._waiting > LAZY_BYTES:
             self._write_slowly()
 
     def append_start(self, chain: Chain, line: bytes) -> None:
@@ -192,7 +196,9 @@ class Journal:
             self.append(line)
         except JournalError:
             del self._open[chain.session]
-            del self._buffer[-len(line) - 1 :]  # it is the newest, if anything is kept at all
+            if self._lines:  # It is the newest, if anything is kept at all.
+                del self._lines[-2:]
+                self._waiting -= len(line) + 1
             raise
         self.next_entry = segments.behind(self.next_entry, line)
 
@@ -210,7 +216,7 @@ class Journal:
         """Write what is buffered; while the journal is broken, try at most every `retry_s`. Raises JournalError."""
         if self.fault is not None and self._retry_at is not None and time.monotonic() >= self._retry_at:
             self._retry()
-        elif self._buffer or self._retiring is not None or self.fault is not None:
+        elif self._lines or self._retiring is not None or self.fault is not None:
             self._write_slowly()
 
     def sync(self, done: Callable[[Exception | None], None]) -> None:
@@ -227,7 +233,7 @@ class Journal:
         if self._file < 0:
             return
         try:
-            if self._buffer:
+            if self._lines:
                 self._retry() if self._retry_at is not None else self._write_slowly()
             self._await_retired()
             os.fdatasync(self._file)
@@ -241,7 +247,7 @@ class Journal:
         if self.fault is not None:
             self._refuse()
         self._reap()
-        if self.total_bytes + len(self._buffer) > self._limit_bytes and not self._make_way():
+        if self.total_bytes + self._waiting > self._limit_bytes and not self._make_way():
             self._break(
                 f"{self.directory}: the journal has reached proxy.journal.limit_bytes ({self._limit_bytes}), and "
                 + (
@@ -251,23 +257,24 @@ class Journal:
                 ),
                 passing=True,
             )
-        self._write_rest(0)
-        self._size += len(self._buffer)
-        self._buffer.clear()
+        self._write_rest(b"".join(self._lines), 0)
+        self._size += self._waiting
+        self._forget()
         if self._size >= self._segment_bytes:
             self._rotate()
         self._measure()
 
-    def _write_rest(self, done: int) -> None:
-        with memoryview(self._buffer) as view:
-            try:
-                while done < len(view):
-                    done += os.write(self._file, view[done:])
-            except OSError as error:
-                failure = error
-            else:
-                return
-        self._fail(failure)
+    def _write_rest(self, text: bytes, done: int) -> None:
+        try:
+            while done < len(text):
+                done += os.write(self._file, memoryview(text)[done:])
+        except OSError as error:
+            self._fail(error)
+
+    def _forget(self) -> None:
+        """Nothing waits: it is written, or given up."""
+        self._lines.clear()
+        self._waiting = 0
 
     def _measure(self) -> None:
         """Set how much the fast path may write before it has to look again."""
@@ -289,54 +296,39 @@ class Journal:
         self._room = SHUT
         self._retry_at = time.monotonic() + self._retry_s if passing else None
         if first:
-            self._keep_bytes = len(self._buffer) + KEPT_BYTES
+            self._keep_bytes = self._waiting + KEPT_BYTES
         if first or not passing:
             log.error("the journal takes no more records; statements are refused", fault=fault)
         self._refuse()
 
     def _refuse(self) -> NoReturn:
         """Keep what is offered, within the bound, and say no."""
-        if self._retry_at is not None and len(self._buffer) > self._keep_bytes:
+        if self._retry_at is not None and self._waiting > self._keep_bytes:
             # What is dropped leaves gaps in chains that must never be written behind: no healing from here.
             self._retry_at = None
             self.fault = f"{self.fault}; then restart the proxy, since more records came than could be kept meanwhile"
             log.error("the journal stays shut until the proxy is restarted", fault=self.fault)
         if self._retry_at is None:
-            self._buffer.clear()
+            self._forget()
         raise JournalError(self.fault)
 
     def _retry(self) -> None:
-        """Try to go on after a cause that can pass. Segments that an operator has moved away count no more."""
+        """Try to go on after a cause that can pass."""
         self.fault = None
-        there = set(segments.numbers(self.directory))
-        self._sizes = {number: size for number, size in self._sizes.items() if number in there}
+        self._archive.look_again()
         self._write_slowly()
         self._retry_at = None
         log.info("the journal takes records again", directory=str(self.directory))
 
     def _make_way(self) -> bool:
-        """Delete the oldest segments that control has whole and that were kept for long enough, as many as needed.
-
-        Returns whether the buffer fits now.
-        """
-        excess = self.total_bytes + len(self._buffer) - self._limit_bytes
-        spare = min(self.acknowledged.segment, self._checkpointed)
-        for number in [number for number in self._sizes if number < spare]:
-            if excess <= 0 or not self._retention.is_over(number):
-                break
-            try:
-                segments.path_of(self.directory, number).unlink(missing_ok=True)
-            except OSError as error:
-                log.warning("a segment cannot be deleted", directory=str(self.directory), error=str(error))
-                break
-            excess -= self._sizes.pop(number)
-            self._retention.deleted(number)
-        return excess <= 0
+        """Have segments deleted that nobody needs any more. Returns whether what waits fits now."""
+        excess = self.total_bytes + self._waiting - self._limit_bytes
+        return self._archive.make_way(excess, before=min(self.acknowledged.segment, self._checkpointed))
 
     def _rotate(self) -> None:
         """Go on in a new segment. The full one is synced by a thread, for that can take long.
 
-        Called with an empty buffer, so the open sessions' chains are exactly what is written: that is the checkpoint.
+        Called when nothing waits, so the open sessions' chains are exactly what is written: that is the checkpoint.
         """
         self._reap(wait=True)
         number = self._number + 1
@@ -349,8 +341,7 @@ class Journal:
         checkpoint = segments.encode_checkpoint(number, list(self._open.values()), self.next_entry)
         retired = self._syncer.submit(segments.retire, self._file, self.directory, checkpoint)
         self._retiring = (number, retired)
-        self._sizes[self._number] = self._size
-        self._retention.closed(self._number)
+        self._archive.closed(self._number, self._size)
         self._number, self._file, self._size = number, file, 0
 
     def _reap(self, *, wait: bool = False) -> None:
@@ -397,14 +388,12 @@ class Journal:
             if self.torn_bytes:
                 log.warning("cut a line that a crash had left unfinished", path=str(newest), bytes=self.torn_bytes)
             self._file = os.open(newest, os.O_WRONLY | os.O_APPEND)
+            self._size = newest.stat().st_size
         else:
             self._number = 1
             self._file = segments.create(self.directory, 1)
-        for number in listed:
-            found = segments.path_of(self.directory, number).stat()
-            self._sizes[number] = found.st_size
-            self._retention.found(number, found.st_mtime)
-        self._size = self._sizes.pop(self._number, 0)
+        for number in listed[:-1]:
+            self._archive.found(number)
         checkpoint = segments.load_checkpoint(self.directory)
         self._checkpointed = checkpoint.segment if checkpoint is not None else 0
         if unsure := [number for number in listed[:-1] if number >= self._checkpointed]:
@@ -418,7 +407,7 @@ class Journal:
         self._measure()
 
     def _load_acknowledged(self) -> Position:
-        first = Position(min(self._sizes, default=self._number), 0)
+        first = Position(self._archive.first or self._number, 0)
         saved = segments.load_position(self.directory)
         if saved is None:
             return first

@@ -9,6 +9,7 @@ cdef class Chain:
     cdef bytes _unhashed
 
     cpdef settle(self)
+    cpdef follow(self, long long seq, bytes line)
     cpdef bytes seal(self, object record, object at=*)
     @cython.locals(at=cython.longlong, text=str)
     cpdef bytes seal_fields(self, str kind, str fields)

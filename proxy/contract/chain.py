@@ -6,11 +6,12 @@ the next record needs, is taken after that, by `settle` or by whoever asks for `
 """
 
 import base64
-import hashlib
 import time
 from typing import TYPE_CHECKING
 
 import msgspec
+
+from proxy.contract.digest import sha256_hex
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -23,13 +24,12 @@ GENESIS = ""
 SIGNATURE_MARK = b',"signature":"'
 
 _encode = msgspec.json.Encoder().encode
-_sha256 = hashlib.sha256
 _now = time.time_ns
 
 
 def line_hash(line: bytes) -> str:
     """What the next record of the session has as `prev`: SHA-256 of the line without its newline, in hex."""
-    return _sha256(line).hexdigest()
+    return sha256_hex(line)
 
 
 class Chain:
@@ -53,7 +53,7 @@ class Chain:
     def settle(self) -> None:
         """Take the last line's hash, if nobody has yet."""
         if self._unhashed is not None:
-            self._head = _sha256(self._unhashed).hexdigest()
+            self._head = sha256_hex(self._unhashed)
             self._unhashed = None
 
     def follow(self, seq: int, line: bytes) -> None:

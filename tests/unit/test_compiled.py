@@ -11,7 +11,11 @@ from proxy import COMPILED
 from proxy.wire.framing import IMPLEMENTATION
 
 ROOT = Path(__file__).resolve().parents[2]
-CYTHON = {"proxy.wire._framing": "proxy/wire/_framing.pyx", "proxy._shortcut": "proxy/_shortcut.pyx"}
+CYTHON = {
+    "proxy.contract._digest": "proxy/contract/_digest.pyx",
+    "proxy.wire._framing": "proxy/wire/_framing.pyx",
+    "proxy._shortcut": "proxy/_shortcut.pyx",
+}
 
 
 def test_the_build_makes_what_the_package_names() -> None:

@@ -98,7 +98,7 @@ async def test_lines_kept_while_broken_are_bounded(directory: Path) -> None:
     for _ in range(KEPT_BYTES // 100_000 + 2):
         with pytest.raises(JournalError):
             journal.append(b"y" * 100_000)
-    assert len(journal._buffer) == 0
+    assert len(journal._lines) == 0
     await journal.acknowledge(Position(5, 0))
     with pytest.raises(JournalError, match="restart"):
         journal.flush()
