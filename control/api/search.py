@@ -70,7 +70,7 @@ class StatementOut(BaseModel):
             classes=names.classes,
             tables=[TableOut(name=name, written=written) for name, written in names.tables],
             functions=names.functions,
-            label=entry.label,
+            label=names.label,
             rows=entry.rows,
             duration_s=None if entry.duration is None else entry.duration / SECOND,
             sqlstate=entry.sqlstate,
