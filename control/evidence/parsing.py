@@ -71,9 +71,7 @@ class Parser:
             found: list[Parsed] = []
             try:
                 _ask(process, texts)
-                for _ in texts:
-                    async with asyncio.timeout(self._answer_s):
-                        found.append(await _answer(process))
+                await _answers(process, found, most=len(texts), patience_s=self._answer_s)
             except TimeoutError:
                 await self._end()
                 return [*found, Parsed(label=Label.TIMEOUT)]
@@ -109,9 +107,8 @@ class Parser:
             raise ParserError(f"the parser cannot be started: {error}") from error
         self._process = process
         try:
-            async with asyncio.timeout(self._answer_s):
-                _ask(process, [b""])
-                await _answer(process)  # it says that it is ready
+            _ask(process, [b""])  # it says that it is ready
+            await _answers(process, [], most=1, patience_s=self._answer_s)
         except (TimeoutError, EOFError, OSError) as error:
             await self._end()
             raise ParserError("the parser does not start: is postgast installed?") from error
@@ -144,15 +141,36 @@ def _ask(process: asyncio.subprocess.Process, texts: Sequence[bytes]) -> None:
     process.stdin.write(b"".join(LENGTH.pack(len(one)) + one for one in texts))
 
 
-async def _answer(process: asyncio.subprocess.Process) -> Parsed:
-    """The next answer. Raises EOFError where the worker is gone."""
+async def _answers(process: asyncio.subprocess.Process, found: list[Parsed], *, most: int, patience_s: float) -> None:
+    """Take answers until there are enough. Raises EOFError where the worker is gone, TimeoutError if it is silent."""
     assert process.stdout is not None
-    (size,) = LENGTH.unpack(await process.stdout.readexactly(LENGTH.size))
-    if size > MOST_ANSWER:
-        raise EOFError(f"an answer of {size} bytes")
-    if size:
-        return _decoder.decode(await process.stdout.readexactly(size))
-    (number,) = DIED.unpack(await process.stdout.readexactly(DIED.size))
+    unread = b""
+    while len(found) < most:
+        async with asyncio.timeout(patience_s):
+            more = await process.stdout.read(_AT_ONCE)
+        if not more:
+            raise EOFError("it has ended")
+        unread = _take(unread + more, found)
+
+
+def _take(unread: bytes, found: list[Parsed]) -> bytes:
+    """Take the answers that are whole; what is left."""
+    start = 0
+    while len(unread) >= start + LENGTH.size:
+        (size,) = LENGTH.unpack_from(unread, start)
+        if size > MOST_ANSWER:
+            raise EOFError(f"an answer of {size} bytes")
+        begin = start + LENGTH.size
+        end = begin + (size or DIED.size)
+        if len(unread) < end:
+            break
+        found.append(_decoder.decode(unread[begin:end]) if size else _dead(*DIED.unpack_from(unread, begin)))
+        start = end
+    return unread[start:]
+
+
+def _dead(number: int) -> Parsed:
+    """What is said of a text that the parser has died of, by this signal."""
     if number in (signal.SIGKILL, signal.SIGTERM):
         raise EOFError(f"killed by signal {number}")
     return Parsed(label=Label.TIMEOUT if number == signal.SIGPROF else Label.CRASHED)
