@@ -14,12 +14,12 @@ import structlog
 
 from control import logs
 from control.evidence.parsing import Parser, ParserError
-from control.operations.indexing import IDLE_S, Indexer
+from control.operations.indexing import IDLE_S, Indexer, spare_the_collector
 from control.store.index.file import FileError, path_beside
 
 PRIORITY: Final = 10
 """Below the service's: what comes in is more urgent than that it can be found."""
-AGAIN_S: Final = 1.0
+AGAIN_S: Final = 5.0
 
 log = structlog.get_logger(__name__)
 
@@ -63,5 +63,6 @@ async def _wait(event: asyncio.Event, seconds: float) -> None:
 
 if __name__ == "__main__":
     os.nice(PRIORITY)
+    spare_the_collector()
     logs.configure(level=sys.argv[2], form=sys.argv[3])  # type: ignore[arg-type] # the service's own settings
     asyncio.run(main(Path(sys.argv[1])))

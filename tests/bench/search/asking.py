@@ -1,5 +1,6 @@
 """Indexing a store that is full, then asking it: each kind of question several times, the first page of each."""
 
+import gc
 import os
 import random
 import time
@@ -14,7 +15,7 @@ from control.config import Configuration, ControlSettings
 from control.domain.people import Person, Role
 from control.domain.results import Success
 from control.evidence.parsing import Parser
-from control.operations.indexing import Indexer
+from control.operations.indexing import Indexer, spare_the_collector
 from control.operations.search import Query, search
 from control.services import Services, assemble
 from control.store.index import file
@@ -125,7 +126,9 @@ async def service(folder: Path) -> AsyncIterator[Services]:
 
 
 async def index(folder: Path, *, filled: Filling, say: Say) -> list[Finding]:
-    """Index all that is not indexed yet, by the indexer's own code."""
+    """Index all that is not indexed yet, by the indexer's own code, in this process."""
+    thresholds = gc.get_threshold()
+    spare_the_collector()
     books = folder / BOOKS
     path = path_beside(books)
     parser = Parser()
@@ -144,6 +147,8 @@ async def index(folder: Path, *, filled: Filling, say: Say) -> list[Finding]:
     finally:
         indexer.close()
         await parser.close()
+        gc.set_threshold(*thresholds)
+        gc.unfreeze()
     if not (done := filled.amount - first // 2):
         return []
     size = path.stat().st_size
