@@ -140,13 +140,13 @@ def _look(
         if wanted is None:
             return (), None, behind
         text = wanted.text or ""
-        ids, following = Look(index, wanted, judge=lambda line: _has(line, text), late=late).run(limit)
+        ids, following = Look(index, wanted, judge=lambda line: _has(line, text), late=late, longest=LONG).run(limit)
         return entries(index, ids, longest=LONG), following, behind
 
 
 def _has(line: bytes, text: str) -> tuple[bool, bool]:
     """Whether a folded text is in the SQL of a record, and whether in its values."""
-    said = None if len(line) > LONG else _said(line)
+    said = _said(line)
     return (False, False) if said is None else where(said, text)
 
 

@@ -13,7 +13,6 @@ VERSION: Final = 1
 BUSY_S: Final = 60.0
 """What a writer waits for the other one: `curfew-control reindex` for the indexer's piece, or this one for that."""
 CACHE_KIB: Final = 65_536
-MAPPED: Final = 1 << 40
 _INDEXING: Final = (
     "CREATE TABLE indexing (one INTEGER PRIMARY KEY, next INTEGER NOT NULL, digest BLOB NOT NULL,"
     " clearing INTEGER NOT NULL)"
@@ -98,7 +97,7 @@ def open_to_read(path: Path, books: Path) -> sqlite3.Connection | None:
         return None
     connection = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
     try:
-        for pragma in ("query_only = ON", f"mmap_size = {MAPPED}"):
+        for pragma in ("query_only = ON", f"cache_size = -{CACHE_KIB}"):
             connection.execute(f"PRAGMA {pragma}")
         connection.execute("ATTACH ? AS books", (str(books),))
         made_by = _version(connection)

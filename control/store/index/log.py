@@ -10,6 +10,9 @@ from typing import NamedTuple
 from control.store.index.file import BUSY_S
 from control.store.records import IN_ONE_QUERY
 
+TELLING = 4_096
+"""Bytes of a record by which it is known again: its session, its number and its place in the chain are among them."""
+
 
 class Line(NamedTuple):
     """A record, as the index reads it. Of all ways to hold a row this one costs least."""
@@ -53,7 +56,8 @@ def lines(connection: sqlite3.Connection, first: int, *, below: int, size: int, 
 
 def digest(connection: sqlite3.Connection, leaf: int) -> bytes:
     """By what the record that is this leaf is known again; nothing where there is none."""
-    row = connection.execute("SELECT line FROM records WHERE leaf = ?", (leaf,)).fetchone()
+    query = "SELECT substr(line, 1, ?) FROM records WHERE leaf = ?"
+    row = connection.execute(query, (TELLING, leaf)).fetchone()
     return b"" if row is None else hashlib.sha256(row[0]).digest()
 
 

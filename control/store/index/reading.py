@@ -95,13 +95,20 @@ class Look:
     """One look through the index, in one state of it."""
 
     def __init__(
-        self, connection: sqlite3.Connection, wanted: Wanted, *, judge: Judge, late: Callable[[], bool]
+        self,
+        connection: sqlite3.Connection,
+        wanted: Wanted,
+        *,
+        judge: Judge,
+        late: Callable[[], bool],
+        longest: int,
     ) -> None:
-        """`late` is asked again and again, and ends the look where it says so."""
+        """`late` is asked again and again, and ends the look where it says so. Longer records do not have a text."""
         self._connection = connection
         self._wanted = wanted
         self._judge = judge
         self._late = late
+        self._longest = longest
         self._judged: dict[int, tuple[bool, bool]] = {}
 
     def run(self, limit: int) -> tuple[list[int], int | None]:
@@ -248,7 +255,8 @@ class Look:
     def _has(self, one: int) -> tuple[bool, bool]:
         """Whether the text is in the SQL, or in the values, of the record that is this leaf."""
         if (known := self._judged.get(one)) is None:
-            row = self._connection.execute("SELECT line FROM books.records WHERE leaf = ?", (one,)).fetchone()
+            query = "SELECT line FROM books.records WHERE leaf = ? AND length(line) <= ?"
+            row = self._connection.execute(query, (one, self._longest)).fetchone()
             known = self._judged[one] = (False, False) if row is None else self._judge(row[0])
         return known
 

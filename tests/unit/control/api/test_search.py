@@ -208,7 +208,9 @@ async def test_a_search_that_takes_long(desk: Desk, monkeypatch: pytest.MonkeyPa
         asked += 1
         if page["next"] is None:
             break
+        assert "narrow it by a time" in page["hint"]
         after = f"after={page['next']}"
+    assert page["hint"] is None
     assert seen == [4, 3, 1]
     assert asked > len(seen)
 
