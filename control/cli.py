@@ -22,6 +22,7 @@ from control.keys import KeyRingError
 from control.operations import indexing, keys, log, people, proxies, reaping
 from control.services import Services, assemble
 from control.store.engine import DatabaseError
+from control.store.index.file import FileError
 from control.store.migrate import migrate, newest, revision
 from proxy.contract.settings import SettingsError
 
@@ -204,7 +205,7 @@ def _faults_told() -> Iterator[None]:
         for fault in error.faults:
             typer.echo(fault, err=True)
         raise typer.Exit(1) from error
-    except DatabaseError as error:
+    except (DatabaseError, FileError) as error:
         typer.echo(f"the database in control.state_dir cannot be used: {error}", err=True)
         raise typer.Exit(1) from error
     except (CommandError, KeyRingError, server.ServeError, OSError) as error:

@@ -15,6 +15,10 @@ from control.times import SECOND
 
 router = APIRouter(prefix="/v1", tags=["evidence"])
 
+TOO_BROAD = (
+    "not all was looked through in the time: go on with `next`, or narrow it by a time, a person, a table or a class"
+)
+
 Name = Annotated[str | None, Query(min_length=1, max_length=512)]
 Rows = Annotated[int | None, Query(ge=0, lt=2**63)]
 
@@ -70,7 +74,7 @@ class StatementOut(BaseModel):
             classes=names.classes,
             tables=[TableOut(name=name, written=written) for name, written in names.tables],
             functions=names.functions,
-            label=entry.label,
+            label=names.label,
             rows=entry.rows,
             duration_s=None if entry.duration is None else entry.duration / SECOND,
             sqlstate=entry.sqlstate,
@@ -86,6 +90,7 @@ class SearchOut(BaseModel):
     items: list[StatementOut]
     next: str | None
     behind: int = Field(description="The newest records, so many, that cannot be found yet.")
+    hint: str | None = Field(description="Where not all could be looked through in the time: what to do.")
 
 
 def _nanoseconds(when: AwareDatetime | None) -> int | None:
@@ -131,4 +136,6 @@ async def search_statements(
     )
     found = unwrap(await search.search(services, query, asker=caller, before=after, limit=limit))
     following = None if found.before is None else str(found.before)
-    return SearchOut(items=[StatementOut.of(hit) for hit in found.hits], next=following, behind=found.behind)
+    items = [StatementOut.of(hit) for hit in found.hits]
+    hint = TOO_BROAD if following is not None and len(items) < limit else None
+    return SearchOut(items=items, next=following, behind=found.behind, hint=hint)

@@ -1,134 +1,230 @@
-"""The index for searches: it follows the log, behind ingest, piece by piece, and never holds anybody up.
+"""The index for searches: it follows the log, behind ingest, piece by piece, in a process of its own.
 
 It is no evidence, and nothing that is answered about a record comes from it but where the record is. What it lacks or
-has wrong is mended by making it anew (`curfew-control reindex`).
+has wrong is mended by making it anew (`curfew-control reindex`). The process is `control.indexer`; it works at a low
+priority, writes to a file of its own, and takes no lock of the books.
 """
 
 import asyncio
 import contextlib
-import re
+import gc
+import os
+import sys
 import time
-from collections import OrderedDict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
 
 import structlog
 
 from control.evidence.indexed import LONG, Fact, read_facts, sort_out
 from control.evidence.parsed import Parsed
-from control.evidence.parsing import Parser
+from control.evidence.shapes import LABELLED, Shape, Shapes
 from control.services import Services
-from control.store import statements, tree
+from control.store import tree
+from control.store.index import file
+from control.store.index import log as the_log
+from control.store.index.file import Cursor
+from control.store.index.places import BLOCK
+from control.store.index.writing import Piece, Writer
 from control.store.signals import wait
-from control.store.statements import Cursor
 
-RECORDS = 1_000
-BYTES = 4 << 20
-"""A piece: at most so many records and bytes. It is in one transaction, which others may have to wait for."""
-PATIENCE_S = 1.0
-"""Whoever else writes goes first, for so long: else the index would stand still while records keep coming."""
-BUSY_S = 0.5
-REST = 3.0
-"""Where somebody has written within BUSY_S, a piece is followed by a rest that is so much longer than it took."""
-IDLE_S = 30.0
-KNOWN_TEXTS = 50_000
-KNOWN_BYTES = 2_000
-"""Parsed texts that are remembered, and the longest of them."""
-_NUMBER = re.compile(r"\b[0-9]+\b")
-_QUOTING = re.compile(r'["$\\]|[uU]&')
+RECORDS = BLOCK
+BYTES: Final = 16 << 20
+"""A piece: at most so many records and bytes, none of them in another block than the first."""
+IDLE_S: Final = 30.0
+LAG_S: Final = 1.0
+AGAIN_S: Final = 5.0
+"""Until an indexer that has died is replaced."""
+END_S: Final = 5.0
 
 log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Found:
+    """The next piece of the log."""
+
+    facts: Sequence[Fact]
+    shapes: list[Shape | None]
+    """Of each, as far as they are known."""
+    unknown: dict[str, list[int]]
+    """Places of texts that have to be parsed, by what those that are parsed alike have in common."""
+    foreign: list[int]
+    """Places of texts whose bytes are not the characters that the record shows."""
+    last: int
+    digest: bytes
+
+
+def spare_the_collector() -> None:
+    """Have the garbage collector look less often: a piece is a million objects, and none of them in a circle."""
+    gc.freeze()
+    gc.set_threshold(100_000, 50, 1_000)
 
 
 class Indexer:
     """Takes the log into the index. One at a time."""
 
-    def __init__(self, services: Services, parse: Callable[[bytes], Awaitable[Parsed]]) -> None:
-        self._services = services
-        self._ask = parse
-        self._known: OrderedDict[str, Parsed] = OrderedDict()
+    def __init__(
+        self, books: Path, index: Path, parse_all: Callable[[Sequence[bytes]], Awaitable[Sequence[Parsed]]]
+    ) -> None:
+        self._parse_all = parse_all
+        self._log = the_log.open_log(books)
+        self.index = file.open_to_write(index)
+        self._shapes = Shapes()
+        self._seen: tuple[int, dict[str | bytes, int]] = (-1, {})
+        self._writer = Writer(self.index)
+
+    def close(self) -> None:
+        """Close the files."""
+        self._log.close()
+        self.index.close()
 
     async def step(self) -> bool:
-        """Take one piece in, or clear a piece away. Whether there was something to do. Raises ParserError."""
-        store = self._services.store
-        async with store.read() as tx:
-            cursor = await statements.cursor(tx)
-            newest = await statements.newest(tx)
-            found = await statements.lines(tx, cursor.next, most=RECORDS, size=BYTES, longest=LONG)
-            people = await statements.people(tx, {one.session for one in found})
-        self._services.metrics.index_lag.set(newest + 1 - (0 if cursor.clearing else cursor.next))
-        if cursor.clearing:
-            await self._clear()
+        """Take one piece in, or throw everything away. Whether there was something to do. Raises ParserError."""
+        cursor = await asyncio.to_thread(file.cursor, self.index)
+        if cursor.clearing or await asyncio.to_thread(self._is_another_log, cursor):
+            log.info("the index is made anew")
+            self._forget()
+            await asyncio.to_thread(file.clear, self.index)
             return True
-        if not found:
+        found = await asyncio.to_thread(self._read, cursor.next)
+        if found is None:
             return False
-        facts = await asyncio.to_thread(read_facts, found)
-        parsed = [await self._parse(fact) for fact in facts]
-        piece = await asyncio.to_thread(sort_out, facts, parsed, people)
-        async with store.write_behind(PATIENCE_S) as tx:
-            if await statements.cursor(tx) == cursor:  # else somebody wants it made anew
-                await statements.add(tx, piece)
-                await statements.move(tx, Cursor(next=found[-1].leaf + 1, clearing=False))
-        self._services.metrics.index_lag.set(newest - found[-1].leaf)
+        await self._parse(found)
+        try:
+            await asyncio.to_thread(self._write, cursor, found)
+        except BaseException:
+            self._forget()
+            raise
         return True
 
-    async def _clear(self) -> None:
-        async with self._services.store.write_behind(PATIENCE_S) as tx:
-            if await statements.clear(tx):
-                await statements.move(tx, Cursor(next=0, clearing=False))
+    def _is_another_log(self, cursor: Cursor) -> bool:
+        """Whether the log does not have what was indexed last: somebody has put a copy of the books in their place."""
+        return cursor.next > 0 and the_log.digest(self._log, cursor.next - 1) != cursor.digest
 
-    async def _parse(self, fact: Fact) -> Parsed:
-        """What the fact's text is, asked of the parser where no text like it was seen lately."""
-        if fact.sql is None:
-            return Parsed(label=fact.label)
-        key = alike(fact.text) if len(fact.sql) <= KNOWN_BYTES else None
-        if key is not None and (known := self._known.get(key)) is not None:
-            self._known.move_to_end(key)
-            return known
-        parsed = await self._ask(fact.sql)
-        if key is not None:
-            self._known[key] = parsed
-            if len(self._known) > KNOWN_TEXTS:
-                self._known.popitem(last=False)
-        return parsed
+    def _forget(self) -> None:
+        self._seen = (-1, {})
+        self._writer = Writer(self.index)
 
+    def _read(self, first: int) -> _Found | None:
+        below = min(first + RECORDS, (first // BLOCK + 1) * BLOCK)
+        lines = the_log.lines(self._log, first, below=below, size=BYTES, longest=LONG)
+        if not lines:
+            return None
+        facts = read_facts(lines)
+        last = lines[-1].leaf
+        found = _Found(
+            facts=facts, shapes=[], unknown={}, foreign=[], last=last, digest=the_log.digest(self._log, last)
+        )
+        for place, fact in enumerate(facts):
+            shape = None
+            if fact.text is None:
+                shape = None if fact.label is None else LABELLED[fact.label]
+            elif fact.text.sql_base64 is not None:
+                found.foreign.append(place)
+            else:
+                known = self._shapes.find(fact.text.sql)
+                if isinstance(known, str):
+                    found.unknown.setdefault(known, []).append(place)
+                else:
+                    shape = known
+            found.shapes.append(shape)
+        return found
 
-def alike(sql: str) -> str:
-    """The text with other numbers in it: the same for all that parse to the same commands and names.
+    async def _parse(self, found: _Found) -> None:
+        """Ask the parser for what is not known."""
+        asked: list[tuple[str | None, list[int]]] = [*found.unknown.items(), *((None, [one]) for one in found.foreign)]
+        if not asked:
+            return
+        for (common, places), parsed in zip(
+            asked, await self._parse_all([found.facts[places[0]].sql for _, places in asked]), strict=True
+        ):
+            shape = self._shapes.learn(common, parsed)
+            for place in places:
+                found.shapes[place] = shape
 
-    A number that stands by itself is a number or in a literal, a comment or a quoted name; so texts with quoted names,
-    dollar quotes and escapes are only like themselves.
-    """
-    return sql if _QUOTING.search(sql) else _NUMBER.sub("0", sql)
+    def _write(self, before: Cursor, found: _Found) -> None:
+        block = before.next // BLOCK
+        if self._seen[0] != block:
+            self._seen = (block, {})
+        people = the_log.people(self._log, {fact.session for fact in found.facts})
+        piece = sort_out(found.facts, found.shapes, people, self._seen[1])
+        with file.writing(self.index):
+            if file.cursor(self.index) == before:  # else somebody wants it made anew
+                self._take_in(piece, before, found)
+
+    def _take_in(self, piece: Piece, before: Cursor, found: _Found) -> None:
+        self._writer.add(piece, fresh=before.next % BLOCK == 0)
+        file.move(self.index, Cursor(next=found.last + 1, digest=found.digest, clearing=False))
 
 
 async def follow(services: Services) -> None:
-    """Keep the index up to date until the service stops."""
-    parser = Parser()
-    indexer = Indexer(services, parser.parse)
+    """Keep the index up to date until the service stops: run the indexer, wake it, and say how far behind it is."""
+    books = services.settings.database
+    while not services.stopping.is_set():
+        try:
+            await _follow(services, books)
+        except (OSError, file.FileError):
+            log.exception("the indexer is not there")
+        if not services.stopping.is_set():
+            log.warning("the indexer has ended, and is started again", in_s=AGAIN_S)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(AGAIN_S):
+                    await services.stopping.wait()
+
+
+async def _follow(services: Services, books: Path) -> None:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        *("-P", "-m", "control.indexer", str(books), services.settings.log_level, services.settings.log_format),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.DEVNULL,
+        env={"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+        start_new_session=True,
+    )
+    assert process.stdin is not None
+    told = -LAG_S
     try:
         with services.store.signals.listen(tree.GROWN) as grown:
-            while not services.stopping.is_set():
-                began = time.monotonic()
-                try:
-                    if await indexer.step():
-                        if services.store.quiet_s < BUSY_S:
-                            await _rest(services, REST * (time.monotonic() - began))
-                        continue
-                except Exception:  # the task's edge: the database's next moment may be a better one
-                    log.exception("the index was not brought up to date")
-                await wait(grown, IDLE_S)
+            while process.returncode is None and not services.stopping.is_set():
+                if process.stdin.transport.get_write_buffer_size() == 0:
+                    process.stdin.write(b"\n")
+                await wait(grown, LAG_S)
+                if time.monotonic() - told >= LAG_S:
+                    services.metrics.index_lag.set(await asyncio.to_thread(lag, books))
+                    told = time.monotonic()
     finally:
-        await parser.close()
+        process.stdin.close()  # by that it knows
+        try:
+            async with asyncio.timeout(END_S):
+                await process.wait()
+        except TimeoutError:
+            process.kill()
+            await process.wait()
 
 
-async def _rest(services: Services, seconds: float) -> None:
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(seconds):
-            await services.stopping.wait()
+def lag(books: Path) -> int:
+    """How many records the index does not have."""
+    newest = the_log.newest_of(books)
+    try:
+        index = file.open_to_read(file.path_beside(books), books)
+    except file.StaleError:
+        index = None
+    if index is None:
+        return newest + 1
+    with contextlib.closing(index):
+        cursor = file.cursor(index)
+    return newest + 1 - (0 if cursor.clearing else cursor.next)
 
 
 async def make_anew(services: Services) -> None:
     """Have the index made anew, by the service that runs or else by the next one."""
-    async with services.store.write() as tx:
-        await statements.move(tx, Cursor(next=0, clearing=True))
+    await asyncio.to_thread(_make_anew, file.path_beside(services.settings.database))
     log.info("the index is to be made anew")
+
+
+def _make_anew(path: Path) -> None:
+    with contextlib.closing(file.open_to_write(path)) as index, file.writing(index):
+        file.move(index, Cursor(next=0, digest=b"", clearing=True))

@@ -260,63 +260,6 @@ heads = sa.Table(
     sa.Column("signed_at", Whole, nullable=False),
 )
 
-statements = sa.Table(
-    "statements",
-    metadata,
-    # The leaf of the record that says it: its start, what was prepared, or the end that says what ran instead.
-    sa.Column("id", Whole, primary_key=True, autoincrement=False),
-    sa.Column("session", sa.ForeignKey("sessions.number"), nullable=False),
-    sa.Column("statement", Whole),
-    sa.Column("kind", sa.Text, nullable=False),
-    sa.Column("at", Whole, nullable=False),
-    sa.Column("class", sa.Text),
-    sa.Column("names", sa.JSON(none_as_null=True)),
-    sa.Column("label", sa.Text),
-    sa.Column("rows", Whole),
-    sa.Column("duration", Whole),
-    sa.Column("sqlstate", sa.Text),
-    sa.Index("ix_statements_session_statement", "session", "statement"),
-)
-"""The index for searches, from here on: no evidence, made from the records, and made anew whenever somebody likes."""
-
-terms = sa.Table(
-    "terms",
-    metadata,
-    sa.Column("number", Whole, primary_key=True),
-    sa.Column("kind", sa.Text, nullable=False),
-    sa.Column("name", sa.Text, nullable=False),
-    sa.Column("statements", Whole, nullable=False),
-    sa.UniqueConstraint("kind", "name"),
-)
-"""What a statement can be found by: a person, a target, a class, a table, ... and how many statements have it."""
-
-postings = sa.Table(
-    "postings",
-    metadata,
-    sa.Column("term", Whole, primary_key=True),
-    sa.Column("statement", Whole, primary_key=True),
-    sqlite_with_rowid=False,
-)
-"""Which statements a term has, in their order. No references: these are most of the index, and checked by nobody."""
-
-blocks = sa.Table(
-    "blocks",
-    metadata,
-    sa.Column("number", Whole, primary_key=True, autoincrement=False),
-    sa.Column("first_at", Whole, nullable=False),
-    sa.Column("last_at", Whole, nullable=False),
-)
-"""Between which times the statements of a piece of the log are: their order is that of arrival, not of time."""
-
-indexing = sa.Table(
-    "indexing",
-    metadata,
-    sa.Column("one", Whole, primary_key=True, autoincrement=False),
-    sa.Column("next", Whole, nullable=False),
-    sa.Column("clearing", sa.Boolean, nullable=False),
-)
-"""One row: the leaf at which the index goes on, and whether what there is of it is being cleared away."""
-
 faults = sa.Table(
     "faults",
     metadata,

@@ -11,14 +11,14 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from control.evidence.chain import parse
 from control.evidence.ingest import ingest
 from control.operations import indexing
-from control.store import proxies, statements
+from control.store import proxies
 from control.store.migrate import migrate
 from control.tasks import spawn
 from control.times import SECOND
 from proxy.contract.proof import public_text
 from proxy.contract.record import Chain, SessionStart, StatementEnd, StatementStart
 from tests.bench.pressure.finding import Finding
-from tests.bench.search.asking import service
+from tests.bench.search.asking import BOOKS, service
 
 Say = Callable[[str], None]
 IN_A_BATCH = 2_000
@@ -28,7 +28,7 @@ ALTERNATELY = 2
 
 async def measure(folder: Path, *, batches: int, say: Say) -> list[Finding]:
     """Records a second into a store of its own, by turns with and without the index following."""
-    migrate(folder / "control.sqlite3")
+    migrate(folder / BOOKS)
     key = Ed25519PrivateKey.generate()
     rates: dict[bool, list[float]] = {False: [], True: []}
     behind = 0
@@ -47,8 +47,7 @@ async def measure(folder: Path, *, batches: int, say: Say) -> list[Finding]:
                 await ingest(services.store, proxy=proxy, parsed=parse(body), now=time.time_ns())
             rates[following].append(2 * IN_A_BATCH * len(bodies) / (time.monotonic() - began))
             if task is not None:
-                async with services.store.read() as tx:
-                    behind = await statements.newest(tx) + 1 - (await statements.cursor(tx)).next
+                behind = await asyncio.to_thread(indexing.lag, folder / BOOKS)
                 turns_own.stop()
                 await task
     alone, together = (max(rates[one]) for one in (False, True))

@@ -12,7 +12,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 from tests.bench.pressure.finding import Finding
-from tests.bench.search import asking, beside, filling
+from tests.bench.search import asking, beside
+from tests.bench.search.filling import Filling
 
 Say = Callable[[str], None]
 AMOUNT = 10_000_000
@@ -47,13 +48,13 @@ def main(arguments: Sequence[str]) -> int:
 
 def measure(folder: Path, *, amount: int, rounds: int, batches: int, say: Say) -> list[Finding]:
     """All of it. A store that is there already is searched as it is."""
-    path = folder / "control.sqlite3"
+    path, filled = folder / asking.BOOKS, Filling(amount)
     if not path.exists():
         began = time.monotonic()
-        filling.fill(path, amount)
+        filled.fill(path, say)
         say(f"filled: {amount} statements, {path.stat().st_size >> 20} MiB, in {time.monotonic() - began:.0f} s")
-    found = asyncio.run(asking.index(folder, amount=amount, say=say))
-    found += asyncio.run(asking.ask(folder, amount=amount, rounds=rounds, say=say))
+    found = asyncio.run(asking.index(folder, filled=filled, say=say))
+    found += asyncio.run(asking.ask(folder, filled=filled, rounds=rounds, say=say))
     with tempfile.TemporaryDirectory(dir=folder) as other:
         return found + asyncio.run(beside.measure(Path(other), batches=batches, say=say))
 

@@ -11,6 +11,7 @@ import pytest
 
 from control.evidence.parsed import MOST_BYTES, Label, Parsed
 from control.evidence.parsing import Parser, ParserError
+from control.tasks import spawn
 from tests.harness.processes import run
 from tests.harness.waiting import eventually
 
@@ -35,6 +36,28 @@ async def test_a_text_that_kills_the_parser(parser: Parser) -> None:
         assert await parser.parse(DEADLY) == Parsed(label=Label.CRASHED)
         assert await parser.parse(b"SELECT * FROM t") == GOOD
     assert parser._process.pid == worker
+
+
+async def test_many_texts_at_once(parser: Parser) -> None:
+    """Each gets its own answer, whatever becomes of those before it; too long ones never reach the worker."""
+    texts = [b"SELECT * FROM t", DEADLY, b"x" * (MOST_BYTES + 1), b"SELECT * FROM t", DEADLY, DEADLY, b"SELEC"]
+    dead, long_ = Parsed(label=Label.CRASHED), Parsed(label=Label.LONG)
+    answers = await parser.parse_all(texts)
+    assert answers == [GOOD, dead, long_, GOOD, dead, dead, Parsed(label=Label.UNPARSED)]
+    assert await parser.parse_all([]) == []
+    many = [f"SELECT * FROM t{number}".encode() for number in range(5_000)]
+    assert [one.tables for one in await parser.parse_all(many)] == [[(f"t{number}", False)] for number in range(5_000)]
+
+
+async def test_a_worker_that_is_killed_between_many(parser: Parser) -> None:
+    """What it had not answered is asked again of the next one."""
+    many = [f"SELECT * FROM t{number}".encode() for number in range(4_000)]
+    await parser.parse(b"")
+    assert parser._process is not None
+    asked = spawn("parse", parser.parse_all(many))
+    await asyncio.sleep(0)
+    os.killpg(parser._process.pid, signal.SIGKILL)
+    assert [one.tables for one in await asked] == [[(f"t{number}", False)] for number in range(4_000)]
 
 
 async def test_a_text_that_takes_too_long(parser: Parser) -> None:

@@ -1,13 +1,21 @@
 """The index for searches: that it follows the log, and can be made anew."""
 
+import os
+import signal
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import closing, suppress
+from pathlib import Path
+
 import pytest
-import sqlalchemy as sa
 
 from control.evidence.classification import classify
 from control.evidence.parsed import Parsed
+from control.evidence.shapes import alike
 from control.operations import indexing
-from control.operations.indexing import Indexer, alike
-from control.store import statements
+from control.operations.indexing import Indexer
+from control.store.index.file import path_beside
+from control.store.index.places import unpack
 from control.tasks import spawn
 from proxy.contract.record import Chain, Parameter, Ran, StatementEnd, StatementPrepare, StatementStart
 from tests.harness.waiting import eventually
@@ -15,13 +23,16 @@ from tests.unit.control.desk import Desk, Edge, statement
 
 
 @pytest.fixture
-def indexer(desk: Desk) -> Indexer:
+def indexer(desk: Desk) -> Iterator[Indexer]:
     """One that parses in this process: nothing here is hostile."""
 
-    async def parse(sql: bytes) -> Parsed:
-        return classify(sql)
+    async def parse_all(texts: Sequence[bytes]) -> Sequence[Parsed]:
+        return [classify(one) for one in texts]
 
-    return Indexer(desk.services, parse)
+    books = desk.services.settings.database
+    indexer = Indexer(books, path_beside(books), parse_all)
+    yield indexer
+    indexer.close()
 
 
 async def catch_up(indexer: Indexer) -> int:
@@ -37,21 +48,24 @@ async def found(desk: Desk, query: str) -> list[str]:
     return [item["sql"] for item in (await desk.ok("eve", "GET", f"/v1/search?{query}"))["items"]]
 
 
-async def everything(desk: Desk) -> dict[str, list[tuple[object, ...]]]:
+def everything(desk: Desk) -> dict[str, list[tuple[object, ...]]]:
     """The whole index, but for the numbers that terms happen to have."""
-    queries = {
-        "statements": "SELECT * FROM statements ORDER BY id",
-        "postings": "SELECT kind, name, statement FROM postings JOIN terms ON number = term ORDER BY 1, 2, 3",
-        "terms": "SELECT kind, name, statements FROM terms ORDER BY 1, 2",
-        "blocks": "SELECT * FROM blocks",
-        "indexing": "SELECT * FROM indexing",
-        "texts": "SELECT rowid FROM statement_texts WHERE statement_texts MATCH '\"ord\"' ORDER BY 1",
-    }
-    async with desk.services.store.read() as tx:
-        return {
-            name: [tuple(row) for row in (await tx.connection.execute(sa.text(query))).all()]
-            for name, query in queries.items()
+    path = path_beside(desk.services.settings.database)
+    with closing(sqlite3.connect(path)) as index:
+        rows = {
+            "statements": "SELECT statements.*, parsed FROM statements JOIN shapes ON number = shape ORDER BY id",
+            "blocks": "SELECT * FROM blocks",
+            "indexing": "SELECT * FROM indexing",
+            "begun": "SELECT * FROM begun",
+            "repeats": "SELECT * FROM repeats ORDER BY id",
+            "texts": "SELECT rowid FROM texts WHERE texts MATCH '\"ord\"' ORDER BY 1",
         }
+        found = {name: index.execute(query).fetchall() for name, query in rows.items()}
+        postings = (
+            "SELECT kind, name, key & 16777215, places FROM postings JOIN terms ON number = key >> 24 ORDER BY 1, 2, 3"
+        )
+        found["postings"] = [(*head, unpack(places)) for *head, places in index.execute(postings)]
+        return found
 
 
 async def test_an_end_in_a_later_piece(desk: Desk, edge: Edge, indexer: Indexer) -> None:
@@ -81,46 +95,80 @@ async def test_in_pieces_or_at_once(desk: Desk, edge: Edge, indexer: Indexer, mo
     lines += [chain.seal(ran)]
     assert (await edge.ship(*lines)).is_success
     assert await catch_up(indexer) == 1
-    at_once = await everything(desk)
+    at_once = everything(desk)
     assert len(at_once["statements"]) == len(at_once["texts"]) + 1 == 8
     monkeypatch.setattr(indexing, "RECORDS", 3)
     await indexing.make_anew(desk.services)
     assert await catch_up(indexer) > 5
-    in_pieces = await everything(desk)
-    assert in_pieces["terms"] != [], "and they may be counted twice, where a piece ends within a statement"
-    assert {**in_pieces, "terms": None} == {**at_once, "terms": None}
+    in_pieces = everything(desk)
+    assert in_pieces == at_once
 
 
-async def test_making_it_anew_while_it_is_searched(
-    desk: Desk, edge: Edge, indexer: Indexer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It is cleared away bit by bit, nobody is answered from half of it, and then it is there again."""
-    monkeypatch.setattr(statements, "CLEARED_AT_ONCE", 20)
+async def test_making_it_anew_while_it_is_searched(desk: Desk, edge: Edge, indexer: Indexer) -> None:
+    """Nobody is answered from what is to be thrown away, and then it is there again."""
     assert (await edge.ship(*edge.session("one", statements=50))).is_success
     await catch_up(indexer)
     await indexing.make_anew(desk.services)
-    for _ in range(10):
-        assert await indexer.step()
-        refused = await desk.call("eve", "GET", "/v1/search")
-        assert refused.status_code == 503
-        assert refused.json()["type"] == "urn:curfew:problem:not-ready"
+    refused = await desk.call("eve", "GET", "/v1/search")
+    assert refused.status_code == 503
+    assert refused.json()["type"] == "urn:curfew:problem:not-ready"
+    assert await indexer.step()
+    answer = await desk.ok("eve", "GET", "/v1/search")
+    assert (answer["items"], answer["behind"]) == ([], 102)
     await catch_up(indexer)
     assert len(await found(desk, "class=select")) == 50
     assert len(await found(desk, "text=select")) == 50
 
 
-async def test_the_index_steps_aside(desk: Desk, edge: Edge, indexer: Indexer) -> None:
-    """Whoever wants to write while the index does not yet, goes first."""
+async def test_nobody_waits_for_the_index(desk: Desk, edge: Edge, indexer: Indexer) -> None:
+    """Records are taken in while it writes, and it goes on while somebody writes the books."""
     assert (await edge.ship(*edge.session("one"))).is_success
-    store = desk.services.store
-    async with store.write() as tx:
-        stepping = spawn("index", indexer.step())
-        await eventually(lambda: store._idle._waiters)
-        async with store._engine.connect() as connection:
-            assert (await connection.execute(sa.text("SELECT next FROM indexing"))).scalar() == 0
-        tx.touch("nothing")
-    assert await stepping
+    indexer.index.execute("BEGIN IMMEDIATE")
+    assert (await edge.ship(*edge.session("two"))).is_success
+    indexer.index.execute("ROLLBACK")
+    async with desk.services.store.write():
+        await catch_up(indexer)
+    assert await found(desk, "text=select") == ["SELECT 1", "SELECT 1"]
+
+
+async def test_another_log(desk: Desk, edge: Edge, indexer: Indexer) -> None:
+    """A copy of the books is put in their place, which lacks what was indexed: the index is made anew from it."""
+    assert (await edge.ship(*edge.session("one"))).is_success
+    await catch_up(indexer)
+    with closing(sqlite3.connect(desk.services.settings.database)) as books, books:
+        books.execute("DELETE FROM records WHERE leaf > 1")
+    assert await found(desk, "") == ["SELECT 1"]
+    await catch_up(indexer)
+    with closing(sqlite3.connect(desk.services.settings.database)) as books, books:
+        books.execute("DELETE FROM records")
+    await catch_up(indexer)
+    assert await found(desk, "") == []
+
+
+async def test_an_index_of_another_version(desk: Desk, edge: Edge, indexer: Indexer) -> None:
+    """It is not looked into, and made anew by the next indexer."""
+    assert (await edge.ship(*edge.session("one"))).is_success
+    await catch_up(indexer)
+    indexer.index.execute("PRAGMA user_version = 99")
+    assert (await desk.call("eve", "GET", "/v1/search")).status_code == 503
+    books = desk.services.settings.database
+    with closing(Indexer(books, path_beside(books), indexer._parse_all)) as other:
+        assert (await desk.call("eve", "GET", "/v1/search")).status_code == 503
+        await catch_up(other)
     assert await found(desk, "text=select") == ["SELECT 1"]
+
+
+async def test_a_piece_that_fails(desk: Desk, edge: Edge, indexer: Indexer) -> None:
+    """Nothing of it is taken in, and it is whole once it can be."""
+    assert (await edge.ship(*edge.session("one"))).is_success
+    indexer.index.execute("CREATE TRIGGER no BEFORE INSERT ON postings BEGIN SELECT raise(abort, 'no'); END")
+    for _ in range(2):
+        with pytest.raises(sqlite3.IntegrityError):
+            await indexer.step()
+    assert await found(desk, "") == []
+    indexer.index.execute("DROP TRIGGER no")
+    await catch_up(indexer)
+    assert await found(desk, "person=ada&text=select") == ["SELECT 1"]
 
 
 async def test_the_lag_is_told(desk: Desk, edge: Edge, indexer: Indexer) -> None:
@@ -132,21 +180,38 @@ async def test_the_lag_is_told(desk: Desk, edge: Edge, indexer: Indexer) -> None
     assert "curfew_control_index_lag_records 0.0" in (await desk.call(None, "GET", "/metrics")).text
 
 
-async def test_the_service_follows_by_itself(desk: Desk, edge: Edge) -> None:
-    """The commit of records wakes it."""
+async def test_the_service_follows_by_itself(desk: Desk, edge: Edge, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a process of its own, which the commit of records wakes, and which is replaced where it dies."""
+    monkeypatch.setattr(indexing, "AGAIN_S", 0.01)
     following = spawn("index", indexing.follow(desk.services))
+    gauge = desk.services.metrics.index_lag
     try:
-        assert (await edge.ship(*edge.session("one"))).is_success
-        gauge = desk.services.metrics.index_lag
+        for number, name in enumerate(("one", "two"), start=1):
+            assert (await edge.ship(*edge.session(name))).is_success
 
-        async def there() -> bool:
-            return await found(desk, "text=select") == ["SELECT 1"]
+            async def there(wanted: int = number) -> bool:
+                return len(await found(desk, "text=select")) == wanted
 
-        await eventually(there)
-        assert gauge._value.get() == 0
+            await eventually(there, within=60)
+            await eventually(lambda: gauge._value.get() == 0)
+            (pid,) = _indexers()
+            os.kill(pid, signal.SIGKILL)
     finally:
         desk.services.stop()
         await following
+    assert _indexers() == []
+
+
+def _indexers() -> list[int]:
+    """The indexers that this process has started."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            words = (path / "cmdline").read_bytes().split(b"\0")
+            parent = (path / "stat").read_text().rpartition(")")[2].split()[1]
+            if b"control.indexer" in words and int(parent) == os.getpid():
+                found.append(int(path.name))
+    return found
 
 
 async def test_what_ran_instead_is_found(desk: Desk, edge: Edge, indexer: Indexer) -> None:
@@ -198,8 +263,16 @@ async def test_what_is_prepared_is_found(desk: Desk, edge: Edge, indexer: Indexe
         ('SELECT * FROM U&"t 1"', 'SELECT * FROM U&"t 2"', False),
         ("SELECT $x$ 1 $x$", "SELECT $x$ 2 $x$", False),
         (r"SELECT E'\' 1", r"SELECT E'\' 2", False),
+        ("SELECT * FROM t WHERE a = 'x'", "SELECT * FROM t WHERE a = 'it''s y'", False),
+        ("SELECT * FROM t WHERE a = 'it''s x'", "SELECT * FROM t WHERE a = 'it''s y'", True),
+        ("SELECT 1 -- '\n; SELECT 2 --'", "SELECT 1 -- '\n; DROP TABLE t --'", False),
+        ("SELECT 1 /* ' */; SELECT 2 --'", "SELECT 1 /* ' */; DROP TABLE t --'", False),
+        (r"SELECT E'\'; SELECT 1 --'", r"SELECT E'\'; DROP TABLE t --'", False),
+        ("SELECT $$'$$; SELECT 1, '", "SELECT $$'$$; DROP TABLE t, '", False),
+        ("SELECT \"'\"; SELECT 1, '", "SELECT \"'\"; DROP TABLE t, '", False),
+        ("SELECT 'a", "SELECT 'b", False),
     ],
 )
 def test_which_texts_are_alike(one: str, other: str, *, same: bool) -> None:
-    """Numbers may differ where they cannot be a part of a name."""
+    """Numbers and literals may differ where they cannot be anything else: a DROP TABLE never hides behind a SELECT."""
     assert (alike(one) == alike(other)) is same

@@ -1,0 +1,1 @@
+"""The index's file, against what goes into it."""
