@@ -234,8 +234,9 @@ class Server:
             lost=self._end_alone,
             grace_s=lambda: self._shared.settings.stop_timeout_s + 2 * PARTING_S,
         )
-        line.start()
+        # Before the supervisor can hear that it does: whoever is told READY finds it in the log.
         log.info("accepting", ports=self.ports, sockets=doors.paths(self._doors))
+        line.start()
 
     def _cancel(self, pid: int, secret: bytes, address: str) -> Awaitable[None] | None:
         """Cancel for another worker, if the key is one of this worker's."""
