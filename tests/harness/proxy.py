@@ -52,6 +52,8 @@ class Proxy:
     environment: Mapping[str, str] = field(default_factory=dict)
     log_to: Path | None = None
     """Where its log goes instead of to `log`."""
+    launcher: str = "proxy.cli"
+    """The module that is run; another one than the command's may change what no option can."""
     process: Process | None = None
 
     def __post_init__(self) -> None:
@@ -104,7 +106,7 @@ class Proxy:
     def start(self) -> Self:
         """Start the process and wait until it is ready."""
         self.write_config()
-        command = [sys.executable, "-m", "proxy.cli", "--config", str(self.config), "serve"]
+        command = [sys.executable, "-m", self.launcher, "--config", str(self.config), "serve"]
         if self.log_to is not None:
             command = ["sh", "-c", 'log=$1; shift; exec "$@" 2>"$log"', "sh", str(self.log_to), *command]
         self.process = Process(command, environment=self.environment)
@@ -191,7 +193,8 @@ class Proxy:
     def lines(self) -> list[bytes]:
         """Every line of the journal, in the order written; with several workers, one's after the other's."""
         segments = [*sorted(self.state.glob("journal/*.ndjson")), *sorted(self.state.glob("worker-*/journal/*.ndjson"))]
-        return [line for segment in segments for line in segment.read_bytes().split(b"\n") if line]
+        written = [segment.read_bytes().rpartition(b"\n")[0] for segment in segments]  # one more may be half-written
+        return [line for segment in written for line in segment.split(b"\n") if line]
 
     def records(self, session: str | None = None) -> list[AnyRecord]:
         """The decoded records, of one session or of all."""
