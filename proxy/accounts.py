@@ -69,7 +69,7 @@ log = structlog.get_logger(__name__)
 
 @dataclass(slots=True, kw_only=True)
 class _Held:
-    """One account that this process looks after."""
+    """One account that this process looks after. Its times are the monotonic clock's: none is set back."""
 
     entry: Entry
     linger_s: float
@@ -80,17 +80,28 @@ class _Held:
     """When it is to go, if no session needs it."""
     over_at: float | None = None
     """When the grant was ended before its time, if it was."""
+    ends_at: float = field(init=False)
+    """When the grant ends, by the time that was left when its end was heard of."""
     ending: asyncio.Task[None] | None = None
     hurry: asyncio.Event = field(default_factory=asyncio.Event)
     """Something has changed that an end which waits should know."""
 
-    @property
-    def when(self) -> float:
-        """When it is to go, as things stand."""
+    def __post_init__(self) -> None:
+        self.ends_at = time.monotonic() + self.entry.until - time.time()
+
+    def note(self, entry: Entry) -> None:
+        """Take what is known of it now."""
+        moved, self.entry = entry.until != self.entry.until, entry
+        if moved:
+            self.__post_init__()
+
+    def left_s(self) -> float:
+        """How long until it is to go, as things stand; 0 or less where it should be gone."""
+        now = time.monotonic()
         if self.over_at is not None:
-            return self.over_at + GRACE_S if self.sessions else min(self.due, self.over_at)
-        until = self.entry.until
-        return until + self.entry.finish_s + GRACE_S if self.sessions else min(self.due, until)
+            return (self.over_at + GRACE_S if self.sessions else min(self.due, self.over_at)) - now
+        end_s = min(self.ends_at - now, self.entry.until - time.time())
+        return end_s + self.entry.finish_s + GRACE_S if self.sessions else min(self.due - now, end_s)
 
 
 class Accounts:
@@ -165,7 +176,7 @@ class Accounts:
         )
         linger_s = plan.profile.account.linger_s
         held = self._held.setdefault(key, _Held(entry=entry, linger_s=linger_s))
-        held.entry = msgspec.structs.replace(entry, until=max(entry.until, held.entry.until))
+        held.note(msgspec.structs.replace(entry, until=max(entry.until, held.entry.until)))
         held.linger_s = linger_s
         held.sessions.add(session)
         self._by_session[session] = held
@@ -213,7 +224,7 @@ class Accounts:
         if reason == "revoked":
             self._end_early(held)
         if not held.sessions:
-            held.due = time.time() + (held.linger_s if reason in _LINGERS else 0.0)
+            held.due = time.monotonic() + (held.linger_s if reason in _LINGERS else 0.0)
             self._hurry(held)
 
     # For directives.
@@ -227,7 +238,7 @@ class Accounts:
 
     def _end_early(self, held: _Held) -> None:
         held.entry = msgspec.structs.replace(held.entry, revoked=True)
-        held.over_at = held.over_at or time.time()
+        held.over_at = time.monotonic() if held.over_at is None else held.over_at
 
     def _hurry(self, held: _Held) -> None:
         held.hurry.set()
@@ -237,7 +248,7 @@ class Accounts:
         """The grant's end moves: so does that of its account. A target that cannot be reached is tried again."""
         for held in list(self._held.values()):
             if held.entry.grant == grant and expires_at > held.entry.until:
-                held.entry = msgspec.structs.replace(held.entry, until=expires_at)
+                held.note(msgspec.structs.replace(held.entry, until=expires_at))
                 await self._extend(held.entry)
 
     async def _extend(self, entry: Entry) -> None:
@@ -264,11 +275,11 @@ class Accounts:
         try:
             while True:
                 self._wake.clear()
-                now, waiting = time.time(), [held for held in self._held.values() if held.ending is None]
-                for held in waiting:
-                    if held.when <= now:
+                waiting = [(held.left_s(), held) for held in self._held.values() if held.ending is None]
+                for left_s, held in waiting:
+                    if left_s <= 0:
                         self._begin_to_end(held)
-                pause = min([held.when - now for held in waiting if held.when > now], default=SWEEP_S)
+                pause = min((left_s for left_s, _ in waiting if left_s > 0), default=SWEEP_S)
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(min(pause, SWEEP_S)):
                         await self._wake.wait()
@@ -283,7 +294,7 @@ class Accounts:
         """Take one account down, trying until it is gone or is needed again."""
         backoff = Backoff(*RETRY_S)
         try:
-            while held.when <= time.time() or self._closing:
+            while held.left_s() <= 0 or self._closing:
                 held.hurry.clear()
                 wait_s = await self._try_to_end(held)
                 if wait_s is None or self._closing:

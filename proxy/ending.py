@@ -9,7 +9,6 @@ import asyncio
 import contextlib
 import time
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 from structlog.typing import FilteringBoundLogger
 
@@ -19,6 +18,7 @@ from proxy.decision import Stop
 from proxy.errors import GrantEnded, SessionError, UpstreamFailed
 from proxy.journal import JournalError
 from proxy.leg import Leg
+from proxy.notices import moment, what_happened
 from proxy.opening import Backend
 from proxy.recorder import Recorder
 from proxy.relay import Cause, Relay
@@ -33,16 +33,6 @@ LAST_WORDS_S = 0.5
 GOODBYE_S = 2.0
 """How long a backend may take to end by itself after Terminate."""
 
-_WHAT: dict[EndReason, str] = {
-    "expired": "the grant has expired",
-    "revoked": "the grant was revoked",
-    "withdrawn": "the key that signed your grant was withdrawn",
-    "killed": "the session was ended by an approver",
-    "locked": "access was locked",
-    "idle": "the session was idle for too long",
-    "lease_lost": "the proxy has lost contact with the control service",
-    "drained": "the proxy is shutting down",
-}
 _HINTS: dict[EndReason, str] = {
     "drained": "Connect again: your grant is still valid.",
     "idle": "Connect again: your grant is still valid.",
@@ -50,11 +40,6 @@ _HINTS: dict[EndReason, str] = {
     "locked": "Until the lock is lifted nobody whom it covers gets in: ask whoever set it.",
     "withdrawn": 'Get a fresh token with "curfew token", and connect again.',
 }
-
-
-def what_happened(reason: EndReason) -> str:
-    """Why access has ended, as the person is told."""
-    return _WHAT.get(reason, "the session was ended")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -183,8 +168,7 @@ class Ending:
 
     def _grant_ended(self, stop: Stop, became: Outcome) -> GrantEnded:
         grant = self.grant
-        at = datetime.fromtimestamp(stop.decided_at / 1e9, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
-        by = f" by {stop.by}" if stop.by else ""
+        at, by = moment(stop.decided_at / 1e9), f" by {stop.by}" if stop.by else ""
         message = f"access to {grant.target} has ended: {what_happened(stop.reason)}{by} (grant {grant.id}, {at})"
         later = " What was asked since then was not run." if self.relay.turned_away else ""
         again = f"Ask again: curfew request {grant.target} {grant.profile} --for 1h --reason '...'"

@@ -18,7 +18,7 @@ from proxy.contract.record import Chain, RecordError, SessionReaped, SessionStar
 from proxy.journal import JournalError
 from proxy.pooled import mark_of
 from proxy.recorder import Recorder
-from proxy.session import new_session_id
+from proxy.session_id import new_session_id
 from proxy.shared import Shared
 from proxy.stop import Gone, HandedOnError, KeeperError
 

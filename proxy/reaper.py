@@ -15,7 +15,7 @@ from proxy.journal import Journal, JournalError
 from proxy.orphans import NobodyToAskError
 from proxy.recorder import Recorder
 from proxy.segments import OpenSession
-from proxy.session import new_session_id
+from proxy.session_id import new_session_id
 from proxy.shared import Shared
 from proxy.stop import Gone, KeeperError
 

@@ -7,7 +7,6 @@ import asyncio
 import contextlib
 import os
 import signal
-import socket
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -17,12 +16,11 @@ import msgspec
 import structlog
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from proxy import config, doors, leftovers, links, listener, logs, orphans, places, tasks, totals
+from proxy import config, doors, gauges, leftovers, links, listener, orphans, places, totals
 from proxy.account_ledger import Ledger
 from proxy.account_password import Passwords
 from proxy.accounts import Accounts, adopt_all
 from proxy.authority import ControlSide, gather
-from proxy.bearer import Asking, OAuthBearer, Password
 from proxy.check import on_disk
 from proxy.clock import Deadlines
 from proxy.config import Configuration
@@ -30,14 +28,13 @@ from proxy.contract.settings import SettingsError
 from proxy.doors import Door
 from proxy.identity import load_or_create
 from proxy.journal import Journal, JournalError
-from proxy.lobby import Lobby
 from proxy.mail import Mail
 from proxy.metrics import Metrics
 from proxy.ops import Health, OpsServer
-from proxy.peer import Origins, Peer
+from proxy.peer import Origins
 from proxy.reaper import reap
+from proxy.reception import Reception
 from proxy.registry import Registry
-from proxy.session import Session
 from proxy.shared import Shared
 from proxy.slots import Slots
 from proxy.systemd import notify
@@ -72,12 +69,10 @@ class Server:
         self._fixed = configuration.proxy if worker is None else worker.role.settings
         self._configuration = replace(configuration, proxy=self._in_force(configuration.proxy))
         self._metrics = Metrics()
-        self._lobby = Lobby(self._metrics)
         self._health = Health(self._faults)
         self._doors: list[Door] = []
         self._background: list[asyncio.Task[Any]] = []
         self._accepting: list[asyncio.Task[Any]] = []
-        self._sessions: set[asyncio.Task[None]] = set()
         self._signals = 0
         self._stopping = False
         self._signalled = asyncio.Event()
@@ -85,7 +80,7 @@ class Server:
         self._mail: Mail | None = None
         self._slots: Slots | None = None
         self._reaping: asyncio.Task[None]
-        self._origins: Origins
+        self._reception: Reception
         self._shared: Shared
         self._control: ControlSide
 
@@ -116,7 +111,7 @@ class Server:
         proxy = self._configuration.proxy
         if self._worker is None and (faults := on_disk(self._configuration, self._environment)):
             raise SettingsError(*faults)
-        self._origins = Origins(proxy)
+        origins = Origins(proxy)
         home = Path(proxy.state_dir)
         key = load_or_create(home)
         if self._worker is None:
@@ -153,7 +148,8 @@ class Server:
             quota=self._control.quota,
             accounts=self._make_accounts(place, key),
         )
-        self._show_gauges()
+        self._reception = Reception(self._shared, origins, self._show_load)
+        gauges.show(self._shared, self._reception.lobby)
         await links.start(self._shared.targets)
         self._reaping = spawn("reaper", self._reap(journal))
         self._background = [
@@ -210,9 +206,10 @@ class Server:
         log.info("listening", ports=self.ports, sockets=sockets, ops_port=ops_port)
 
     def _accept(self, my_turn: Callable[[], bool] | None = None) -> None:
-        welcomes = {"password": self._welcome, "oauth": self._welcome_by_oauth}
+        reception = self._reception
+        welcomes = {"password": reception.welcome, "oauth": reception.welcome_by_oauth}
         self._accepting = [
-            spawn("accept", listener.accept(one.listening, welcomes[one.asks], self._lobby.drop_oldest, my_turn))
+            spawn("accept", listener.accept(one.listening, welcomes[one.asks], reception.lobby.drop_oldest, my_turn))
             for one in self._doors
         ]
 
@@ -237,8 +234,9 @@ class Server:
             lost=self._end_alone,
             grace_s=lambda: self._shared.settings.stop_timeout_s + 2 * PARTING_S,
         )
-        line.start()
+        # Before the supervisor can hear that it does: whoever is told READY finds it in the log.
         log.info("accepting", ports=self.ports, sockets=doors.paths(self._doors))
+        line.start()
 
     def _cancel(self, pid: int, secret: bytes, address: str) -> Awaitable[None] | None:
         """Cancel for another worker, if the key is one of this worker's."""
@@ -258,91 +256,15 @@ class Server:
         log.error("the supervisor is dead: ending all sessions now")
         self._stop(now=True)
 
-    def _show_gauges(self) -> None:
-        shared, metrics = self._shared, self._metrics
-        metrics.gauge("curfew_sessions_live", "Sessions admitted and not over.", lambda: len(shared.registry))
-        metrics.gauge("curfew_unauthenticated", "Connections without a token yet.", lambda: len(self._lobby))
-        metrics.gauge("curfew_journal_bytes", "The journal's size.", lambda: shared.journal.total_bytes)
-        metrics.gauge(
-            "curfew_journal_unacknowledged_bytes",
-            "What control does not have yet.",
-            lambda: shared.journal.unacknowledged_bytes,
-        )
-        metrics.gauge(
-            "curfew_journal_retained_bytes",
-            "What control has, and `retention_s` keeps.",
-            lambda: shared.journal.retained_bytes,
-        )
-        metrics.counter("curfew_journal_syncs", "Syncs that somebody waited for.", lambda: shared.journal.syncs)
-        metrics.counter("curfew_log_lines_lost", "Lines that the log did not take.", lambda: logs.SINK.lost)
-        metrics.gauge("curfew_lease", "1 while control can be heard.", shared.has_lease)
-        metrics.gauge("curfew_tasks", "Tasks that run.", tasks.running)
-
     def _faults(self) -> list[str]:
         """Why no connections should be sent here."""
-        if self._stopping:
-            return ["draining"]
-        shared = self._shared
-        faults = [] if shared.authority() is not None else ["no key set: control was never reached"]
-        faults += [] if shared.has_lease() else ["no lease: control cannot be heard"]
-        faults += [f"the journal: {shared.journal.fault}"] if shared.journal.fault else []
-        ready = {name: any(one.ready for one in link.keepers.values()) for name, link in shared.targets.items()}
-        faults += [f"target {name}: no keeper" for name in ready if not ready[name]]
-        for name, link in shared.targets.items():
-            why = {why for keeper in link.keepers.values() for why in keeper.unendable.values()}
-            faults += [f"target {name}: sessions are refused: {one}" for one in sorted(why)]
-        return faults
+        return ["draining"] if self._stopping else gauges.faults(self._shared)
 
     # Serving.
 
-    def _welcome(self, accepted: socket.socket, address: str) -> None:
-        """Begin a session whose token is asked for as a password."""
-        self._begin(accepted, self._origins.of(accepted, address), Password())
-
-    def _welcome_by_oauth(self, accepted: socket.socket, address: str) -> None:
-        """Begin one whose token is asked for by OAUTHBEARER, never in clear text (RFC 7628, section 4)."""
-        oauth, authority = self._configuration.proxy.oauth, self._shared.authority()
-        issuer = oauth.issuer or (authority.issuer if authority is not None else "")
-        peer = replace(self._origins.of(accepted, address), plaintext_allowed=False)
-        self._begin(accepted, peer, OAuthBearer(issuer=issuer, scope=oauth.scope))
-
-    def _begin(self, accepted: socket.socket, peer: Peer, asking: Asking) -> None:
-        proxy = self._shared.settings
-        self._metrics.connections += 1
-        if len(self._sessions) >= proxy.max_connections:
-            self._metrics.connections_refused["connections"] += 1
-            accepted.close()
-            return
-        session = Session(
-            self._shared,
-            accepted,
-            peer,
-            asking=asking,
-            on_identified=lambda known: self._lobby.identify(
-                task, str(known), limit_per_address=self._shared.settings.max_unauthenticated_per_address
-            ),
-            on_authenticated=lambda: self._lobby.leave(task),
-        )
-        task = spawn(f"session {session.id}", session.run())
-        self._sessions.add(task)
-        task.add_done_callback(self._gone)
-        self._show_load()
-        keepers = sum(len(link.keepers) for link in self._shared.targets.values())
-        room = listener.descriptors_for_guests(sessions=len(self._shared.registry), targets=keepers)
-        self._lobby.enter(
-            task,
-            None if peer.header is not None else str(peer),
-            limit=min(proxy.max_unauthenticated, room),
-            limit_per_address=proxy.max_unauthenticated_per_address,
-        )
-
-    def _gone(self, task: asyncio.Task[None]) -> None:
-        self._sessions.discard(task)
-        self._show_load()
-
-    def _show_load(self) -> None:
+    def _show_load(self, connections: int) -> None:
         if self._worker is not None and not self._stopping:
-            self._worker.show(len(self._sessions))
+            self._worker.show(connections)
 
     async def _flush(self) -> None:
         while True:
@@ -368,7 +290,7 @@ class Server:
         if fixed:
             log.warning("these options of [proxy] count from the next start", options=fixed)
         await links.start({name: link for name, link in targets.items() if before.get(name) is not link})
-        self._shared.targets, self._shared.tls, self._origins = targets, tls, origins
+        self._shared.targets, self._shared.tls, self._reception.origins = targets, tls, origins
         self._shared.settings = self._in_force(configuration.proxy)
         self._shared.registry.max_sessions = configuration.proxy.max_sessions
         for name, link in before.items():
@@ -411,28 +333,25 @@ class Server:
         self._stop_listening()
         if self._worker is not None:
             self._worker.show_away()
-        while self._lobby.drop_oldest():
-            pass
+        self._reception.empty_the_lobby()
         proxy = self._shared.settings
         log.info("draining", sessions=len(self._shared.registry), timeout_s=proxy.drain_timeout_s)
-        await self._wait_for_sessions(proxy.drain_timeout_s)
+        await self._reception.wait(proxy.drain_timeout_s)
         finish_s = self._shared.registry.stop_all("drained")
-        await self._wait_for_sessions(finish_s + proxy.stop_timeout_s + PARTING_S)
+        await self._reception.wait(finish_s + proxy.stop_timeout_s + PARTING_S)
         await asyncio.wait([self._reaping], timeout=proxy.stop_timeout_s)
 
     def _stop_listening(self) -> None:
         for door in self._doors:
             door.close()
 
-    async def _wait_for_sessions(self, seconds: float) -> None:
-        if self._sessions:
-            await asyncio.wait(list(self._sessions), timeout=seconds)
-
     async def _close(self) -> None:
         """Give everything back."""
-        for task in (*self._accepting, *self._sessions, *self._background):
+        sessions = self._reception.sessions if hasattr(self, "_reception") else ()
+        running = (*self._accepting, *sessions, *self._background)
+        for task in running:
             task.cancel()
-        for task in (*self._accepting, *self._sessions, *self._background):
+        for task in running:
             with contextlib.suppress(asyncio.CancelledError, Exception):
                 await task
         self._stop_listening()

@@ -5,12 +5,10 @@
 """
 
 import asyncio
-import os
 import socket
 import ssl
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 
 import structlog
 
@@ -19,10 +17,10 @@ from proxy.admission import Admission, Way
 from proxy.bearer import Asking
 from proxy.contract.directive import Extension
 from proxy.contract.grant import Grant
-from proxy.contract.record import Cancel, Chain, EndReason, GrantExtended, Notice
+from proxy.contract.record import Cancel, Chain, EndReason
 from proxy.contract.token import VerifyingKey
-from proxy.decision import Finishing, Stop
-from proxy.ending import Ending, what_happened
+from proxy.decision import Decision, Stop
+from proxy.ending import Ending
 from proxy.errors import (
     AuthenticationTimeout,
     ClientGone,
@@ -34,17 +32,18 @@ from proxy.errors import (
 from proxy.idle import IdleWatch
 from proxy.leg import Leg
 from proxy.negotiate import CancelAsked, Negotiation, Refused, Started
+from proxy.notices import Notices
 from proxy.opening import Opening
 from proxy.peer import Peer, read_header
 from proxy.recorder import Recorder
 from proxy.relay import Cause, Relay
+from proxy.session_id import new_session_id
 from proxy.shared import Shared
 from proxy.term import Term
 from proxy.tls import thumbprint
 from proxy.upstream import Connected, UpstreamError
 from proxy.vanished import VanishedWatch
 from proxy.wire import messages
-from proxy.wire.outcome import Scene
 from proxy.wire.proxy_header import HeaderError
 from proxy.wire.startup import StartupMessage
 from proxy.wire.tracker import Tracker
@@ -56,14 +55,6 @@ NO_CERTIFICATE = ("CERTIFICATE_VERIFY_FAILED", "PEER_DID_NOT_RETURN_A_CERTIFICAT
 """OpenSSL's names for a client's certificate that is not to be trusted, and for one that is missing."""
 
 log = structlog.get_logger(__name__)
-
-
-def new_session_id() -> str:
-    """A UUIDv7 (RFC 9562): sorts by time, 74 random bits."""
-    value = (time.time_ns() // 1_000_000) << 80 | int.from_bytes(os.urandom(10))
-    value = value & ~(0xF << 76) | 0x7 << 76
-    text = f"{value & ~(0x3 << 62) | 0x2 << 62:032x}"
-    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
 
 class Session:
@@ -91,15 +82,13 @@ class Session:
         self._on_authenticated = on_authenticated
         self._client: Leg | None = None
         self._token_at = 0.0
-        self._stop: asyncio.Future[Stop] = asyncio.get_running_loop().create_future()
+        self._decision = Decision(shared.deadlines)
         self._log = log.bind(session=self.id, address=str(peer))
         self._way: Way | None = None
         self._relay: Relay | None = None
         self._connected: Connected | None = None
         self._term: Term | None = None
-        self._finishing: Finishing | None = None
-        self._scene: Scene | None = None
-        """What was going on when the end was decided."""
+        self._notices: Notices | None = None
         self._recorder = Recorder(shared.journal, shared.key, Chain(self.id))
 
     async def run(self) -> None:
@@ -241,18 +230,17 @@ class Session:
                 cause = await self._run_relay()
             finally:
                 self._shared.registry.drop_cancel_key(self, connected.pid)
-            finish = None if self._finishing is None else self._finishing.record(cause)
-            await ending.run(cause, scene=self._scene, finish=finish)
+            await ending.run(cause, scene=self._decision.scene, finish=self._decision.finish(cause))
         finally:
             term.close()
-            if self._finishing is not None:
-                self._finishing.deadline.cancel()
+            self._decision.close()
             self._shared.registry.leave(self)
             if self._shared.quota is not None:
                 self._shared.quota.give_back(self.id)
             if self._connected is not None:
                 self._connected.leg.transport.abort()
-            self._shared.accounts.released(self.id, self._stop.result().reason if self._stop.done() else None)
+            made = self._decision.made
+            self._shared.accounts.released(self.id, made.result().reason if made.done() else None)
 
     async def _open(self, startup: StartupMessage, way: Way, ends_at: float) -> tuple[Connected, Ending]:
         """Get a backend, record the session's start, then tell the client that it is in."""
@@ -278,9 +266,11 @@ class Session:
         limit = self._shared.settings.max_message_bytes
         durable = way.link.settings.durability == "disk"
         self._relay = relay = Relay(client, connected.leg, tracker, self._recorder, limit=limit, durable=durable)
+        self._notices = notices = Notices(relay, self.grant)
+        self._decision.applies_to(relay, notices, finish_timeout_s=way.link.settings.finish_timeout_s)
         self._announce(client, connected, startup)
         if (extension := self._shared.registry.extension_of(self.grant)) is not None:
-            self._record_extension(extension)
+            notices.record(extension)
         return connected, Ending(
             shared=self._shared,
             backend=backend,
@@ -307,84 +297,37 @@ class Session:
         relay, client, connected = self._relay, self._client, self._connected
         if relay is None or self._way is None or client is None or connected is None:
             raise ClientGone
-        if not self._stop.done():
+        made = self._decision.made
+        if not made.done():
             relay.start()
         timeout_s = self._way.profile.idle_timeout_s
         watches: list[IdleWatch | VanishedWatch] = [VanishedWatch((client, connected.leg))]
         if timeout_s is not None:
             watches.append(IdleWatch(relay, timeout_s, self._be_idle))
         try:
-            await asyncio.wait((relay.ended, self._stop), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait((relay.ended, made), return_when=asyncio.FIRST_COMPLETED)
         finally:
             for watch in watches:
                 watch.close()
-        if self._stop.done():
-            return self._stop.result()
-        cause = relay.ended.result()
-        return self._finishing.stop if cause == "finished" and self._finishing is not None else cause
+        return made.result() if made.done() else self._decision.cause(relay.ended.result())
 
     # From outside.
 
     def stop(self, reason: EndReason, *, by: str | None, decided_at: int, at_once: bool = False) -> None:
-        """End the session, wherever it is. The first decision counts; one that means now cuts short what may finish."""
-        stop = Stop(reason=reason, by=by, decided_at=decided_at)
-        if self._stop.done() or (not at_once and stop.may_finish(self.grant) and self._lets_finish(stop)):
-            return
-        self._stop_now(stop)
-
-    def _stop_now(self, stop: Stop) -> None:
-        self._stop.set_result(stop)
-        if self._relay is not None:
-            self._scene = self._scene or Scene.of(self._relay.tracker)
-            self._relay.close_in()  # From this moment on, whenever `run` gets its turn.
-
-    def _lets_finish(self, stop: Stop) -> bool:
-        """Whether a statement runs that may end first: from now on no other one begins."""
-        relay, way = self._relay, self._way
-        if self._finishing is not None or relay is None or way is None or relay.ended.done():
-            return self._finishing is not None
-        if not relay.tracker.busy:
-            return False
-        self._scene = Scene.of(relay.tracker)
-        relay.finish()
-        seconds = way.link.settings.finish_timeout_s
-        until = time.time() + seconds
-        deadline = self._shared.deadlines.at(until, self._stop_finishing)
-        self._finishing = Finishing(stop=stop, until=until, deadline=deadline)
-        text = f"access to {self.grant.target} has ended: {what_happened(stop.reason)} (grant {self.grant.id})"
-        hint = f"What runs may finish within {seconds:.0f} s; nothing else is started."
-        self._tell("WARNING", "01000", text, hint=hint)
-        return True
-
-    def _stop_finishing(self) -> None:
-        if self._finishing is not None and not self._stop.done():
-            self._finishing.timed_out = True
-            self._stop_now(self._finishing.stop)
+        """End the session, wherever it is."""
+        self._decision.take(Stop(reason=reason, by=by, decided_at=decided_at), self.grant, at_once=at_once)
 
     @property
     def finish_s(self) -> float:
         """How long a statement that is let finish may take; 0 where none is."""
-        return 0.0 if self._finishing is None else max(0.0, self._finishing.until - time.time())
+        return self._decision.finish_s
 
     def extend(self, extension: Extension) -> None:
         """Go on until the grant's new end, unless the end was decided before; the person is told."""
-        if (
-            self._stop.done()
-            or self._finishing is not None
-            or self._term is None
-            or not self._term.extend(extension.expires_at)
-        ):
+        if self._decision.final or self._term is None or not self._term.extend(extension.expires_at):
             return
-        if self._relay is not None:
-            self._record_extension(extension)
-            end = datetime.fromtimestamp(extension.expires_at, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
-            text = f"access to {self.grant.target} now ends at {end}"
-            self._tell("NOTICE", "00000", f"{text} (grant {self.grant.id}, extended by {extension.by})")
-
-    def _record_extension(self, extension: Extension) -> None:
-        if self._relay is not None:
-            expires_at = int(extension.expires_at * 1e9)
-            self._relay.record(GrantExtended(grant=self.grant.id, expires_at=expires_at, by=extension.by))
+        if self._notices is not None:
+            self._notices.extended(extension)
 
     @property
     def needs_lease(self) -> bool:
@@ -407,7 +350,7 @@ class Session:
         if way is None or connected is None or relay is None:
             return
         running = relay.tracker.running
-        forwarded = bool(running) and not self._stop.done()
+        forwarded = bool(running) and not self._decision.made.done()
         relay.record(Cancel(address=address, forwarded=forwarded, statement=running[0].statement if running else None))
         if forwarded:
             try:
@@ -416,15 +359,8 @@ class Session:
                 self._log.warning("cancel request not delivered", error=str(error))
 
     def _warn(self, seconds: float) -> None:
-        left = f"{seconds / 60:.0f} min" if seconds >= 60 else f"{seconds:.0f} s"  # noqa: PLR2004 seconds to a minute
-        text = f"access to {self.grant.target} ends in {left} (grant {self.grant.id})"
-        self._tell("WARNING", "01000", text, hint="Finish what you do, or ask for more time.")
-
-    def _tell(self, severity: str, sqlstate: str, text: str, *, hint: str | None = None) -> None:
-        """Tell the person, on record, as soon as PostgreSQL's stream is between two messages."""
-        if self._relay is not None and not self._stop.done():
-            self._relay.record(Notice(severity=severity, sqlstate=sqlstate, message=text))
-            self._relay.tell(messages.notice_response(severity, sqlstate, text, hint=hint))
+        if self._notices is not None and not self._decision.made.done():
+            self._notices.ends_in(seconds)
 
     # Refusals.
 

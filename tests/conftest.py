@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 
 import asyncpg
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.harness import replication, roles
 from tests.harness.certs import Authority
@@ -18,6 +19,11 @@ from tests.harness.proxy import Proxy
 
 MakeProxy: TypeAlias = Callable[..., Proxy]
 Watcher: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
+
+
+# Neither how long an example takes nor how soon there is one says anything about the code on a machine that others use.
+settings.register_profile("curfew", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("curfew")
 
 
 def pytest_configure() -> None:

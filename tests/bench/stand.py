@@ -5,7 +5,6 @@ proxies alike, so that a case over TLS tells what TLS to the client costs.
 """
 
 import shutil
-import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -17,9 +16,7 @@ from tests.bench.ways import CURFEW, DIRECT, HOST, PGBOUNCER, Way
 from tests.harness import roles
 from tests.harness.certs import Authority
 from tests.harness.postgres import Cluster
-from tests.harness.processes import Process
 from tests.harness.proxy import Proxy
-from tests.harness.waiting import eventually_sync
 
 DATABASE = "bench"
 TOKEN_LASTS_S = 86_400
@@ -103,11 +100,11 @@ def through_curfew(
         options={"plaintext": "loopback"},
         target={"host": HOST, "sslmode": "disable", **(target or {})},
         database=DATABASE,
+        environment=environment or {},
+        launcher=launcher,
     )
-    try:
-        command = [sys.executable, "-m", launcher, "--config", str(proxy.write_config()), "serve"]
-        proxy.process = Process(command, environment=environment)
-        eventually_sync(lambda: proxy._accepts() or proxy._died(), within=30.0, what="the proxy's start")
+    with proxy:
+        assert proxy.process is not None
         yield Way(
             name=name,
             port=proxy.port,
@@ -117,5 +114,3 @@ def through_curfew(
             authority=cluster.authority.file,
             pid=proxy.process.pid,
         )
-    finally:
-        proxy.close()

@@ -53,6 +53,8 @@ class Proxy:
     environment: Mapping[str, str] = field(default_factory=dict)
     log_to: Path | None = None
     """Where its log goes instead of to `log`."""
+    launcher: str = "proxy.cli"
+    """The module that is run; another one than the command's may change what no option can."""
     process: Process | None = None
 
     def __post_init__(self) -> None:
@@ -105,7 +107,7 @@ class Proxy:
     def start(self) -> Self:
         """Start the process and wait until it is ready."""
         self.write_config()
-        command = [sys.executable, "-m", "proxy.cli", "--config", str(self.config), "serve"]
+        command = [sys.executable, "-m", self.launcher, "--config", str(self.config), "serve"]
         if self.log_to is not None:
             command = ["sh", "-c", 'log=$1; shift; exec "$@" 2>"$log"', "sh", str(self.log_to), *command]
         self.process = Process(command, environment=self.environment)

@@ -88,7 +88,7 @@ def test_the_very_same_value(server: PGconn, oid: int) -> None:
     """Of each type that is decoded: what was bound in binary, bound again as it was recorded."""
     made = arrays(ELEMENTS[oid]) if oid in ELEMENTS else scalars(oid)
 
-    @settings(max_examples=40, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=40, database=None, suppress_health_check=list(HealthCheck))
     @given(made)
     def holds(raw: bytes) -> None:
         recorded = values.decode(oid, 1, raw)

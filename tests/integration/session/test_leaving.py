@@ -14,6 +14,7 @@ from tests.harness.postgres import Cluster
 from tests.harness.proxy import Proxy, new_grant_id
 from tests.harness.waiting import eventually
 from tests.harness.wire import TERMINATE, Wire, query
+from tests.integration.session.losing import EVERY_S
 
 GONE_S = 2.0
 SLOW_UPDATE = "UPDATE work SET n = -n WHERE pg_sleep(0.02) IS NOT NULL"
@@ -26,13 +27,13 @@ async def last_record(proxy: Proxy, grant: str) -> SessionEnd:
     return last
 
 
-async def gone(watcher: Watcher, pid: int) -> None:
+async def gone(watcher: Watcher, pid: int, *, within: float = GONE_S) -> None:
     """Wait until the backend is gone."""
 
     async def is_gone() -> bool:
         return not await watcher.fetch("SELECT FROM pg_stat_activity WHERE pid = $1", pid)
 
-    await eventually(is_gone, within=GONE_S)
+    await eventually(is_gone, within=within)
 
 
 async def run_slowly(wire: Wire, watcher: Watcher) -> None:
@@ -181,3 +182,15 @@ async def test_many_sessions_leave_nothing(make_proxy: MakeProxy, postgres: Clus
 
     await eventually(none_left)
     assert len(proxy.ended()) == 201
+
+
+@pytest.mark.parametrize("lost", ["client", "server"])
+async def test_a_peer_that_has_vanished(make_proxy: MakeProxy, postgres: Cluster, watcher: Watcher, lost: str) -> None:
+    """A session has either of its peers looked after: where one is nowhere any more, what it runs is stopped."""
+    grant, proxy = new_grant_id(), make_proxy(postgres, launcher="tests.integration.session.losing")
+    (proxy.state / "lost").write_text(str(proxy.port if lost == "client" else postgres.port))
+    async with await Wire.tls(proxy.port, proxy.ca.client_context()) as wire:
+        await wire.log_in(proxy.token(id=grant))
+        wire.send(query("SELECT pg_sleep(60)"))
+        await gone(watcher, wire.pid, within=GONE_S + EVERY_S)
+    assert (await last_record(proxy, grant)).reason == ("client_lost" if lost == "client" else "upstream")

@@ -415,7 +415,7 @@ def bind_of(values: list[bytes | None], formats: list[int], twist: tuple[int, in
     return message(b"B", bytes(body))
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     types=st.lists(TYPES, max_size=3),
     bind=st.builds(bind_of, st.lists(VALUES, max_size=3), FORMATS, TWISTS),

@@ -24,7 +24,7 @@ def grown(*sizes: int) -> dict[Place, bytes]:
     return tiles
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(st.integers(0, MOST), min_size=1, max_size=6).map(sorted))
 def test_batches_make_no_difference(sizes: list[int]) -> None:
     """The tiles are the same as if all had come at once."""
