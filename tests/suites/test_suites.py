@@ -22,7 +22,7 @@ from tests.suites import differences, sources
 from tests.suites.__main__ import report, table
 from tests.suites.catalog import SUITES, asyncpg
 from tests.suites.differences import Reviewed
-from tests.suites.evidence import BYTES, Evidence, alike
+from tests.suites.evidence import BYTES, Evidence, alike, unlogged
 from tests.suites.legs import Legs, hold
 from tests.suites.outcomes import Outcome, Outcomes, Status, compare, read_junit
 from tests.suites.runner import Result, evidence_in, judge, run_suite
@@ -99,6 +99,15 @@ def test_a_statement_on_record_alone_is_seen(in_short: tuple[Result, Path], tmp_
     log.write_text(whole.sub("", log.read_text(), count=1))
     (fault,) = evidence_in(tmp_path).faults
     assert "knows nothing of this on record: " in fault
+
+
+def test_what_failed_before_it_was_logged() -> None:
+    """Is not taken for the same text behind it, which was."""
+    failed = Recorded(kind="execute", text="SELECT 1 / $1", sqlstate="22012")
+    well = replace(failed, sqlstate=None, tags=("SELECT 1",))
+    logged = Logged(kind="execute", text="SELECT 1 / $1")
+    assert [*unlogged([logged], [failed, well])] == []
+    assert [*unlogged([logged], [failed, well, well])] == [well]
 
 
 @pytest.mark.parametrize(("text", "same"), [("SELECT 'ä€ Zoë'", True), ("SELECT 'ä€ Zo'", True), ("SELECT 1", False)])
