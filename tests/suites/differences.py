@@ -48,6 +48,24 @@ REVIEWED: Sequence[Reviewed] = (
         "some runs direct, and in more through Curfew.",
     ),
     Reviewed(
+        suites=("asyncpg",),
+        tests=("tests.test_pool.TestPool::test_pool_min_size_zero_allows_full_expiry",),
+        change="passed -> failed",
+        says="unexpectedly None",
+        sometimes=True,
+        reason="The test has a pool close connections that are idle for 0.2 s, and wants the first one to be there "
+        "when the second one has come: a login may take no longer. Through Curfew and two taps, on a machine with "
+        "fourteen processes for two cores, it took 165 to 280 ms; on a quiet machine the test passes.",
+    ),
+    Reviewed(
+        suites=("pgx",),
+        tests=("pgconn::TestConnectProtocolVersion32",),
+        change="passed -> failed",
+        says="should have 4 item(s), but has 32",
+        reason="The test asks for protocol 3.2 and wants the short key for cancelling where the server is older than "
+        "18. Curfew speaks 3.2 with whoever asks for it, in front of every PostgreSQL, and its keys are its own.",
+    ),
+    Reviewed(
         suites=("isolation",),
         tests=("insert-conflict-specconflict",),
         change="passed -> failed",

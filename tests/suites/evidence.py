@@ -5,7 +5,7 @@ Reads the journal of a proxy that has ended, and its server's log, line by line:
 
 import csv
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -19,6 +19,20 @@ from tests.harness.witness import Logged, Recorded
 from tests.suites.legs import Legs
 
 _LISTED = 20
+BYTES = "latin-1"
+"""Reads a text that is not UTF-8: no byte of it fails, and what is ASCII in it is that in most encodings."""
+_REPLICATION = frozenset(
+    (
+        "IDENTIFY_SYSTEM",
+        "READ_REPLICATION_SLOT",
+        "BASE_BACKUP",
+        "CREATE_REPLICATION_SLOT",
+        "DROP_REPLICATION_SLOT",
+        "START_REPLICATION",
+        "TIMELINE_HISTORY",
+    )
+)
+"""Tags of a WAL sender's commands, which `log_statement` does not log."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,7 +47,8 @@ class Evidence:
     executed: int
     """Statements that PostgreSQL's own log has of these sessions."""
     faults: tuple[str, ...]
-    """Sessions whose chain or signature does not hold, or that have no end; statements without a record."""
+    """Sessions whose chain or signature does not hold, or that have no end; statements that are on record alone, or not
+    on record."""
     legs: Legs = field(default_factory=Legs)
     """Whether the proxy passed on what it was given."""
 
@@ -72,7 +87,7 @@ class _Journal:
             lines = self._running.pop(one.session)
             self.sessions += isinstance(one, SessionEnd)
             self.refused += isinstance(one, AuthRefused)
-            for session in witness.read_journal(map(record.decode, lines)):
+            for session in witness.read_journal(map(record.decode, lines), lambda _: BYTES):
                 self.statements += len(session.statements)
                 self.recorded[session.key] = [*session.statements.values()]
             try:
@@ -91,19 +106,39 @@ def examine(state: Path, log: Path, user: str, legs: Legs) -> Evidence:
         statements=journal.statements,
         records=journal.records,
         executed=sum(map(len, executed.values())),
-        faults=(*journal.faults, *_unrecorded(executed, journal.recorded)),
+        faults=(*journal.faults, *_unlike(executed, journal.recorded)),
         legs=legs,
     )
 
 
-def _unrecorded(executed: Mapping[str, list[Logged]], recorded: Mapping[str, list[Recorded]]) -> Iterator[str]:
-    """What was executed and is not on record in its place."""
-    for session, logged in executed.items():
-        for one in witness.compare(logged, recorded.get(session, ()), _alike).unrecorded:
+def _unlike(executed: Mapping[str, list[Logged]], recorded: Mapping[str, list[Recorded]]) -> Iterator[str]:
+    """What was executed and is not on record in its place, and what has ended well on record alone."""
+    for session in {**executed, **recorded}:
+        logged, records = executed.get(session, []), recorded.get(session, [])
+        for one in witness.compare(logged, records, alike).unrecorded:
             yield f"backend {session} ran this unrecorded: {one}"
+        for record_alone in unlogged(logged, records):
+            yield f"backend {session} knows nothing of this on record: {record_alone}"
 
 
-def _alike(logged: Logged, one: Recorded) -> bool:
+def unlogged(logged: Sequence[Logged], recorded: Iterable[Recorded]) -> Iterator[Recorded]:
+    """What has ended well and is not in PostgreSQL's log in its place.
+
+    What failed may be there or not: some errors come before a statement is logged, and errors are not in a suite's log.
+    """
+    at = 0
+    for one in recorded:
+        by_name_alone = one.kind == "execute" and not one.text
+        if one.sqlstate is not None or not one.tags or by_name_alone or _REPLICATION.issuperset(one.tags):
+            continue
+        found = next((place for place in range(at, len(logged)) if alike(logged[place], one)), None)
+        if found is None:
+            yield one
+        else:
+            at = found + 1
+
+
+def alike(logged: Logged, one: Recorded) -> bool:
     """Without the errors, which are not in a suite's log; and what there is of the text in every encoding.
 
     The log has the server's encoding, the record the client's.

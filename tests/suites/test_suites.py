@@ -1,5 +1,6 @@
 """The suites in short: some of asyncpg's tests on both ways, and that a difference is seen, explained or told."""
 
+import base64
 import hashlib
 import importlib.metadata
 import re
@@ -13,13 +14,15 @@ from typing import cast
 
 import pytest
 
+from proxy.contract.record import StatementStart
 from tests.harness.digest import Heard, Tap
 from tests.harness.wire import TERMINATE
+from tests.harness.witness import Logged, Recorded, text_of
 from tests.suites import differences, sources
 from tests.suites.__main__ import report, table
 from tests.suites.catalog import SUITES, asyncpg
 from tests.suites.differences import Reviewed
-from tests.suites.evidence import Evidence
+from tests.suites.evidence import BYTES, Evidence, alike, unlogged
 from tests.suites.legs import Legs, hold
 from tests.suites.outcomes import Outcome, Outcomes, Status, compare, read_junit
 from tests.suites.runner import Result, evidence_in, judge, run_suite
@@ -86,6 +89,46 @@ def test_a_statement_without_a_record_is_seen(in_short: tuple[Result, Path], tmp
     log.write_text(f"{log.read_text()}{last}\n")
     (fault,) = evidence_in(tmp_path).faults
     assert "ran this unrecorded: " in fault
+
+
+def test_a_statement_on_record_alone_is_seen(in_short: tuple[Result, Path], tmp_path: Path) -> None:
+    """PostgreSQL's log has one less of a session than the journal."""
+    shutil.copytree(in_short[1], tmp_path, dirs_exist_ok=True)
+    log = tmp_path / STATEMENT_LOG
+    whole = re.compile(r'^.*"postgres","postgres",\d+,"127\..*"statement: [^"]*",.*\n', re.MULTILINE)
+    log.write_text(whole.sub("", log.read_text(), count=1))
+    (fault,) = evidence_in(tmp_path).faults
+    assert "knows nothing of this on record: " in fault
+
+
+def test_what_failed_before_it_was_logged() -> None:
+    """Is not taken for the same text behind it, which was."""
+    failed = Recorded(kind="execute", text="SELECT 1 / $1", sqlstate="22012")
+    well = replace(failed, sqlstate=None, tags=("SELECT 1",))
+    logged = Logged(kind="execute", text="SELECT 1 / $1")
+    assert [*unlogged([logged], [failed, well])] == []
+    assert [*unlogged([logged], [failed, well, well])] == [well]
+
+
+@pytest.mark.parametrize(("text", "same"), [("SELECT 'ä€ Zoë'", True), ("SELECT 'ä€ Zo'", True), ("SELECT 1", False)])
+def test_a_text_of_another_encoding(text: str, same: bool) -> None:  # noqa: FBT001 a case of the table
+    """PostgreSQL's log has the server's encoding, a record the client's bytes: what is ASCII is compared."""
+    sent = base64.b64encode("SELECT 'ä€ Zoë'".encode("iso-8859-15")).decode()
+    began = StatementStart(
+        v=1,
+        session="s",
+        seq=1,
+        at=1,
+        prev="",
+        statement=1,
+        kind="query",
+        sql="",
+        sql_base64=sent,
+        state="I",
+        transaction=1,
+    )
+    recorded = Recorded(kind="query", text=text_of(began, BYTES))
+    assert alike(Logged(kind="query", text=text), recorded) is same
 
 
 def test_what_was_run_on_one_way_only_is_a_difference() -> None:

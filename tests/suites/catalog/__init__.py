@@ -1,6 +1,6 @@
 """The suites, by name, in the order in which they are run."""
 
-from tests.suites.catalog import asyncpg, django, postgresql, programs, psycopg2, sqlalchemy
+from tests.suites.catalog import asyncpg, django, golang, postgresql, programs, psycopg2, sqlalchemy
 
 SUITES = {
     one.name: one
@@ -9,6 +9,7 @@ SUITES = {
         *sqlalchemy.SUITES,
         django.SUITE,
         psycopg2.SUITE,
+        golang.SUITE,
         *postgresql.SUITES,
         programs.SUITE,
     )
