@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 import msgspec
 
-from proxy.contract.record import Authorization, Ran, Record, TransactionState
+from proxy.contract.record import Authorization, Parameter, Ran, Record, TransactionState
 from proxy.wire.messages import parse_parameter_status
 
 if TYPE_CHECKING:
@@ -18,6 +18,9 @@ _encode = msgspec.json.Encoder().encode
 MOST_OPEN = 8_192
 """More than keeps PostgreSQL busy, and more than it can answer (by 5 bytes at least) before it must send something: it
 gathers 8 kB of answers where no Sync tells it to send them (PQ_SEND_BUFFER_SIZE)."""
+
+_LENGTH = 4
+_NO_RESULT = -2
 
 CopyDirection: TypeAlias = Literal["in", "out", "both"]
 
@@ -74,6 +77,7 @@ class Step(Owed):
         "name",
         "portal",
         "ran",
+        "result",
         "rows",
         "skipped",
         "sql",
@@ -123,6 +127,8 @@ class Step(Owed):
         """Bytes of CopyData that the client had sent before it; before a COPY's own, once there was another."""
         self.answered = False
         """Answered, by something else than a tag or an error."""
+        self.result = _NO_RESULT
+        """The length of a function call's result, -1 where that is NULL."""
         self.ran: Ran | None = None
         self.state: TransactionState | None = None
         """What the ReadyForQuery said that closed its round."""
@@ -146,6 +152,12 @@ class Step(Owed):
         else:
             self.tags = [*self.tags, tag]
 
+    def answer(self, body: bytes) -> None:
+        """Take what answers it that is no tag. A FunctionCallResponse begins with its result's length."""
+        self.answered = True
+        if self.kind == Kind.FUNCTION and len(body) >= _LENGTH:
+            self.result = int.from_bytes(body[:_LENGTH], signed=True)
+
     def fail(self, fields: dict[str, str]) -> None:
         """Take an ErrorResponse as its end, unless it has one: the first is the cause."""
         if self.sqlstate is None:
@@ -165,6 +177,8 @@ class Step(Owed):
         size = f',"bytes_in":{self.bytes_in}' if self.bytes_in else ""
         if self.bytes_out:
             size = f'{size},"bytes_out":{self.bytes_out}'
+        if self.result != _NO_RESULT:
+            size = f'{size},"result_bytes":{self.result}'
         rest = self._particulars() if self.sqlstate is not None or self.skipped or self.suspended else ""
         state = "" if self.state is None else f',"state":"{self.state}"'
         ran = "" if self.ran is None else f',"ran":{as_json(self.ran)}'
@@ -194,6 +208,12 @@ def authorization(body: bytes) -> list[Authorization]:
     if name in ("session_authorization", "is_superuser"):
         return [Authorization(parameter=name, value=value)]
     return []
+
+
+def call(function: int, arguments: list[Parameter] | None) -> str:
+    """The fields of a `statement.start` that say what a FunctionCall calls."""
+    values = "" if arguments is None else f',"parameters":{as_json(arguments)}'
+    return f',"sql":""{values},"function":{function}'
 
 
 def start_of(step: Step, kind: str, what: str, state: TransactionState, transaction: int) -> str:
