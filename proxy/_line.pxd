@@ -13,8 +13,14 @@ cdef enum Char:
     PLAIN = 0
     ESCAPED               # JSON wants a backslash before it
     NEWLINE
-    WATCHED               # a word that may announce a secret can begin with it, see `proxy.wire.secrets.mask`
+    WATCHED               # a word that may announce a secret can begin with it, see `announces`
     STRANGE               # not ASCII, or a control character
+
+cdef enum:
+    # What a word announces (`_hints` of `proxy.wire.secrets`): a secret, or one only where both others are there.
+    SECRET = 1
+    SETTING = 2
+    SECRET_NAME = 4
 
 cdef struct Line:
     Py_ssize_t used       # ROOM + 1 where it was too long
@@ -28,7 +34,8 @@ cdef inline void classify(Line *line) noexcept:
     for code in range(256):
         line.chars[code] = PLAIN if 32 <= code < 128 else STRANGE
     line.chars[c'"'] = line.chars[c"\\"] = ESCAPED
-    line.chars[c"p"] = line.chars[c"P"] = line.chars[c":"] = WATCHED
+    for code in b":pchustkoPCHUSTKO":
+        line.chars[code] = WATCHED
     line.chars[10] = NEWLINE
 
 
@@ -76,18 +83,23 @@ cdef inline bint put_plain(Line *line, const uint8_t *p, Py_ssize_t size, bint i
     # Text as JSON has it; whether it was plain.
     cdef Py_ssize_t at
     cdef uint8_t kind
+    cdef int announced = 0
     if 2 * size > ROOM - line.used:
         return False
     for at in range(size):
         kind = line.chars[p[at]]
-        if kind == STRANGE or (kind == WATCHED and is_sql and announces(p + at, size - at)):
+        if kind == STRANGE:
             return False
+        if kind == WATCHED and is_sql:
+            announced |= announces(p + at, size - at)
+            if announced & SECRET:
+                return False
         if kind == ESCAPED or kind == NEWLINE:
             line.text[line.used] = c"\\"
             line.used += 1
         line.text[line.used] = c"n" if kind == NEWLINE else <char>p[at]
         line.used += 1
-    return True
+    return announced != SETTING | SECRET_NAME
 
 
 cdef inline bint is_plain(const Line *line, const uint8_t *p, Py_ssize_t size) noexcept:
@@ -99,15 +111,38 @@ cdef inline bint is_plain(const Line *line, const uint8_t *p, Py_ssize_t size) n
     return True
 
 
-cdef inline bint announces(const uint8_t *at, Py_ssize_t left) noexcept:
-    # Whether "password" in any case, or "://", begins here.
-    cdef const char *word = b"password"
+cdef inline int announces(const uint8_t *at, Py_ssize_t left) noexcept:
+    # What the word says that begins here, in any case.
+    cdef uint8_t first = at[0] | 0x20
+    if left < 3:
+        return 0
+    if first == c":":
+        return SECRET if at[1] == c"/" and at[2] == c"/" else 0
+    if first == c"u":
+        return SECRET if at[1] == c"&" and at[2] == c'"' else 0
+    if first == c"s":
+        if is_word(at, left, b"set", 3):
+            return SECRET if left > 3 and at[3] == c"_" else SETTING
+        return SECRET_NAME if is_word(at, left, b"secret", 6) else 0
+    if first == c"p":
+        return SECRET if is_word(at, left, b"pass", 4) else 0
+    if first == c"c":
+        return SECRET if is_word(at, left, b"crypt", 5) else 0
+    if first == c"h":
+        return SECRET if is_word(at, left, b"hmac", 4) else 0
+    if first == c"o":
+        return SETTING if is_word(at, left, b"options", 7) else 0
+    if first == c"t":
+        return SECRET_NAME if is_word(at, left, b"token", 5) else 0
+    return SECRET_NAME if is_word(at, left, b"key", 3) else 0
+
+
+cdef inline bint is_word(const uint8_t *at, Py_ssize_t left, const char *word, Py_ssize_t size) noexcept:
+    # Whether this word, in lower case, begins here in any case.
     cdef Py_ssize_t i
-    if at[0] == c":":
-        return left >= 3 and at[1] == c"/" and at[2] == c"/"
-    if left < 8:
+    if left < size:
         return False
-    for i in range(8):
+    for i in range(1, size):
         if (at[i] | 0x20) != <uint8_t>word[i]:
             return False
     return True

@@ -213,7 +213,7 @@ cdef class Shortcut:
         if not is_message(p, at, size, c"S", 4) or at + 5 != size:
             return False
         prepared = self._prepared(p, end, &values)
-        if prepared is None:
+        if prepared is None or prepared.text.bound:
             return False
         self._asked_bytes = end + 10
         self._put_statement()

@@ -37,6 +37,7 @@ OUTLINE = {
     "unlock": "yellow",
 }
 OUTCOMES = {"committed": "green", "rolled back": "yellow", "in doubt": "bold red"}
+MASKED = " (a secret in it is masked)"
 SHOWN_BYTES = 1_000
 """Results of fewer bytes say nothing of their size."""
 
@@ -56,6 +57,8 @@ class Item(msgspec.Struct, frozen=True, kw_only=True):
     tags: list[str] | None = None
     rows: int | None = None
     bytes_out: int | None = None
+    mode: str | None = None
+    result_bytes: int | None = None
     finished: bool = True
     duration_s: float | None = None
     sqlstate: str | None = None
@@ -64,6 +67,7 @@ class Item(msgspec.Struct, frozen=True, kw_only=True):
     suspended: bool = False
     reason: str | None = None
     by: str | None = None
+    why: str | None = None
     outcome: str | None = None
     transaction: int | None = None
     running: int | None = None
@@ -140,6 +144,9 @@ def _result(item: Item) -> tuple[str, str]:
     if item.duration_s is None:
         return "NO RESULT (the session ended first)", "yellow"
     rows = item.rows or 0
+    if item.result_bytes is not None:
+        given = "NULL" if item.result_bytes < 0 else f"a result of {show_size(item.result_bytes)}"
+        return f"SUCCESS ({given}, {show_duration(item.duration_s)})", "green"
     counted = f"{rows} row{'' if rows == 1 else 's'}{' so far' if item.suspended else ''}"
     size = f", {show_size(item.bytes_out)}" if (item.bytes_out or 0) >= SHOWN_BYTES else ""
     return f"SUCCESS ({counted}{size}, {show_duration(item.duration_s)})", "green"
@@ -158,13 +165,13 @@ def parameter(value: dict[str, Any]) -> str:
         return "true" if content else "false"
     if isinstance(content, int | float):
         return str(content)
-    return "'" + str(content).replace("'", "''") + "'"
+    return "'" + str(content).replace("'", "''") + "'" + (MASKED if value.get("masked") else "")
 
 
 def _asked(item: Item) -> Iterator[tuple[str, str, str]]:
-    yield "> ", item.sql or "", "bold"
+    yield "> ", (item.text if item.mode == "function" else item.sql) or "", "bold"
     if item.masked:
-        yield "", "(a secret in it is masked)", "yellow"
+        yield "", MASKED.strip(), "yellow"
     for number, value in enumerate(item.parameters or [], start=1):
         yield f"${number} = ", parameter(value), "magenta"
 
@@ -179,7 +186,8 @@ def _told(item: Item) -> str:
         return f"{item.outcome.upper()} {told}".rstrip()
     if item.kind != "end" or item.reason is None:
         return f"{item.kind.upper()} {item.text or ''}".rstrip()
-    parts = [f"END {item.reason}" + (f" by {item.by}" if item.by else "")]
+    because = f": '{item.why}'" if item.why else ""
+    parts = [f"END {item.reason}" + (f" by {item.by}" if item.by else "") + because]
     if item.running is not None:
         parts.append(f"#{item.running} was running")
     parts.append(f"open work: {item.outcome or 'unknown'}")

@@ -349,9 +349,10 @@ def _lacks(running: _Running, ran: StatementStart | Ran, *, unsure: bool) -> str
     skipped = running.end is not None and running.end.skipped
     unrecorded = kind == "execute" and not values and not skipped and has_placeholders(ran.sql)
     reasons = {
-        "the arguments of a function call are not recorded": kind == "function",
+        "a function call is not run again": kind == "function",
         "a secret in its text was masked": ran.masked,
         "its parameters were withheld": any(one.withheld for one in values),
+        "a secret in its parameters was masked": any(one.masked for one in values),
         "its parameters were not recorded": unrecorded,
         "replication cannot be run again": any(one.direction == "both" for one in running.copies),
         "the data of its COPY was not recorded": running.lacking,

@@ -19,6 +19,8 @@ from control.domain.locks import Lock
 from control.domain.requests import Request, State
 from control.domain.sessions import Session
 from control.times import SECOND, rfc3339
+from proxy.contract.directive import Kill
+from proxy.contract.record import SessionEnd
 
 Item = dict[str, Any]
 
@@ -50,6 +52,18 @@ def entries(
     return [
         {"seq": None, "at": rfc3339(at), "offset_s": (at - session.started_at) / SECOND} | what for at, what in told
     ]
+
+
+def why(end: SessionEnd, *, grant: Grant | None, locks: Iterable[Lock], kills: Iterable[Kill]) -> str | None:
+    """The reason that was given for what ended a session; None where there is none, or nobody decided it."""
+    decided: list[tuple[str | None, int | None, str | None]] = []
+    if end.reason == "revoked" and grant is not None:
+        decided = [(grant.revoked_by, grant.revoked_at, grant.revoke_reason)]
+    elif end.reason == "locked":
+        decided = [(lock.created_by, lock.created_at, lock.reason) for lock in locks]
+    elif end.reason == "killed":
+        decided = [(kill.by, kill.at, kill.reason) for kill in kills]
+    return next((reason for by, at, reason in decided if (by, at) == (end.by, end.decided_at) and reason), None)
 
 
 def until(session: Session) -> int | None:

@@ -1,6 +1,7 @@
 """A session told as a timeline: what was done, how it went and how long it took, in the order it happened. Pure.
 
-The session's end tells too what it has left behind at the server (`slots`).
+The session's end tells too what it has left behind at the server (`slots`), and for what reason somebody ended it
+(`why`): no record has that, the books have (`control.evidence.books`).
 
 An item is an object with `seq`, `at`, `offset_s` (seconds since the session began), `kind`, `text` (the item in one
 line, for whoever does not know its kind), and then its record's own fields under their own names (see
@@ -107,6 +108,8 @@ class Teller:
         self._busy = False
         """A statement was told that has no end: it may run on."""
         self._slots = Slots()
+        self.why: str | None = None
+        """For what reason somebody has ended the session, where the books know; set before its end is taken."""
 
     def take(self, record: AnyRecord, size: int = 0) -> Sequence[Item]:
         """The items that are complete now. `size` is the length of the record's line."""
@@ -194,7 +197,8 @@ class Teller:
     def _item(self, entry: _Entry, *, begins: bool = False) -> Item:
         record = entry.record
         assert record is not None
-        item = self._placed(record.at, {"seq": record.seq, "kind": KINDS[type(record)], "text": describe(record)})
+        text = describe(record, self.why)
+        item = self._placed(record.at, {"seq": record.seq, "kind": KINDS[type(record)], "text": text})
         item |= _own_fields(record)
         until: int | None = record.at
         match record:
@@ -209,6 +213,7 @@ class Teller:
                 took = stop_ns(record)
                 item["stop_s"] = None if took is None else took / SECOND
                 item["slots"] = self._slots.left
+                item["why"] = self.why
                 if self._slots.left:
                     item["text"] += f"; replication slots left behind: {', '.join(self._slots.left)}"
         return item | self._gap(record.at, until)
@@ -283,7 +288,7 @@ def _course(start: StatementStart, end: StatementEnd | None) -> Item:
     Where the session ended first, `finished` is false, and what only an end knows is null. Where something else ran
     than its start had said, what ran is told, and `announced` is the start's text.
     """
-    course: Item = dict.fromkeys(("rows", "duration_s", "bytes_in", "bytes_out", "sqlstate", "message"))
+    course: Item = dict.fromkeys(("rows", "duration_s", "bytes_in", "bytes_out", "result_bytes", "sqlstate", "message"))
     course |= {"tags": [], "skipped": False, "suspended": False}
     if end is not None:
         course |= _own_fields(end) | {"duration_s": end.duration / SECOND}

@@ -18,9 +18,17 @@ from proxy.contract.record import (
     StatementStart,
 )
 
+FUNCTIONS = {
+    715: "lo_create", 764: "lo_import", 765: "lo_export", 767: "lo_import", 952: "lo_open", 953: "lo_close",
+    954: "loread", 955: "lowrite", 956: "lo_lseek", 957: "lo_creat", 958: "lo_tell", 964: "lo_unlink",
+    1004: "lo_truncate", 2078: "set_config", 3170: "lo_lseek64", 3171: "lo_tell64", 3172: "lo_truncate64",
+    3457: "lo_from_bytea", 3458: "lo_get", 3459: "lo_get", 3460: "lo_put",
+}  # fmt: skip
+"""What clients call by number: these mean the same in every database (pg_proc.dat)."""
 
-def describe(record: AnyRecord) -> str:  # noqa: C901, PLR0912 a case for each record
-    """The record in one line, but for the lines of a statement's own text."""
+
+def describe(record: AnyRecord, why: str | None = None) -> str:  # noqa: C901, PLR0912 a case for each record
+    """The record in one line, but for the lines of a statement's own text. `why`: for what reason somebody ended it."""
     text = ""
     match record:
         case SessionStart():
@@ -31,7 +39,7 @@ def describe(record: AnyRecord) -> str:  # noqa: C901, PLR0912 a case for each r
             text = f"'{record.name or ''}'" if record.portal is None else f"portal '{record.portal}'"
             text += f": {record.sql}"
         case StatementStart():
-            text = record.sql
+            text = record.sql if record.function is None else _called(record.function)
         case Copy():
             sent = "" if record.bytes_in is None else f" ({record.bytes_in} from the client)"
             text = f"COPY {record.direction}, {record.bytes} bytes{sent}" + (", failed" if record.failed else "")
@@ -54,8 +62,14 @@ def describe(record: AnyRecord) -> str:  # noqa: C901, PLR0912 a case for each r
             text = f"a crash had torn the proxy's journal: {record.bytes} bytes of an unfinished line were cut off"
         case SessionEnd():
             by = "" if record.by is None else f" by {record.by}"
-            text = f"the session ended: {record.reason}{by}; {record.outcome}{_let_finish(record)}"
+            because = "" if why is None else f": '{why}'"
+            text = f"the session ended: {record.reason}{by}{because}; {record.outcome}{_let_finish(record)}"
     return text
+
+
+def _called(function: int) -> str:
+    name = FUNCTIONS.get(function)
+    return f"a call of function {function}" + (f", {name}" if name else "")
 
 
 def _let_finish(record: SessionEnd) -> str:

@@ -16,11 +16,11 @@ from control.domain.people import Person, Right
 from control.domain.results import Failure, Reason, Result, Success
 from control.domain.sessions import Session, State
 from control.evidence.timeline import Item, Teller
-from control.operations.sessions import BYTES, LINES, ending, events, readable
+from control.operations.sessions import BYTES, LINES, ending, events, readable, why
 from control.services import Services
 from control.store import directives, records, sessions
 from control.store.signals import wait
-from proxy.contract.record import decode
+from proxy.contract.record import SessionEnd, decode
 
 HEARTBEAT_S = 15.0
 
@@ -109,7 +109,12 @@ async def _items(services: Services, follower: _Follower) -> AsyncGenerator[Sequ
         async for batch in followed:
             fresh = (await events(services, session))[known:]
             known += len(fresh)
-            told = [item for line in batch for item in teller.take(decode(line[:-1]), len(line))]
+            told: list[Item] = []
+            for line in batch:
+                record = decode(line[:-1])
+                if isinstance(record, SessionEnd):
+                    teller.why = await why(services, session, record)
+                told += teller.take(record, len(line))
             yield sorted((*fresh, *told), key=lambda item: item["at"]) if fresh else told
     async with services.store.read() as tx:
         over = await sessions.find(tx, session.id)

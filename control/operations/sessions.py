@@ -20,11 +20,12 @@ from control.store.sessions import Filter
 from control.store.signals import wait
 from control.times import SECOND
 from proxy.contract.directive import Kill
-from proxy.contract.record import decode
+from proxy.contract.record import SessionEnd, decode
 
 NO_SUCH_SESSION = Failure(Reason.NOT_FOUND, "there is no such session")
 LINES = 500
 MOST_LOCKS = 1_000
+MOST_KILLS = 100
 """In one timeline."""
 LOOK_AGAIN_S = 15.0
 """How often a waiter looks by itself: clocks that tests or administrators set may have moved."""
@@ -151,6 +152,20 @@ async def events(services: Services, session: Session) -> Sequence[Item]:
     return books.entries(session, request=request, grant=grant, extensions=extensions, locks=covering)
 
 
+async def why(services: Services, session: Session, end: SessionEnd) -> str | None:
+    """For what reason somebody has ended it, as the books have it."""
+    if end.by is None:
+        return None
+    async with services.store.read() as tx:
+        grant = None if session.grant is None else await grants.find(tx, session.grant)
+        names = {name: getattr(session, name) for name in ("person", "target", "profile", "proxy")}
+        covering = await locks.covering(
+            tx, names=names, since=session.started_at, until=end.decided_at, limit=MOST_LOCKS
+        )
+        kills = await directives.kills(tx, session.id, MOST_KILLS) if end.reason == "killed" else ()
+    return books.why(end, grant=grant, locks=covering, kills=kills)
+
+
 async def ending(services: Services, session: Session) -> AsyncIterator[bytes]:
     """What another proxy has on record of its end."""
     if session.reaped_in is not None:
@@ -176,7 +191,10 @@ async def _items(services: Services, session: Session, raw: AsyncIterator[bytes]
 async def _told(teller: Teller, services: Services, session: Session, raw: AsyncIterator[bytes]) -> AsyncIterator[Item]:
     for source in (raw, ending(services, session)):
         async for line in source:
-            for item in teller.take(decode(line[:-1]), len(line)):
+            record = decode(line[:-1])
+            if isinstance(record, SessionEnd):
+                teller.why = await why(services, session, record)
+            for item in teller.take(record, len(line)):
                 yield item
     for item in teller.finish():
         yield item

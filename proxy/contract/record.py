@@ -98,6 +98,8 @@ class Parameter(msgspec.Struct, frozen=True, omit_defaults=True):
     withheld: bool = False
     binary: bool = False
     """What `base64` has is the type's binary format; else it is text in an encoding that is not UTF-8."""
+    masked: bool = False
+    """It is a secret, or has one in it: that is `***` in `value`."""
 
 
 class Tls(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -175,6 +177,7 @@ class StatementStart(Record, kw_only=True, tag="statement.start"):
     masked: bool = False
     """A secret in `sql` was replaced by `***`."""
     parameters: list[Parameter] | None = None
+    """The bound values; for kind `function`, its arguments."""
     name: str | None = None
     """The prepared statement's name, where it has one."""
     function: int | None = None
@@ -226,6 +229,8 @@ class StatementEnd(Record, kw_only=True, tag="statement.end"):
     """Nanoseconds from forwarding to its completion."""
     bytes_in: int = 0
     bytes_out: int = 0
+    result_bytes: int | None = None
+    """Of a function call that gave a result: how long that is, as it came; -1 where it is NULL."""
     sqlstate: str | None = None
     message: str | None = None
     skipped: bool = False

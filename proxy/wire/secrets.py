@@ -1,17 +1,25 @@
-"""Masking of passwords in SQL before it is recorded (DESIGN.md 4.4).
+"""Masking of secrets in SQL, and in bound values, before they are recorded (DESIGN.md 4.4).
 
-Owns the question which parts of a statement are secrets: the literal behind the word PASSWORD (CREATE and ALTER ROLE
-or USER, the options of a user mapping), the password in a literal that is a connection string (CREATE SUBSCRIPTION,
-dblink), that of a URL in any literal or comment, and the literal that `format` (`PASSWORD %L`) or `quote_literal` puts
-behind the word. It looks into what strings and comments hold, too, as in `DO $$ ... $$`.
+Owns the question which parts of a statement are secrets:
 
-A mask must not become a place to hide code in. So tokens are read exactly as PostgreSQL's scan.l reads them, and where
-the reading hangs on standard_conforming_strings, only what is a secret both ways is masked. Where a literal could
-still be run as code (anywhere but in CREATE and ALTER ROLE and their like, at the top), it is masked only if it has
-no white space, parentheses or semicolons. In some encodings of clients (SJIS, BIG5, GBK) a backslash can be the second
-byte of a letter, and nobody here knows whether it is: where one stands behind a byte that is no ASCII, nothing but a
-word is masked. Work is bounded (`_MOST_TOKENS` and its like): what lies beyond, in a statement that no person writes,
-is left as it is.
+* the literal behind the word PASSWORD (CREATE and ALTER ROLE or USER), and options of a server or user mapping whose
+  names end as `SECRET_NAME` says;
+* what a setting of such a name is set to: SET, ALTER ROLE, DATABASE or SYSTEM ... SET, set_config;
+* the password in a literal that is a connection string (CREATE SUBSCRIPTION, dblink), and that of a URL in any literal
+  or comment;
+* keys of pgcrypto (`_KEYS`), and the password that `crypt` takes;
+* the literal that `format` (`PASSWORD %L`) or `quote_literal` puts behind the word PASSWORD.
+
+It looks into what strings and comments hold, too, as in `DO $$ ... $$`. Where such a key or setting is a bound value,
+or a statement calls dblink or pglogical with values that are connection strings, `mask_values` masks those.
+
+A mask must not become a place to hide code in. So tokens are read exactly as PostgreSQL reads them (`tokens`), and
+where the reading hangs on standard_conforming_strings, only what is a secret both ways is masked. Where a literal or
+value could still be run as code (anywhere but in CREATE and ALTER ROLE and their like, at the top), it is masked only
+if no code can be in it: no white space, parentheses, semicolons, quotes or comments. So a passphrase with blanks is
+recorded. In some encodings of clients (SJIS, BIG5, GBK) a backslash can be the second byte of a letter, and nobody here
+knows whether it is: where one stands behind a byte that is no ASCII, nothing but a word is masked. Work is bounded:
+what lies beyond, in a statement that no person writes, is left as it is.
 
 PostgreSQL's error messages quote what they do not understand, so a secret can come back in one: `hide` takes it out.
 
@@ -22,104 +30,81 @@ import re
 from collections.abc import Iterable
 from itertools import islice
 
-MASK = "***"
+from proxy.wire.secret_texts import FORMATTED, MOST_PLACES, SECRET_NAME, in_connection_string, in_urls, secret
+from proxy.wire.secret_values import MASK, Bound
+from proxy.wire.tokens import (
+    BORING,
+    COMMENTS,
+    LITERALS,
+    SPACE,
+    Scanner,
+    Span,
+    Token,
+    name_at,
+    word_at,
+)
 
 _DEEPEST = 8
 """Strings within strings within strings."""
-_MOST_TOKENS = 200_000
-"""Tokens of interest in one statement: a statement of 100 MB must not hold up the other sessions."""
 
 
 # All patterns are linear, and repeats of groups are bounded, since each repeat costs memory.
-_START = "A-Za-z_\x80-\U0010ffff"
-_PART = _START + "0-9$"
-_MARKS = ("password", "create", "alter", "://")
+_MARKS = ("password", "create", "alter", "://", "set", "crypt", "hmac", 'u&"')
 """What matters begins with one of these, in lower case."""
-_SUSPECT = re.compile(r"""password"?+\s*+(?:=(?!\s*\$\d)|--|/\*|\\|%(?:\d+\$)?l|[a-z&]{0,2}['"$])|://[^\s/@]*+@""")
-"""Searched in lower case. An ordinary statement on a column of that name has no match."""
-_SPACE = re.compile(r"[ \t\n\r\f\v\0]+")
-_BORING = re.compile(
-    rf"""(?:
-      [^{_START}'"$/;-]+
-    | (?![eE]')[{_START}][{_PART}]*
-    | '[^'\\]*(?:''[^'\\]*){{0,50}}'(?!')
-    | "[^"]*"(?!")
-    | \$\d+ | /(?!\*) | -(?!-)
-    ){{1,1000}}""",
-    re.VERBOSE,
-)
-"""Many tokens at once, for where no mark is."""
-_TOKEN = re.compile(
-    rf"""
-      (?P<account>(?<![{_PART}])(?i:create|alter)
-        (?:[ \t\n\r\f\v]|--[^\n\r]*+[\n\r]|/\*(?:[^*/]|\*(?!/)|/(?!\*))*+\*/){{1,100}}+
-        (?i:role|user|group|server|subscription)(?![{_PART}]))
-    | (?P<line>--)
-    | (?P<block>/\*)
-    | (?P<escape>[eE]')
-    | (?P<quoted>[nN]?')
-    | (?P<exact>(?:[uU]&|[bBxX])')
-    | (?P<name>(?:[uU]&)?")
-    | (?P<dollar>\$(?:[{_START}][{_START}0-9]*)?\$)
-    | (?P<word>[{_START}][{_PART}]*)
-    | (?P<other>.)
-    """,
-    re.VERBOSE | re.DOTALL,
-)
-_PLAIN = re.compile(r"[^']*(?:''[^']*){0,1000}")
-_ESCAPE = re.compile(r"[^'\\]*(?:(?:\\(?:.|\Z)|'')[^'\\]*){0,1000}", re.DOTALL)
-_NAME = re.compile(r'[^"]*(?:""[^"]*){0,1000}')
-_LINE_END = re.compile(r"[\n\r]|\Z")
-_BLOCK_EDGE = re.compile(r"/\*|\*/")
-_CONTINUED = re.compile(r"(?:[ \t\f\v]|--[^\n\r]*+){0,500}[\n\r](?:[ \t\n\r\f\v]|--[^\n\r]*+[\n\r]){0,500}'")
-"""`quotecontinue`: over a line's end, a string goes on in the next one, in the same way of escaping."""
+_KEYS = {
+    **dict.fromkeys(("pgp_sym_encrypt", "pgp_sym_encrypt_bytea", "pgp_sym_decrypt", "pgp_sym_decrypt_bytea"), (1,)),
+    **dict.fromkeys(("pgp_pub_decrypt", "pgp_pub_decrypt_bytea"), (1, 2)),
+    **dict.fromkeys(("encrypt", "encrypt_iv", "decrypt", "decrypt_iv", "hmac"), (1,)),
+    "crypt": (0,),
+}
+"""Which arguments of pgcrypto's functions are secrets, the first one being 0."""
+_SET_CONFIG = "set_config"
+_ELSEWHERE = frozenset({"select", "with", "table", "values", "case"})
+"""Behind one of these, what is in an argument is no key."""
 
-_PAIRS = re.compile(r"(?:''){1,1000}")
-_ESCAPED_PAIRS = re.compile(r"(?:''|\\.){1,1000}", re.DOTALL)
-_ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "f": "\f", "b": " "}
+_PASSWORD = re.compile(r"""password"?+\s*+(?:=(?!\s*\$\d)|--|/\*|\\|%(?:\d+\$)?l|[a-z&]{0,2}['"$])|://[^\s/@]*+@""")
+_OPTION = re.compile(r"""(?:passw(?:or)?d|passphrase|secret|token|key)"?+\s*+(?:--|/\*|[a-z&]{0,2}['"$])""")
+_SETTING = re.compile(
+    r"""(?:passw(?:or)?d|passphrase|secret|token|key)"?+\s*+(?:=(?!\s*\$\d)|to(?![a-z0-9_])|--|/\*)"""
+)
+_CALL = re.compile(r"""(?:crypt|hmac)[a-z_]*+"?+\s*+(?:\(|--|/\*)""")
+"""These four are searched in lower case. An ordinary statement on a column of such a name has no match."""
 
-_CONNECTION = re.compile(
-    r"(?:[\s\0]*+\w++[\s\0]*+=[\s\0]*+(?:'(?:[^'\\]|\\.){0,500}'|[^\s\0']*+)){1,100}[\s\0]*", re.DOTALL
-)
-"""libpq's keyword=value strings."""
-_CONNECTION_PASSWORD = re.compile(
-    r"(?i:password)[\s\0]*+=[\s\0]*+(?:'(?P<quoted>(?:[^'\\]|\\.){1,500})'|(?P<bare>[^\s\0']++))", re.DOTALL
-)
-_URI = re.compile(r"[\s\0]*+[A-Za-z][A-Za-z0-9+.-]*+://")
-_URI_PASSWORD = re.compile(r"://[^\s/:@]*+:(?P<quoted>[^\s/@]++)@|[?&](?:ssl)?password=(?P<bare>[^\s&]++)")
-_URL_PASSWORD = re.compile(r"://[^\s/:@]*+:(?P<bare>[A-Za-z0-9._~%!*+,=-]++)@")
-"""In any text: only what no shell takes for more than a word."""
-_FORMATTED = re.compile(r"(?P<behind>password\s++'*+)?%(?:(?P<place>\d+)\$)?-?(?:\d+)?(?P<kind>[sIL%])", re.IGNORECASE)
-"""The places of `format`."""
 _QUOTED_CALL = re.compile(r"\s*\|\|\s*(?:pg_catalog\s*\.\s*)?quote_(?:literal|nullable)\s*\(\s*", re.IGNORECASE)
 _MOST_ARGUMENTS = 200
-_MOST_PLACES = 1_000
-"""In one literal."""
 _HALF_A_LETTER = re.compile(r"(?:[^\x00-\x7f]|\\x[89a-f][0-9a-f])\\")
 """A backslash behind a byte that is no ASCII, also where that byte was no UTF-8 and stands here as `\\xNN`."""
 _WORD = re.compile(r"[A-Za-z0-9_]+")
-_NO_CODE = re.compile(r"[^\s();]+")
+_BARE = re.compile(r"[+-]?[\w.$]+")
+_NO_VALUES = frozenset({"default", "from"})
+_MOST_PARAMETERS = 65_535
+_LONGEST_PARAMETER = 6
+"""Characters: `$65535`."""
 _SHORT = 4
 """Characters: what is shorter could be a part of any word."""
 
-_Span = tuple[int, int]
-_LITERALS = frozenset({"quoted", "exact", "escape", "dollar"})
 
-
-def mask(sql: str) -> tuple[str, tuple[str, ...]]:
-    """`sql` with its secrets as `***`, and the secrets."""
+def mask(sql: str) -> tuple[str, tuple[str, ...], tuple[Bound, ...]]:
+    """`sql` with its secrets as `***`; the secrets; and which of its parameters are some, too."""
+    if "'" not in sql and "$" not in sql and "." not in sql and '"' not in sql and ":" not in sql:
+        return sql, (), ()  # Nothing in it is a literal, a parameter, a URL, or a name of several parts.
     lower = sql.lower()
-    if ("password" not in lower and "://" not in lower) or not _SUSPECT.search(lower):
-        return sql, ()
+    if not _hints(lower):
+        return sql, (), ()
+    connects = (Bound(0),) if "$" in sql and "dblink" in lower else ()
+    if not _suspicious(lower):
+        return sql, (), connects
     lower = _lower(sql)
     parts, secrets, at = [], [], 0
     ambiguous = _HALF_A_LETTER.search(sql) is not None
-    for start, end in sorted(_secrets(sql, lower)):
+    spans, bound = _secrets(sql, lower)
+    for start, end in sorted(spans):
         if start >= at and (not ambiguous or _WORD.fullmatch(sql, start, end)):
             parts += [sql[at:start], MASK]
             secrets.append(sql[start:end])
             at = end
-    return "".join([*parts, sql[at:]]), tuple(secrets)
+    found = () if ambiguous else tuple(sorted({one for _, one in bound}))
+    return "".join([*parts, sql[at:]]), tuple(secrets), found + connects
 
 
 def hide(message: str, secrets: Iterable[str]) -> str:
@@ -138,16 +123,47 @@ def _lower(text: str) -> str:
     return lower if len(lower) == len(text) else "".join(char.lower() if char.isascii() else char for char in text)
 
 
-def _secrets(sql: str, lower: str) -> set[_Span]:
+def _hints(lower: str) -> bool:
+    """Whether anything in `lower` could be a secret: plain searches, since nearly every statement sees them."""
+    return (
+        "pass" in lower
+        or "://" in lower
+        or "crypt" in lower
+        or "hmac" in lower
+        or ("set" in lower and ("secret" in lower or "token" in lower or "key" in lower or "_con" in lower))
+        or ("options" in lower and ("secret" in lower or "token" in lower or "key" in lower))
+        or ("$" in lower and "dblink" in lower)
+        or ('"' in lower and 'u&"' in lower)
+    )
+
+
+def _suspicious(lower: str) -> bool:
+    """Whether one is to be looked for."""
+    return bool(
+        (("password" in lower or "://" in lower) and _PASSWORD.search(lower))
+        or ("set" in lower and (_SET_CONFIG in lower or _SETTING.search(lower)))
+        or ("options" in lower and _OPTION.search(lower))
+        or (("crypt" in lower or "hmac" in lower) and _CALL.search(lower))
+        or 'u&"' in lower
+    )
+
+
+_Found = tuple[set[Span], set[tuple[int, Bound]]]
+"""Spans; and parameters, with their places in the text."""
+
+
+def _secrets(sql: str, lower: str) -> _Found:
     standard = _Search(backslashes=False)
     spans = set(standard.spans(sql, lower, 0))
-    if not spans or "\\'" not in sql:
-        return spans
+    if not (spans or standard.bound) or "\\'" not in sql:
+        return spans, standard.bound
     other = _Search(backslashes=True)
     other_spans = set(other.spans(sql, lower, 0))
     if not other.whole:
-        return spans  # PostgreSQL would run nothing of it
-    return spans & other_spans if standard.whole else other_spans
+        return spans, standard.bound  # PostgreSQL would run nothing of it
+    if not standard.whole:
+        return other_spans, other.bound
+    return spans & other_spans, standard.bound & other.bound
 
 
 class _Marks:
@@ -169,66 +185,177 @@ class _Marks:
 
 
 class _Search:
-    """One search for the spans that are secrets. `backslashes`: they escape in plain strings, too."""
+    """One search for the spans that are secrets, in one reading of the text."""
 
-    __slots__ = ("_backslashes", "_left", "whole")
+    __slots__ = ("_scanner", "bound", "whole")
 
     def __init__(self, *, backslashes: bool) -> None:
-        self._backslashes = backslashes
-        self._left = _MOST_TOKENS
+        self._scanner = Scanner(backslashes=backslashes)
         self.whole = True
         """No string or comment was left open."""
+        self.bound: set[tuple[int, Bound]] = set()
 
-    def spans(self, text: str, lower: str, depth: int) -> list[_Span]:
+    def spans(self, text: str, lower: str, depth: int) -> list[Span]:
         """The secrets in `text`, which is `depth` strings deep."""
-        found: list[_Span] = []
+        found: list[Span] = []
         marks = _Marks(lower)
         expecting = account = False
         first = True  # of its statement
         at = 0
-        while at < len(text) and self._left > 0:
-            skipped = _SPACE.match(text, at) if expecting else _BORING.match(text, at, marks.after(at))
+        while at < len(text) and self._scanner.left > 0:
+            skipped = SPACE.match(text, at) if expecting or account else BORING.match(text, at, marks.after(at))
             if skipped is not None:
                 at, first = skipped.end(), first and skipped[0].isspace()
                 continue
-            self._left -= 1
-            kind, start, end, at = self._token(text, at)
+            kind, start, end, at = self._scanner.token(text, at)
             self.whole = self.whole and (depth > 0 or at <= len(text))
-            if (kind in _LITERALS and expecting) or (kind == "name" and expecting and account):
-                found += _secret(text, start, end, free=account and depth == 0)
-            elif kind in _LITERALS or kind in {"line", "block"}:
-                found += self._within(kind, text[start:end], start, depth, free=account and depth == 0)
-                if kind in _LITERALS and "password" in lower[start:end]:
+            free = account and depth == 0
+            if expecting and (kind in LITERALS or (kind == "name" and account)):
+                found += secret(text, start, end, free=free)
+            elif kind in LITERALS or kind in COMMENTS:
+                found += self._within(kind, text[start:end], start, depth, free=free)
+                if kind in LITERALS and "password" in lower[start:end]:
                     found += self._put_together(text, start, end, at)
             elif kind in {"word", "name"}:
-                expecting = start <= end - 8 and lower.startswith("password", end - 8)
+                name, at = (word_at(text, start, end), at) if kind == "word" else name_at(text, start, end, at)
+                expecting = name.endswith("password") or (account and SECRET_NAME.search(name) is not None)
+                if name == "set" and kind == "word":
+                    values = self._setting(text, at, bare=depth == 0 and (first or account), alone=first)
+                    found += values or []
+                    account = account and values is None
+                elif name in _KEYS or name == _SET_CONFIG:
+                    found += self._call(text, name, at, depth)
             else:
                 account = (account or first) if kind == "account" else account and text[start] != ";"
                 expecting = expecting and account and text[start] == "="
-            first = text[start] == ";" if kind == "other" else first and kind in {"line", "block"}
+            first = text[start] == ";" if kind == "other" else first and kind in COMMENTS
         return found
 
-    def _within(self, kind: str, inner: str, start: int, depth: int, *, free: bool) -> list[_Span]:
+    def _within(self, kind: str, inner: str, start: int, depth: int, *, free: bool) -> list[Span]:
         # Secrets in what a literal or comment holds.
-        if depth == _DEEPEST:
+        if depth == _DEEPEST or not _hints(inner.lower()):
             return []
         if kind in {"quoted", "escape", "exact"}:
-            pairs = _ESCAPED_PAIRS if kind == "escape" or (kind == "quoted" and self._backslashes) else _PAIRS
-            inner = pairs.sub(_unescaped, inner)
+            inner = self._scanner.meant(kind, inner)
         lower = _lower(inner)
-        if "password" not in lower and "://" not in inner:
-            return []
-        spans = _in_connection_string(inner, free=free) or [*self.spans(inner, lower, depth + 1), *_in_urls(inner)]
+        spans = in_connection_string(inner, free=free) or [*self.spans(inner, lower, depth + 1), *in_urls(inner)]
         return [(start + one, start + other) for one, other in spans]
 
-    def _put_together(self, text: str, start: int, end: int, at: int) -> list[_Span]:
+    def _setting(self, text: str, at: int, *, bare: bool, alone: bool) -> list[Span] | None:
+        # What a setting of a secret name is set to; None where none is. `bare`: words and numbers are values, too, and
+        # no expressions. `alone`: its name need not be of two parts, since nothing but a setting can be meant.
+        name, at = self._setting_name(text, at)
+        if SECRET_NAME.search(name) is None or not (alone or "." in name):
+            return None
+        _, start, end, at = self._next(text, at)
+        if text[start:end] != "=" and text[start:end].lower() != "to":
+            return None
+        found: list[Span] = []
+        for _ in range(_MOST_ARGUMENTS):
+            kind, start, end, at = self._next(text, at)
+            value = _BARE.match(text, start) if bare and kind in {"word", "other"} else None
+            if kind in LITERALS or (kind == "name" and bare):
+                found += secret(text, start, end, free=False)
+            elif value is not None and value[0].lower() not in _NO_VALUES:
+                at = value.end()
+                kind, start, end, _ = self._next(text, at)
+                if kind != "end" and text[start:end] not in {",", ";"}:
+                    break  # It is no value, and this no setting.
+                found.append(value.span())
+            else:
+                break
+            _, start, end, at = self._next(text, at)
+            if text[start:end] != ",":
+                break
+        return found
+
+    def _setting_name(self, text: str, at: int) -> tuple[str, int]:
+        # The name behind SET, in lower case, and where it ends.
+        parts: list[str] = []
+        for _ in range(_MOST_ARGUMENTS):
+            kind, start, end, behind = self._next(text, at)
+            if kind == "word":
+                part = text[start:end].lower()
+            elif kind == "name":
+                part, behind = name_at(text, start, end, behind)
+            else:
+                break
+            at = behind
+            _, start, end, behind = self._next(text, at)
+            if text[start:end] == ".":
+                parts.append(part)
+                at = behind
+            elif parts or part not in {"local", "session"}:
+                return ".".join([*parts, part]), at
+        return "", at
+
+    def _call(self, text: str, name: str, at: int, depth: int) -> list[Span]:
+        # The secrets among a function's arguments; those that are parameters are noted.
+        _, start, end, at = self._next(text, at)
+        if text[start:end] != "(":
+            return []
+        operands = self._operands(text, at)
+        places, named_by = _KEYS.get(name, ()), 0
+        if name == _SET_CONFIG and operands and operands[0][0] == 0:
+            _, (kind, start, end, _) = operands[0]
+            if kind == "parameter":
+                places, named_by = (1,), _number(text, start, end)
+            elif SECRET_NAME.search(self._scanner.meant(kind, text[start:end]).replace("\0", "").lower()):
+                places = (1,)
+        found: list[Span] = []
+        for place, (kind, start, end, _) in operands:
+            if place not in places:
+                continue
+            if kind != "parameter":
+                found += secret(text, start, end, free=False) if not named_by else []
+            elif depth == 0 and 0 < (number := _number(text, start, end)) <= _MOST_PARAMETERS:
+                self.bound.add((start, Bound(number, named_by)))
+        return found
+
+    def _operands(self, text: str, at: int) -> list[tuple[int, Token]]:
+        # The literals and parameters that are arguments of the call whose parenthesis ends at `at`, or from which one
+        # is made (`decode('...', 'hex')`), each with its argument's number.
+        found: list[tuple[int, Token]] = []
+        commas = [0]
+        for _ in range(_MOST_ARGUMENTS):
+            token = kind, start, end, at = self._next(text, at)
+            if kind in LITERALS or kind == "parameter":
+                if not any(commas[1:]):
+                    found.append((commas[0], token))
+            elif kind == "word":
+                if text[start:end].lower() in _ELSEWHERE:
+                    break
+            elif (char := text[start:end]) in {"(", "["}:
+                commas.append(0)
+            elif char in {")", "]"}:
+                commas.pop()
+            elif char == ",":
+                commas[-1] += 1
+            if not commas or kind == "end" or text[start:end] == ";":
+                break
+        return found
+
+    def _next(self, text: str, at: int) -> Token:
+        # The next token that is neither white space nor a comment; an empty one at the end.
+        while at < len(text) and self._scanner.left > 0:
+            skipped = SPACE.match(text, at)
+            if skipped is not None:
+                at = skipped.end()
+                continue
+            token = self._scanner.token(text, at)
+            if token[0] not in COMMENTS:
+                return token
+            at = token[3]
+        return "end", len(text), len(text), len(text)
+
+    def _put_together(self, text: str, start: int, end: int, at: int) -> list[Span]:
         # The secrets that the server puts into the literal whose content is from `start` to `end`; it ends at `at`.
         content, call = text[start:end], _QUOTED_CALL.match(text, at)
         if call is not None and content.rstrip()[-8:].lower() == "password" and call.end() < len(text):
-            kind, start, end, _ = self._token(text, call.end())
-            return _secret(text, start, end, free=False) if kind in _LITERALS else []
+            kind, start, end, _ = self._scanner.token(text, call.end())
+            return secret(text, start, end, free=False) if kind in LITERALS else []
         found, number = [], 0
-        for place in islice(_FORMATTED.finditer(content), _MOST_PLACES):
+        for place in islice(FORMATTED.finditer(content), MOST_PLACES):
             if place["kind"] != "%":
                 number = int(place["place"] or number + 1)
                 quoted = place["kind"] in "lL" or (place["behind"] and place["behind"][-1] == "'")
@@ -236,19 +363,18 @@ class _Search:
                     found += self._argument(text, at, number)
         return found
 
-    def _argument(self, text: str, at: int, number: int) -> list[_Span]:
+    def _argument(self, text: str, at: int, number: int) -> list[Span]:
         # The literal that is the argument so many commas behind `at`.
         depth, last = 0, ","
         for _ in range(_MOST_ARGUMENTS):
-            skipped = _SPACE.match(text, at)
+            skipped = SPACE.match(text, at)
             at = skipped.end() if skipped is not None else at
-            if at >= len(text) or self._left <= 0:
+            if at >= len(text) or self._scanner.left <= 0:
                 break
-            self._left -= 1
-            kind, start, end, at = self._token(text, at)
-            if kind in _LITERALS and depth == number == 0 and last == ",":
-                return _secret(text, start, end, free=False)
-            if kind not in {"line", "block"}:
+            kind, start, end, at = self._scanner.token(text, at)
+            if kind in LITERALS and depth == number == 0 and last == ",":
+                return secret(text, start, end, free=False)
+            if kind not in COMMENTS:
                 last = text[start] if kind == "other" else kind
                 depth += (last in {"(", "["}) - (last in {")", "]"})
                 number -= last == "," and depth == 0
@@ -256,87 +382,7 @@ class _Search:
                 break
         return []
 
-    def _token(self, text: str, at: int) -> tuple[str, int, int, int]:
-        # The token at `at`: its kind, where its content starts and ends, and where the next one starts (beyond the
-        # text's end for one that is left open).
-        found = _TOKEN.match(text, at)
-        assert found is not None  # its last branch takes any character
-        kind, opened = str(found.lastgroup), found.end()
-        if kind in {"quoted", "exact", "escape"}:
-            backslashes = kind == "escape" or (kind == "quoted" and self._backslashes)
-            return kind, opened, *self._string_end(text, opened, backslashes=backslashes)
-        if kind == "dollar":
-            closed = text.find(found[0], opened)
-            return (kind, opened, *((closed, closed + len(found[0])) if closed >= 0 else _open(text)))
-        if kind == "name":
-            return kind, opened, *_rest_end(_NAME, text, opened, ('""',))
-        if kind == "line":
-            end = _LINE_END.search(text, opened)
-            return kind, opened, *((end.start(), end.start()) if end else _open(text))
-        if kind == "block":
-            return kind, opened, *_block_end(text, opened)
-        return kind, at, opened, opened
 
-    def _string_end(self, text: str, at: int, *, backslashes: bool) -> tuple[int, int]:
-        pattern, goes_on = (_ESCAPE, ("''", "\\")) if backslashes else (_PLAIN, ("''",))
-        while True:
-            closed, end = _rest_end(pattern, text, at, goes_on)
-            continued = _CONTINUED.match(text, end)
-            if continued is None or self._left <= 0:
-                return closed, end
-            self._left -= 1
-            at = continued.end()
-
-
-def _open(text: str) -> tuple[int, int]:
-    return len(text), len(text) + 1
-
-
-def _rest_end(pattern: re.Pattern[str], text: str, at: int, goes_on: tuple[str, ...]) -> tuple[int, int]:
-    # Where `pattern` ends, and behind the quote there. It has met its own bound where what `goes_on` stands there.
-    while True:
-        at = pattern.match(text, at).end()  # type: ignore[union-attr]  # it matches nothing too
-        if not text.startswith(goes_on, at):
-            return at, at + 1
-
-
-def _block_end(text: str, at: int) -> tuple[int, int]:
-    # Comments nest in PostgreSQL.
-    depth = 1
-    for edge in _BLOCK_EDGE.finditer(text, at):
-        depth += 1 if edge[0] == "/*" else -1
-        if not depth:
-            return edge.start(), edge.end()
-    return _open(text)
-
-
-def _unescaped(run: re.Match[str]) -> str:
-    # Pairs like '' and \' as what they mean, NULs before them, so that no offset changes and quotes stay together.
-    pairs = run[0]
-    chars = [_ESCAPES.get(pairs[at], pairs[at]) if pairs[at - 1] == "\\" else "'" for at in range(1, len(pairs), 2)]
-    return "\0" * len(chars) + "".join(chars)
-
-
-def _in_connection_string(text: str, *, free: bool) -> list[_Span]:
-    # The passwords in a literal that is a connection string as a whole.
-    if _URI.match(text):
-        passwords = _URI_PASSWORD
-    elif _CONNECTION.fullmatch(text):
-        passwords = _CONNECTION_PASSWORD
-    else:
-        return []
-    spans = [found.span(str(found.lastgroup)) for found in passwords.finditer(text)]
-    return [span for start, end in spans for span in _secret(text, start, end, free=free)]
-
-
-def _in_urls(text: str) -> list[_Span]:
-    return [found.span("bare") for found in islice(_URL_PASSWORD.finditer(text), _MOST_PLACES)]
-
-
-def _secret(text: str, start: int, end: int, *, free: bool) -> list[_Span]:
-    # The span of a literal's content, if it may be masked. The NULs at its end are not its own: they stand for the
-    # first halves of its closing quotes (see `_unescaped`).
-    content = text[start:end].rstrip("\0")
-    if not content or not (free or (_NO_CODE.fullmatch(content) and not _FORMATTED.fullmatch(content))):
-        return []
-    return [(start, start + len(content))]
+def _number(text: str, start: int, end: int) -> int:
+    """Of the parameter there; 0 where no statement has so many."""
+    return int(text[start + 1 : end]) if end - start <= _LONGEST_PARAMETER else 0

@@ -9,7 +9,7 @@ cdef Py_ssize_t _NAME_BYTES
 cdef class Text:
     cdef readonly str sql, fields
     cdef readonly object sql_base64
-    cdef readonly tuple secrets
+    cdef readonly tuple secrets, bound
     cdef readonly bint masked
     cdef public bint recorded
 
@@ -43,6 +43,8 @@ cdef class PreparedStatements:
     cdef object _secrets
 
     cpdef Text read_query(self, bytes sql)
+    cpdef list read_call(self, bytes body, policy)
+    cpdef keep(self, tuple secrets)
     @cython.locals(prepared=Prepared)
     cpdef Prepared read_parse(self, bytes body)
     cpdef Prepared get(self, bytes name)

@@ -15,6 +15,8 @@ from collections import deque
 
 from proxy.contract.record import Parameter, Ran, StatementPrepare, TransactionState
 from proxy.contract.settings import Parameters
+from proxy.wire.functions import ARGUMENTS, SET_CONFIG
+from proxy.wire.secret_values import Bound, mask_values
 from proxy.wire.secrets import hide, mask
 from proxy.wire.steps import Kind, Owed, Step, as_json, start_of
 from proxy.wire.values import decode
@@ -29,13 +31,21 @@ _NONE, _TYPES = Parameters.NONE, Parameters.TYPES  # an enum's member costs a mi
 class Text:
     """A statement's SQL as it is recorded."""
 
-    __slots__ = ("fields", "masked", "recorded", "secrets", "sql", "sql_base64")
+    __slots__ = ("bound", "fields", "masked", "recorded", "secrets", "sql", "sql_base64")
 
-    def __init__(self, sql: str, sql_base64: str | None = None, secrets: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self,
+        sql: str,
+        sql_base64: str | None = None,
+        secrets: tuple[str, ...] = (),
+        bound: tuple[Bound, ...] = (),
+    ) -> None:
         self.sql = sql
         self.sql_base64 = sql_base64
         self.secrets = secrets
         """What was masked in `sql`. Never recorded."""
+        self.bound = bound
+        """Which of its parameters are secrets."""
         self.masked = masked = bool(secrets)
         fields = f',"sql":{as_json(sql)}'
         if sql_base64 is not None:
@@ -51,11 +61,11 @@ class Text:
 def read_text(raw: bytes) -> Text:
     """The SQL in `raw`, its secrets masked. Bytes that are not UTF-8 are kept exactly, beside a readable form."""
     try:
-        sql, secrets = mask(raw.decode())
+        sql, secrets, bound = mask(raw.decode())
     except UnicodeDecodeError:
-        sql, secrets = mask(raw.decode("utf-8", "backslashreplace"))
-        return Text(sql, None if secrets else base64.b64encode(raw).decode(), secrets)
-    return Text(sql, None, secrets)
+        sql, secrets, bound = mask(raw.decode("utf-8", "backslashreplace"))
+        return Text(sql, None if secrets else base64.b64encode(raw).decode(), secrets, bound)
+    return Text(sql, None, secrets, bound)
 
 
 class Prepared:
@@ -182,17 +192,32 @@ class PreparedStatements:
         """The text of a Query."""
         text = read_text(sql)
         if text.masked:
-            self._keep(text.secrets)
+            self.keep(text.secrets)
         return text
 
     def read_parse(self, body: bytes) -> Prepared:
         """The statement that a Parse message defines."""
         prepared = read_parse(body)
         if prepared.text.masked:
-            self._keep(prepared.text.secrets)
+            self.keep(prepared.text.secrets)
         return prepared
 
-    def _keep(self, secrets: tuple[str, ...]) -> None:
+    def read_call(self, body: bytes, policy: Parameters) -> list[Parameter] | None:
+        """The arguments of a FunctionCall; where they cannot be read, the whole message as one."""
+        if policy is _NONE:
+            return None
+        function = int.from_bytes(body[:4])
+        try:
+            values = _parameters(body, 4, ARGUMENTS.get(function, ()), policy is _TYPES)
+        except (IndexError, ValueError):
+            return [Parameter(0, None, base64.b64encode(body).decode())]
+        if function == SET_CONFIG and values is not None:
+            values, secrets = mask_values(values, (Bound(2, 1),))
+            self.keep(secrets)
+        return values
+
+    def keep(self, secrets: tuple[str, ...]) -> None:
+        """Have these hidden where PostgreSQL's errors quote them."""
         if self._secrets is None:
             self._secrets = deque(maxlen=_SECRETS_KEPT)
         self._secrets.extend(secrets)
@@ -350,11 +375,14 @@ def read_bind(body: bytes, prepared: PreparedStatements, policy: Parameters) -> 
             parameters = _parameters(body, name_end + 1, statement.types, policy is _TYPES)
         except (IndexError, ValueError):
             parameters = [Parameter(0, None, base64.b64encode(body).decode())]
+        if statement.text.bound and parameters is not None:
+            parameters, secrets = mask_values(parameters, statement.text.bound)
+            prepared.keep(secrets)
     return Portal(body[:portal_end] if portal_end else _UNNAMED, statement, parameters, len(body) + 5, source)
 
 
 def _parameters(body: bytes, at: int, types: tuple[int, ...], typed_only: bool) -> list[Parameter] | None:  # noqa: FBT001 positional for the C call
-    """Decode the values of a Bind message behind its two names. Raises IndexError or ValueError."""
+    """What a Bind has behind its names, and a FunctionCall behind its number. May raise IndexError or ValueError."""
     format_count = _uint16(body, at)
     formats = [_uint16(body, at + 2 + 2 * index) for index in range(format_count)]
     at += 2 + 2 * format_count

@@ -2,6 +2,8 @@
 
 cimport cython
 
+cdef long long _NO_RESULT
+
 cdef class Owed:
     cdef public long kind
     cdef public long long statement
@@ -9,7 +11,7 @@ cdef class Owed:
 @cython.no_gc
 @cython.freelist(32)
 cdef class Step(Owed):
-    cdef public long long started, bytes_in, bytes_out, duration, rows, limit, copied
+    cdef public long long started, bytes_in, bytes_out, duration, rows, limit, copied, result
     cdef public str sql, start
     cdef public object name, portal, described, sqlstate, message, copying, ran, state
     cdef public object tags
@@ -17,6 +19,7 @@ cdef class Step(Owed):
 
     cpdef settle(self)
     cpdef complete(self, str tag, long long rows)
+    cpdef answer(self, bytes body)
     cpdef fail(self, dict fields)
     @cython.locals(tags=str, rows=str, size=str, rest=str, state=str, ran=str)
     cpdef str end(self)
@@ -24,4 +27,5 @@ cdef class Step(Owed):
     cdef str _particulars(self)
 
 cpdef str as_json(object value)
+cpdef str call(long long function, list arguments)
 cpdef str start_of(Step step, str kind, str what, str state, long long transaction)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 import msgspec
 
-from proxy.contract.record import Authorization, Ran, Record, TransactionState
+from proxy.contract.record import Authorization, Parameter, Ran, Record, TransactionState
 from proxy.wire.messages import parse_parameter_status
 
 if TYPE_CHECKING:
@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 
 
 _encode = msgspec.json.Encoder().encode
+
+_LENGTH = 4
+_NO_RESULT = -2
 
 CopyDirection: TypeAlias = Literal["in", "out", "both"]
 
@@ -69,6 +72,7 @@ class Step(Owed):
         "name",
         "portal",
         "ran",
+        "result",
         "rows",
         "skipped",
         "sql",
@@ -118,6 +122,8 @@ class Step(Owed):
         """Bytes of CopyData that the client had sent before it; before a COPY's own, once there was another."""
         self.answered = False
         """Answered, by something else than a tag or an error."""
+        self.result = _NO_RESULT
+        """The length of a function call's result, -1 where that is NULL."""
         self.ran: Ran | None = None
         self.state: TransactionState | None = None
         """What the ReadyForQuery said that closed its round."""
@@ -141,6 +147,12 @@ class Step(Owed):
         else:
             self.tags = [*self.tags, tag]
 
+    def answer(self, body: bytes) -> None:
+        """Take what answers it that is no tag. A FunctionCallResponse begins with its result's length."""
+        self.answered = True
+        if self.kind == Kind.FUNCTION and len(body) >= _LENGTH:
+            self.result = int.from_bytes(body[:_LENGTH], signed=True)
+
     def fail(self, fields: dict[str, str]) -> None:
         """Take an ErrorResponse as its end, unless it has one: the first is the cause."""
         if self.sqlstate is None:
@@ -160,6 +172,8 @@ class Step(Owed):
         size = f',"bytes_in":{self.bytes_in}' if self.bytes_in else ""
         if self.bytes_out:
             size = f'{size},"bytes_out":{self.bytes_out}'
+        if self.result != _NO_RESULT:
+            size = f'{size},"result_bytes":{self.result}'
         rest = self._particulars() if self.sqlstate is not None or self.skipped or self.suspended else ""
         state = "" if self.state is None else f',"state":"{self.state}"'
         ran = "" if self.ran is None else f',"ran":{as_json(self.ran)}'
@@ -189,6 +203,12 @@ def authorization(body: bytes) -> list[Authorization]:
     if name in ("session_authorization", "is_superuser"):
         return [Authorization(parameter=name, value=value)]
     return []
+
+
+def call(function: int, arguments: list[Parameter] | None) -> str:
+    """The fields of a `statement.start` that say what a FunctionCall calls."""
+    values = "" if arguments is None else f',"parameters":{as_json(arguments)}'
+    return f',"sql":""{values},"function":{function}'
 
 
 def start_of(step: Step, kind: str, what: str, state: TransactionState, transaction: int) -> str:

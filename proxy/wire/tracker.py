@@ -230,8 +230,8 @@ class Tracker:
 
     def _function(self, body: bytes, now: int) -> Step:
         step = self._start(Kind.FUNCTION, now, len(body) + 5, "")
-        oid = f',"sql":"","function":{int.from_bytes(body[:4])}'
-        step.start = start_of(step, "function", oid, self.state, self.transaction)
+        what = steps.call(int.from_bytes(body[:4]), self._prepared.read_call(body, self._policy))
+        step.start = start_of(step, "function", what, self.state, self.transaction)
         return step
 
     # PostgreSQL to client.
@@ -253,7 +253,7 @@ class Tracker:
             elif kind == ERROR:
                 self._error(body, records)
             elif kind in (EMPTY_QUERY, SUSPENDED, FUNCTION_RESPONSE):
-                self._no_tag(kind)
+                self._no_tag(kind, body)
             elif kind == UNSEEN:  # Before the error that comes next: only what is left can be its cause.
                 owed.pass_by(self._steps, self._prepared, int.from_bytes(body))
             elif kind == PARAMETER_DESCRIPTION:
@@ -286,11 +286,11 @@ class Tracker:
         if step.kind == Kind.EXECUTE:
             self._complete(step)
 
-    def _no_tag(self, kind: int) -> None:
+    def _no_tag(self, kind: int, body: bytes) -> None:
         step = self._front(_STATEMENT)
         if step is None:
             return
-        step.answered = True
+        step.answer(body)
         if step.kind == Kind.EXECUTE:
             if kind == SUSPENDED:  # It comes when as many rows were sent as were asked for.
                 step.suspended, step.rows = True, step.limit

@@ -33,7 +33,7 @@ from proxy.contract.record import (
     StatementEnd,
     StatementStart,
 )
-from proxy.wire.secrets import MASK
+from proxy.wire.secret_values import MASK
 from tests.harness.serverlog import LogLine
 
 Values = tuple[str | None, ...]

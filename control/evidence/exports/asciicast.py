@@ -143,7 +143,7 @@ class Asciicast:
 
 
 def _asked(item: Item) -> list[Part]:
-    parts = [("> ", item["sql"], STYLES["sql"])]
+    parts = [("> ", item["text"] if item["mode"] == "function" else item["sql"], STYLES["sql"])]
     if item["masked"]:
         parts.append(("", "(a secret in it is masked)", STYLES["warn"]))
     for number, value in enumerate(item["parameters"] or [], start=1):

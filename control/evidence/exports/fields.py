@@ -35,7 +35,8 @@ def _parameter(value: Parameter) -> dict[str, Any]:
     if value.base64 is not None:
         return {"type": value.type, "base64": value.base64}
     exact = value.value is None or isinstance(value.value, str)
-    return {"type": value.type, "value": value.value if exact else words.parameter(value)}
+    masked = {"masked": True} if value.masked else {}
+    return {"type": value.type, "value": value.value if exact else words.parameter(value)} | masked
 
 
 def message(text: str) -> str:

@@ -135,7 +135,7 @@ class Html:
         parts = [
             f'<article id="s{number}" class="{style}">',
             f'<p class="at"><a href="#s{number}">#{number}</a> {_when(item)} {text(_how(item))}</p>',
-            _sql(item["sql"]),
+            _sql(item["text"] if item["mode"] == "function" else item["sql"]),
             *_notes(item),
             _parameters(item["parameters"] or []),
             f'<p class="result">{text(words.result(item))}{text(_counts(item))}',

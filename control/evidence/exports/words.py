@@ -8,6 +8,7 @@ from control.evidence.timeline import Item
 from control.sizes import show_size
 from proxy.contract.record import Parameter
 
+MASKED = " (a secret in it is masked)"
 SAID_BYTES = 1_000
 """Results of fewer bytes say nothing of their size."""
 
@@ -29,9 +30,16 @@ def _result(item: Item) -> str:
     if seconds is None:
         return "NO RESULT (the session ended first)"
     rows = item["rows"] or 0
+    if item["result_bytes"] is not None:
+        return f"SUCCESS ({given(item['result_bytes'])}, {show_duration(seconds)})"
     counted = f"{rows} row{'' if rows == 1 else 's'}{' so far' if item['suspended'] else ''}"
     size = f", {show_size(item['bytes_out'])}" if (item["bytes_out"] or 0) >= SAID_BYTES else ""
     return f"SUCCESS ({counted}{size}, {show_duration(seconds)})"
+
+
+def given(size: int) -> str:
+    """What a function call gave."""
+    return "NULL" if size < 0 else f"a result of {show_size(size)}"
 
 
 def failed(item: Item) -> bool:
@@ -52,7 +60,7 @@ def parameter(value: Parameter) -> str:
         return "true" if content else "false"
     if isinstance(content, int | float):
         return str(content)
-    return "'" + content.replace("'", "''") + "'"
+    return "'" + content.replace("'", "''") + "'" + (MASKED if value.masked else "")
 
 
 def told(item: Item) -> str:
@@ -61,7 +69,8 @@ def told(item: Item) -> str:
         return f"{item['outcome'].upper()} {item['text'].replace(' ' + item['outcome'], '', 1)}"
     if item["kind"] != "end":
         return f"{item['kind'].replace('_', ' ').upper()} {item['text'] or ''}".rstrip()
-    parts = [f"END {item['reason']}" + (f" by {item['by']}" if item["by"] else "")]
+    because = f": '{item['why']}'" if item["why"] else ""
+    parts = [f"END {item['reason']}" + (f" by {item['by']}" if item["by"] else "") + because]
     if item["running"] is not None:
         parts.append(f"#{item['running']} was running")
     parts.append(f"open work: {item['outcome']}")

@@ -1,5 +1,7 @@
 """Secrets: PostgreSQL gets them, and nobody else ever reads them again."""
 
+from hashlib import md5
+
 import pytest
 
 from proxy.contract.record import StatementPrepare, StatementStart
@@ -31,6 +33,21 @@ STATEMENTS = (
     "COPY pg_class FROM PROGRAM 'curl -s https://user:{secret}@127.0.0.1/x'",
     "PREPARE p AS SELECT 'postgresql://u:{secret}@h/db'",
     "EXPLAIN ALTER ROLE {nobody} PASSWORD '{secret}'",
+    "SET app.password = '{secret}'",
+    "SET LOCAL app.secret TO $${secret}$$",
+    'SET SESSION "app".U&"pass\\0077ord" = "{secret}"',
+    "ALTER ROLE {nobody} SET app.api_key = '{secret}'",
+    "SELECT set_config('app.token', '{secret}', false)",
+    "CREATE USER MAPPING FOR {nobody} SERVER s OPTIONS (U&\"pass!0077ord\" UESCAPE '!' '{secret}')",
+    "SELECT pgp_sym_encrypt('data', '{secret}'), hmac('data', E'{secret}', 'sha256')",
+    "SELECT crypt('{secret}', gen_salt('bf'))",
+)
+BOUND = (
+    ("SELECT set_config('app.password', $1, false)", (SECRET,), ["***"]),
+    ("SELECT set_config($1, $2, false)", ("app.Secret", SECRET), ["app.Secret", "***"]),
+    ("SELECT pgp_sym_decrypt($1, $2)", ("data", SECRET), ["data", "***"]),
+    ("SELECT dblink_connect($1)", (f"host=127.0.0.1 port=1 password={SECRET}",), None),
+    ("SELECT set_config('search_path', $1, false)", ("public",), ["public"]),
 )
 
 
@@ -74,6 +91,25 @@ async def test_postgresql_gets_the_very_bytes(audit: Audit, text: str) -> None:
     finally:
         await cluster.sql("ALTER ROLE curfew_app NOCREATEROLE")
         await cluster.sql(f"DROP ROLE {role}")
+    assert SECRET.encode() not in audit.stored()
+
+
+async def test_bound_secrets(audit: Audit) -> None:
+    """PostgreSQL has them as they were sent; neither the journal, nor control, nor what is shown has them."""
+    one = await audit.whole.grant()
+    async with await audit.log_in(one) as wire:
+        for sql, values, _ in BOUND:
+            wire.send(parse(sql) + bind(*values) + execute() + SYNC)
+            await wire.until("Z")
+        said = await wire.run("SELECT md5(current_setting('app.password') || current_setting('app.secret'))")
+        assert said[1].values == [md5(2 * SECRET.encode(), usedforsecurity=False).hexdigest().encode()]
+        session = (await audit.leave(wire, one))["id"]
+    shown = [one.parameters for one in audit.records(one) if isinstance(one, StatementStart) and one.parameters]
+    assert [[value.value for value in values] for values in shown] == [
+        seen or ["host=127.0.0.1 port=1 password=***"] for _, _, seen in BOUND
+    ]
+    assert [any(value.masked for value in values) for values in shown] == [True, True, True, True, False]
+    assert SECRET not in await audit.auditor("replay", session)
     assert SECRET.encode() not in audit.stored()
 
 

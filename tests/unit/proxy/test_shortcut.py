@@ -39,8 +39,17 @@ NOTICE = message(b"N", b"SNOTICE\0\0")
 PREPARE = say.parse("select $1", "s", (23,)) + say.SYNC
 PREPARED = say.PARSED + say.READY
 BOUND_ROW = say.BOUND + say.ROWS + say.ROW + say.complete("SELECT 1") + say.READY
+SECRETS = [
+    "select crypt('s', x)",
+    "; SET a.TOKEN = 's'",
+    "HMAC(x, 's')",
+    "set_config('a.secret', 's', true)",
+    "options (key 's')",
+    'u&"a"',
+    "secret token key opt se cr:",
+]
 WORDS = [*["ok"] * 8, "begin", "begin", "commit", "rollback", "bad", "copyout", "fetch p"]
-TAILS = ["1", "2", 'a "name" \\ and\nmore', "\u00e9", "password 'secret'", "p:/"]
+TAILS = ["1", "2", 'a "name" \\ and\nmore', "\u00e9", "password 'secret'", "p:/", *SECRETS]
 
 
 class Counted:
@@ -173,6 +182,47 @@ async def test_conversations(two: Two, seed: int) -> None:
             two.server(chunk)
             meddle(two, author.random)
         answers = b""
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "set a.secret = 's'",
+        "select set_config('a.x_token', 's', true)",
+        "SELECT CRYPT('s', x)",
+        "select pgp_sym_encrypt('x', 's')",
+        "select hmac('x', 's', 'md5')",
+        "alter server x options (set api_key 's')",
+        "Alter Role x PassWord 's'",
+        "alter role x set U&\"a.\\0073ecret\" = 's'",
+        "copy t from program 'curl ftp://u:s@h'",
+    ],
+)
+async def test_secrets(two: Two, sql: str) -> None:
+    """What has one is left to who masks it."""
+    two.client(say.query(sql))
+    two.server(say.complete("SELECT 1") + say.READY)
+    two.check()
+    assert Counted.taken == 0
+
+
+@pytest.mark.parametrize("sql", ["select key, token, secret from t", "update t set a = 'x' where b = 'o:p'"])
+async def test_no_secrets(two: Two, sql: str) -> None:
+    """Words alone are none."""
+    two.client(say.query(sql))
+    two.server(say.complete("SELECT 1") + say.READY)
+    two.check()
+    assert Counted.taken == 1
+
+
+async def test_bound_secrets(two: Two) -> None:
+    """A key among the values is masked, statement for statement."""
+    two.client(say.parse("select crypt($1, $2)", "s", (25, 25)) + say.SYNC)
+    two.server(say.PARSED + say.READY)
+    two.client(say.bind("hunter2", "salt", statement="s"), say.execute(), say.SYNC)
+    two.server(BOUND_ROW)
+    two.check()
+    assert Counted.taken == 0
 
 
 def pieces(random: Random, data: bytes) -> list[bytes]:

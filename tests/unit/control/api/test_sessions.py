@@ -225,3 +225,37 @@ async def test_what_came_behind_the_end_is_not_told(desk: Desk, edge: Edge) -> N
     await desk.ok("carol", "POST", "/v1/locks", {"target": "orders", "reason": "wait"})
     items = (await desk.ok("eve", "GET", "/v1/sessions/over/timeline"))["items"]
     assert [item["kind"] for item in items] == ["request", "decision", "start", "end"]
+
+
+@pytest.mark.parametrize("how", ["killed", "revoked", "locked"])
+async def test_why_it_was_ended(desk: Desk, edge: Edge, how: str) -> None:
+    """The last item says who did it and what for; of what else they did at other times, not that."""
+    desk.clock.stop()
+    grant = await desk.grant()
+    chain = Chain("cut")
+    assert (await edge.ship(chain.seal(edge.start(grant=grant), at=desk.clock()))).is_success
+    decided: dict[str, int] = {}
+    for what, path, body in (
+        ("killed", "sessions/bobs/kill", {"reason": "another"}),
+        ("killed", "sessions/cut/kill", {"reason": "runaway query"}),
+        ("locked", "locks", {"target": "orders", "reason": "wait"}),
+        ("revoked", f"grants/{grant}/revoke", {"reason": "seen enough"}),
+        ("killed", "sessions/cut/kill", {"reason": "again"}),
+        ("locked", "locks", {"person": "ada", "reason": "for good"}),
+    ):
+        desk.clock.pass_(1)
+        if "bobs" not in path:
+            decided.setdefault(what, desk.clock())
+        await desk.ok("carol", "POST", f"/v1/{path}", body)
+    last = end(0, reason=how, by="carol", decided_at=decided[how], gone_at=None)
+    assert (await edge.ship(chain.seal_signed(last, edge.key, at=desk.clock()))).is_success
+    items = (await desk.ok("eve", "GET", "/v1/sessions/cut/timeline"))["items"]
+    reason = {"killed": "runaway query", "revoked": "seen enough", "locked": "wait"}[how]
+    assert items[-1]["why"] == reason
+    assert items[-1]["text"].startswith(f"the session ended: {how} by carol: '{reason}'; ")
+
+
+async def test_nobody_ended_it(desk: Desk) -> None:
+    """Then there is no reason."""
+    items = (await desk.ok("ada", "GET", "/v1/sessions/adas/timeline"))["items"]
+    assert (items[-1]["by"], items[-1]["why"]) == (None, None)

@@ -72,6 +72,8 @@ def test_each_result_has_its_words(fields: Fields, expected: str) -> None:
         ({"type": 23, "withheld": True}, "withheld (type 23)"),
         ({"type": 0, "value": None, "withheld": True}, "withheld (type 0)"),
         ({"type": 25, "value": "withheld (type 23)", "withheld": False}, "'withheld (type 23)'"),
+        ({"type": 25, "value": "***", "masked": True}, "'***' (a secret in it is masked)"),
+        ({"type": 25, "value": "***"}, "'***'"),
     ],
 )
 def test_values_are_written_as_sql_would(value: Fields, text: str) -> None:

@@ -131,9 +131,10 @@ def test_what_the_sessions_end_cut_short(outcome: Outcome, cut: bool, lacks: str
     ("records", "lacks"),
     [
         ([start(1), end(1)], None),
-        ([start(1, kind="function", function=5), end(1)], "the arguments of a function call are not recorded"),
+        ([start(1, kind="function", function=5), end(1)], "a function call is not run again"),
         ([start(1, masked=True), end(1)], "a secret in its text was masked"),
         ([start(1, parameters=[Parameter(type=23, withheld=True)]), end(1)], "its parameters were withheld"),
+        ([start(1, parameters=[Parameter(25, "***", masked=True)]), end(1)], "a secret in its parameters was masked"),
         ([start(1, "SELECT $1"), end(1)], "its parameters were not recorded"),
         ([start(1, "SELECT $1"), end(1, skipped=True)], None),
         ([start(1, "SELECT $1", kind="query"), end(1)], None),

@@ -79,9 +79,10 @@ def close_statement(name: str = "") -> bytes:
     return message(b"C", b"S" + _text(name) + b"\0")
 
 
-def function(oid: int) -> bytes:
-    """FunctionCall without arguments."""
-    return message(b"F", struct.pack("!IHHH", oid, 0, 0, 0))
+def function(oid: int, *values: bytes | None, form: int = 1) -> bytes:
+    """FunctionCall with these arguments, all in one format; the result is wanted as text."""
+    sized = [struct.pack("!i", -1) if one is None else struct.pack("!i", len(one)) + one for one in values]
+    return message(b"F", struct.pack("!IHHH", oid, 1, form, len(values)) + b"".join(sized) + struct.pack("!H", 0))
 
 
 def copy_data(data: bytes) -> bytes:

@@ -24,6 +24,7 @@ from tests.unit.proxy.wire.playbook import (
     describe_statement,
     error,
     execute,
+    function,
     parse,
     query,
     server,
@@ -193,6 +194,52 @@ def test_no_values() -> None:
     book = Playbook(Parameters.NONE)
     book.take(client(parse("a"), message(b"B", b"\0\0secret"), execute()))
     assert started(book).parameters is None
+
+
+LO_OPEN, LOWRITE, SET_CONFIG, UNKNOWN = 952, 955, 2078, 400_000
+
+
+@pytest.mark.parametrize(
+    ("call", "policy", "arguments"),
+    [
+        (function(LO_OPEN, b"\0\0\1\0", None), Parameters.FULL, [Parameter(type=26, value=256), Parameter(type=23)]),
+        (
+            function(LOWRITE, b"\0\0\0\1", b"a\xff"),
+            Parameters.FULL,
+            [Parameter(type=23, value=1), Parameter(type=17, base64="Yf8=", binary=True)],
+        ),
+        (function(UNKNOWN, b"\1"), Parameters.FULL, [Parameter(type=0, base64="AQ==", binary=True)]),
+        (function(UNKNOWN, b"1", form=0), Parameters.FULL, [Parameter(type=0, value="1")]),
+        (
+            function(LO_OPEN, b"\1", b"\2", b"\3"),
+            Parameters.TYPES,
+            [Parameter(one, withheld=True) for one in (26, 23, 0)],
+        ),
+        (function(LO_OPEN, b"\1"), Parameters.NONE, None),
+        (function(UNKNOWN), Parameters.FULL, None),
+        (
+            function(SET_CONFIG, b"a.secret", b"hunter2", b"\1"),
+            Parameters.FULL,
+            [Parameter(25, "a.secret"), Parameter(25, "***", masked=True), Parameter(16, True)],  # noqa: FBT003 a value
+        ),
+        (message(b"F", b"\0\0\0\1\0\5"), Parameters.FULL, [Parameter(0, base64="AAAAAQAF")]),
+    ],
+)
+def test_a_function_calls_arguments(call: bytes, policy: Parameters, arguments: list[Parameter] | None) -> None:
+    """As bound values: by the types of PostgreSQL's own functions, exactly where none are known; whole if broken."""
+    book = Playbook(policy)
+    book.take(client(call))
+    assert started(book).parameters == arguments
+
+
+@pytest.mark.parametrize(
+    ("body", "size"), [(b"\0\0\0\5hello", 5), (b"\xff\xff\xff\xff", -1), (b"\0" * 4, 0), (b"", None)]
+)
+def test_a_function_calls_result(body: bytes, size: int | None) -> None:
+    """Its length is on record; that of NULL is another one than that of nothing."""
+    book = Playbook()
+    book.take(client(function(UNKNOWN)), server(message(b"V", body), READY))
+    assert [one.result_bytes for one in book.records if isinstance(one, StatementEnd)] == [size]
 
 
 def test_types_that_the_server_tells() -> None:

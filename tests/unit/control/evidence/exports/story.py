@@ -96,6 +96,7 @@ VALUES = (
     Parameter(type=23, value=42),
     Parameter(type=16, value=True),
     Parameter(type=25, value="it's <i>\x1b[1m"),
+    Parameter(type=25, value="host=h password=***", masked=True),
 )
 
 

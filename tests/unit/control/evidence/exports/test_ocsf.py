@@ -46,6 +46,7 @@ def test_a_statement_says_all_of_it() -> None:
         {"type": 23, "value": "42"},
         {"type": 16, "value": "true"},
         {"type": 25, "value": "it's <i>\x1b[1m"},
+        {"type": 25, "value": "host=h password=***", "masked": True},
     ]
     assert one["actor"]["user"]["name"] == "dba1"
     assert one["actor"]["session"] == one["actor"]["session"] | {"uid": "ses_1", "is_remote": True}
