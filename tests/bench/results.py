@@ -9,10 +9,19 @@ from tests.bench.ways import CURFEW, DIRECT
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Quantity:
+    """What is measured beside others in one go, and so has no measurement of its own, as a case has."""
+
+    name: str
+    metric: str
+    unit: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
     """What one case gave: by way, the figures of all rounds, and the CPU time of the process in between."""
 
-    case: Case
+    case: Case | Quantity
     figures: dict[str, list[float]] = field(default_factory=dict)
     cpu: dict[str, list[float]] = field(default_factory=dict)
     """Seconds for each operation."""
