@@ -153,12 +153,14 @@ class Supervisor:
                 status = await self._run(number)
             except OSError as error:  # no process or no socket to be had at the moment
                 log.error("a worker cannot be started", worker=number, error=str(error))  # noqa: TRY400 expected
-                status = -1
+                status = os.EX_OSERR
             if status == 0 and self._stopping.is_set():
                 return
             log.error("a worker has died", worker=number, status=status)
             await self._have_orphans_ended(number)
-            if not self._started or (self._stopping.is_set() and began > self._stopping_since):
+            # One that was killed has not failed to start: an operator did that, or the kernel, for memory.
+            could_not_start = not self._started and status != -signal.SIGKILL
+            if could_not_start or (self._stopping.is_set() and began > self._stopping_since):
                 self._failed = True  # it has had its second chance
                 return
             if time.monotonic() - began > STEADY_S:

@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from proxy.contract.settings import AccessProfile
 from proxy.query import Connection, Row
+from tests.faults.progress import Progress
 from tests.faults.result import Plan, Result
 from tests.harness import roles
 from tests.harness.binaries import postgresql_bin, version_bin
@@ -54,9 +55,12 @@ def campaign(plan: Plan, folder: Path) -> Result:
                 place = _made(folder / f"{number} {name}")
                 steps = _steps(cluster, profile, place)
                 every = max(1, steps * 2 // plan.rounds)
-                for step, moment in _all_moments(steps)[::every]:
+                moments = _all_moments(steps)[::every]
+                progress = Progress(f"identities: {name}", len(moments))
+                for step, moment in moments:
                     kills += _killed(cluster, profile, place, step, moment)
                     leftover += _left(cluster, profile, place)
+                    progress.step(f"leftover {leftover}")
     assert kills, "nothing was killed"
     return Result(campaign="identities", rounds=kills, lost=0, doubled=0, late=0, leftover=leftover)
 

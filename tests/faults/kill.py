@@ -11,6 +11,7 @@ from pathlib import Path
 
 from proxy.contract.record import SessionEnd
 from tests.faults.accounts import backends, broken, doubled, executed, recorded, unended
+from tests.faults.progress import Progress
 from tests.faults.result import Plan, Result
 from tests.harness import roles
 from tests.harness.binaries import postgresql_bin
@@ -41,9 +42,11 @@ def campaign(plan: Plan, folder: Path) -> Result:
         proxy = stack.enter_context(Proxy(cluster=cluster, ca=ca, folder=folder / "proxy"))
         run([postgresql_bin() / "pgbench", "-i", "-q"], environment=_environment(proxy))
         late = leftover = 0
+        progress = Progress("kill", rounds)
         for number in range(rounds):
             late += _round(proxy, MODES[number % len(MODES)])
             leftover += _left_over(proxy)
+            progress.step(f"late {late}, leftover {leftover}")
         kept, ran = recorded(proxy), executed(cluster)
         assert ran.total() > rounds * CLIENTS, "nothing was tried"
         assert len(crashed(proxy)) > rounds, "nothing was interrupted"

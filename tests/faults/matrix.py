@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 from tests.bench.pressure.finding import percentile
+from tests.faults.progress import Progress
 from tests.faults.result import Plan, Result
 from tests.harness.binaries import version_bin
 from tests.harness.certs import Authority
@@ -31,7 +32,9 @@ def campaign(plan: Plan, folder: Path) -> Result:
         ca = Authority(folder / str(major))
         with Cluster(ca, programs=version_bin(major), hba=matrix.HBA) as cluster:
             matrix.install(cluster, DATABASE)
-            verdicts = asyncio.run(_campaign(plan, cluster, ca, folder / str(major)))
+            verdicts = asyncio.run(
+                _campaign(plan, cluster, ca, folder / str(major), name=f"matrix: PostgreSQL {major}")
+            )
         wrong += [f"PostgreSQL {major}: {fault}" for verdict in verdicts for fault in verdict.wrong]
         for verdict in verdicts:
             took += verdict.took_s.values()
@@ -45,15 +48,17 @@ def campaign(plan: Plan, folder: Path) -> Result:
     return Result(campaign="matrix", rounds=len(took), lost=0, doubled=0, late=late, leftover=len(wrong))
 
 
-async def _campaign(plan: Plan, cluster: Cluster, ca: Authority, folder: Path) -> list[matrix.Verdict]:
+async def _campaign(plan: Plan, cluster: Cluster, ca: Authority, folder: Path, *, name: str) -> list[matrix.Verdict]:
     disk = can_mount()
+    triggers = [trigger for trigger in TRIGGERS if disk or trigger.reason != "journal"]
+    progress = Progress(name, plan.rounds * len(triggers))
+    verdicts = []
     async with matrix.stand(cluster, ca, folder, DATABASE, disk=disk) as stand:
-        return [
-            await matrix.strike(stand, trigger, turn=turn)
-            for turn in range(plan.rounds)
-            for trigger in TRIGGERS
-            if disk or trigger.reason != "journal"
-        ]
+        for turn in range(plan.rounds):
+            for trigger in triggers:
+                verdicts.append(await matrix.strike(stand, trigger, turn=turn))
+                progress.step(f"{sum(len(one.wrong) for one in verdicts)} wrong")
+    return verdicts
 
 
 def _figures(verdicts: list[matrix.Verdict]) -> str:

@@ -20,6 +20,7 @@ import asyncpg
 
 from proxy.contract.record import SessionEnd, SessionStart, decode
 from tests.faults.accounts import backends, broken, doubled, executed, recorded, unended
+from tests.faults.progress import Progress
 from tests.faults.result import Plan, Result
 from tests.harness import roles
 from tests.harness.certs import Authority
@@ -130,12 +131,13 @@ def campaign(plan: Plan, folder: Path) -> Result:
 
 async def _campaign(plan: Plan, cluster: Cluster, ca: Authority, folder: Path) -> Result:
     async with _stand(cluster, ca, folder) as stand:
-        await _sessions(stand, 0, [(FAULTS[-1], STATES[0])])
+        await _sessions(stand, 0, [(FAULTS[-1], STATES[0])], Progress("network", 1))
         before = await _settled(stand, 0)
         queue = list(itertools.islice(itertools.cycle(_pairs()), plan.rounds))
+        progress = Progress("network", plan.rounds)
         async with asyncio.TaskGroup() as group:
             for number in range(AT_ONCE):
-                group.create_task(_sessions(stand, number, queue))
+                group.create_task(_sessions(stand, number, queue, progress))
         leftover = max(0, await _settled(stand, before) - before)  # what was passing before is no debt
         proxy = stand.proxy
         leftover += len(backends(cluster)) + len(unended(proxy)) + broken(proxy) + await _changed(cluster)
@@ -178,12 +180,13 @@ async def _stand(cluster: Cluster, ca: Authority, folder: Path) -> AsyncIterator
         await asyncio.to_thread(proxy.close)
 
 
-async def _sessions(stand: Stand, number: int, queue: list[tuple[Fault, Case]]) -> None:
+async def _sessions(stand: Stand, number: int, queue: list[tuple[Fault, Case]], progress: Progress) -> None:
     """One after the other, with the tables of this number, until the queue is empty."""
     watcher = await stand.proxy.cluster.connect()
     while queue:
         fault, case = queue.pop(0)
         await _session(stand, number, watcher, fault, case)
+        progress.step()
     await watcher.close()
 
 

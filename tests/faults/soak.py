@@ -16,6 +16,7 @@ from typing import Any
 
 from proxy.contract.directive import Revoke
 from tests.faults.accounts import backends, broken, doubled, executed, recorded, unended
+from tests.faults.progress import EVERY_S, to_stderr
 from tests.faults.result import Plan, Result
 from tests.harness import roles
 from tests.harness.binaries import postgresql_bin
@@ -142,6 +143,13 @@ class Soak:
             for _ in range(PEOPLE):
                 group.create_task(self.person())
             group.create_task(self.chaos())
+            group.create_task(self.tell())
+
+    async def tell(self) -> None:
+        """Say now and then how far it is."""
+        while not self.over:
+            await self._rest(EVERY_S)
+            to_stderr(f"soak: {max(0.0, self.until - time.monotonic()):.0f} s left, {self.did.total()} things done")
 
 
 async def work(wire: Wire) -> None:

@@ -24,6 +24,7 @@ from typing import Any
 from proxy.contract.grant import EndMode
 from tests.bench.stop.sessions import ROWS, STATES, UNREAD, begin
 from tests.faults.accounts import backends, broken, doubled, executed, is_session, recorded, unended
+from tests.faults.progress import Progress
 from tests.faults.result import Plan, Result
 from tests.harness import faketime, roles
 from tests.harness.certs import Authority
@@ -219,11 +220,13 @@ async def _campaign(plan: Plan, cluster: Cluster, ca: Authority, folder: Path) -
         for fault in FAULTS:
             if fault not in faults:
                 _say(f"stop: {fault.name}: not tried, this machine cannot")
+        progress = Progress("stop", plan.rounds * len(faults))
         for turn in range(plan.rounds):
             for fault in faults:
                 tried[fault.name] += 1
                 late[fault.name] += await _round(stand, fault, turn)
                 leftover[fault.name] += await _left_over(stand, fault)
+                progress.step(f"late {late.total()}, leftover {leftover.total()}")
         kept, ran = recorded(stand.proxy), executed(cluster)
         for fault in faults:
             _say(

@@ -10,6 +10,7 @@ from pathlib import Path
 from tests.faults.journal import rounds, witness
 from tests.faults.journal.clients import CLIENTS, come_and_go
 from tests.faults.journal.stand import KINDS, PATIENCE_S, Kind, Site, Stand, cluster, furnish, standing
+from tests.faults.progress import Progress
 from tests.faults.result import Plan, Result
 from tests.harness.certs import Authority
 from tests.harness.waiting import TooLateError, eventually
@@ -74,22 +75,28 @@ async def _run(amounts: Mapping[str, int], name: str, stand_: AbstractAsyncConte
 
 async def _part(stand: Stand, name: str, count: int) -> tuple[int, int]:
     """One part's rounds: how many proxies were not there again afterwards, and how many rounds there were."""
+    progress = Progress(f"journal: {name}", count)
+    missed = 0
     if name == "control":
-        return sum([not await rounds.trouble_control(stand) for _ in range(count)]), count
+        for _ in range(count):
+            missed += not await rounds.trouble_control(stand)
+            progress.step(f"late {missed}")
+        return missed, count
     do, possible = _ROUNDS[name]
     sites = [site for site in stand.sites if possible(site)]
     if not sites:
         _say(f"journal: {name}: not tried, this machine cannot")
         return 0, 0
-    if name == "power":  # what control had and the journal lost would be another matter: a session told twice
-        stand.answers("refused")
     left = iter(range(count))
 
-    async def work(site: Site) -> int:
-        return sum([not await do(stand, site) for _ in left])
+    async def work(site: Site) -> None:
+        nonlocal missed
+        for _ in left:
+            late = not await do(stand, site)  # by itself: `+=` would have read the count before the wait
+            missed += late
+            progress.step(f"late {missed}")
 
-    missed = sum(await asyncio.gather(*(work(site) for site in sites)))
-    stand.answers("well")
+    await asyncio.gather(*(work(site) for site in sites))
     return missed, count
 
 

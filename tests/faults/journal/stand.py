@@ -95,9 +95,9 @@ class Site:
         self.launch()
 
     async def served(self, count: int = 1) -> bool:
-        """Wait for so many more answers. Whether they came in time. A proxy that has ended is started again.
+        """Wait for so many more answers; whether they came in time.
 
-        (A supervisor ends where a worker dies in its very first start.)
+        A proxy that has ended is started again, as a service manager does.
         """
         goal = self.answered + count
 

@@ -1,6 +1,7 @@
 """Workers that die, and a supervisor that dies: nothing is left that nobody controls, and the others go on."""
 
 import asyncio
+import os
 import signal
 import time
 from collections.abc import Iterator
@@ -85,6 +86,21 @@ async def test_a_worker_that_is_killed(own_house: House, watcher: Watcher) -> No
         async with own_house.sessions("oauth, unix", 4) as more:
             assert len(backends_of(proxy, 1)) > 4  # all four but for those that a busy machine gives to the other
             assert {await wire.value("SELECT 1") for wire in more} == {"1"}
+
+
+async def test_a_worker_that_is_killed_before_it_ever_served(postgres: Cluster, ca: Authority, tmp_path: Path) -> None:
+    """The supervisor took it for one that cannot start, and ended all of the proxy."""
+    proxy = Proxy(cluster=postgres, ca=ca, folder=tmp_path / "proxy", options={"workers": 2})
+    starting = asyncio.get_running_loop().create_task(asyncio.to_thread(proxy.start))
+    try:
+        first = await eventually(lambda: worker_pids(proxy) if proxy.process is not None else [], within=60)
+        os.kill(first[0], signal.SIGKILL)
+        await starting
+        counts = proxy.metrics()
+        assert (counts["curfew_workers"], counts["curfew_worker_restarts_total"]) == (2, 1)
+    finally:
+        await asyncio.gather(starting, return_exceptions=True)
+        await asyncio.to_thread(proxy.close)
 
 
 async def test_the_supervisor_is_killed(own_house: House, watcher: Watcher) -> None:
