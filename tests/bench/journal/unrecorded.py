@@ -1,38 +1,34 @@
 """`curfew-proxy` that records nothing, which no configuration can have: what the others are held against.
 
-Nothing is written, synced or hashed. The text of a record is still put together, in C, for the shortcut does that by
-itself: some of the journal's cost is so on both sides.
+Left out is recording alone: nothing is written, synced or hashed. All else is done: a statement is looked at, its
+record's text is put together (in C, by the shortcut, so some of the journal's cost is on both sides), and only then it
+goes on. What stands in for the rest is C as well: a function in Python in its place costs more than what it leaves out
+of a cheap step (0.35 us a transaction, all together, where this costs 0.2), and would flatter the journal.
 """
 
 import sys
+from operator import attrgetter
 from unittest.mock import patch
 
-from proxy import server, session
+from proxy import server
 from proxy.cli import main
-from proxy.contract.chain import Chain
+from proxy.contract import chain
 from proxy.journal import Journal
+
+unhashed = attrgetter("__class__.__name__")
+"""Any text, for a line's hash."""
 
 
 class Unwritten(Journal):
-    """A journal that forgets."""
+    """A journal that forgets: it takes a line's length, for something must be done with it."""
 
-    def append(self, line: bytes) -> None:
-        """Do nothing."""
-
-    def append_lazily(self, line: bytes) -> None:
-        """Do nothing."""
-
-
-class Unchained(Chain):
-    """A chain whose links nobody takes the hash of."""
-
-    def settle(self) -> None:
-        """Do nothing."""
+    append = staticmethod(len)  # type: ignore[assignment]
+    append_lazily = staticmethod(len)  # type: ignore[assignment]
 
 
 def launch() -> int:
     """Run the command to its end."""
-    with patch.object(server, "Journal", Unwritten), patch.object(session, "Chain", Unchained):
+    with patch.object(server, "Journal", Unwritten), patch.object(chain, "sha256_hex", unhashed):
         return main(sys.argv[1:])
 
 
