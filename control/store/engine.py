@@ -7,8 +7,6 @@ so that writers take their turn and do not spin on the busy timeout; that one re
 """
 
 import asyncio
-import contextlib
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -53,16 +51,7 @@ class Store:
     def __init__(self, engine: AsyncEngine, signals: Signals) -> None:
         self._engine = engine
         self._turn = asyncio.Lock()
-        self._writers = 0
-        self._idle = asyncio.Event()
-        self._idle.set()
-        self._written_at = 0.0
         self.signals = signals
-
-    @property
-    def quiet_s(self) -> float:
-        """How long nobody has written but those who step aside."""
-        return 0.0 if self._writers else time.monotonic() - self._written_at
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[Transaction]:
@@ -73,28 +62,6 @@ class Store:
     @asynccontextmanager
     async def write(self) -> AsyncIterator[Transaction]:
         """A transaction that writes. Committed where the block ends well, and gone as a whole where it raises."""
-        self._writers += 1
-        self._idle.clear()
-        try:
-            async with self._writing() as transaction:
-                yield transaction
-        finally:
-            self._writers -= 1
-            self._written_at = time.monotonic()
-            if not self._writers:
-                self._idle.set()
-
-    @asynccontextmanager
-    async def write_behind(self, patience_s: float) -> AsyncIterator[Transaction]:
-        """As `write`, for what nobody waits for: whoever else wants to write goes first, for so long at most."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(patience_s):
-                await self._idle.wait()
-        async with self._writing() as transaction:
-            yield transaction
-
-    @asynccontextmanager
-    async def _writing(self) -> AsyncIterator[Transaction]:
         async with self._turn, self._engine.connect() as connection:
             await connection.execution_options(immediate=True)
             transaction = Transaction(connection)
