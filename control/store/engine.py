@@ -9,10 +9,8 @@ What writes much does so in a thread as a whole (`write_as_one`), with the same 
 """
 
 import asyncio
-import contextlib
-import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -59,16 +57,7 @@ class Store:
         self._engine = engine
         self._blocking = blocking
         self._turn = asyncio.Lock()
-        self._writers = 0
-        self._idle = asyncio.Event()
-        self._idle.set()
-        self._written_at = 0.0
         self.signals = signals
-
-    @property
-    def quiet_s(self) -> float:
-        """How long nobody has written but those who step aside."""
-        return 0.0 if self._writers else time.monotonic() - self._written_at
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[Transaction]:
@@ -79,9 +68,12 @@ class Store:
     @asynccontextmanager
     async def write(self) -> AsyncIterator[Transaction]:
         """A transaction that writes. Committed where the block ends well, and gone as a whole where it raises."""
-        with self._counted():
-            async with self._writing() as transaction:
+        async with self._turn, self._engine.connect() as connection:
+            await connection.execution_options(immediate=True)
+            transaction = Transaction(connection)
+            async with connection.begin():
                 yield transaction
+        self.signals.notify(transaction.touched)
 
     async def write_as_one(self, work: Callable[[Transaction], Coroutine[Any, Any, Answer]]) -> Answer:
         """As `write`, for much at once: all of `work` in a thread, in which it waits for nothing but its queries.
@@ -89,16 +81,15 @@ class Store:
         Committed when this returns, and gone as a whole where `work` raises. A thread cannot be stopped: who is
         cancelled meanwhile waits until it has ended, so that the turn is given on with the database's own lock.
         """
-        with self._counted():
-            async with self._turn:
-                done = asyncio.get_running_loop().run_in_executor(None, self._as_one, work)
-                try:
-                    await asyncio.shield(done)
-                finally:
-                    await asyncio.wait([done])
-                    if done.exception() is None:
-                        self.signals.notify(done.result()[0])
-            return done.result()[1]
+        async with self._turn:
+            done = asyncio.get_running_loop().run_in_executor(None, self._as_one, work)
+            try:
+                await asyncio.shield(done)
+            finally:
+                await asyncio.wait([done])
+                if done.exception() is None:
+                    self.signals.notify(done.result()[0])
+        return done.result()[1]
 
     def _as_one(self, work: Callable[[Transaction], Coroutine[Any, Any, Answer]]) -> tuple[set[str], Answer]:
         """What was touched, and what `work` gives, once that is committed."""
@@ -109,36 +100,6 @@ class Store:
             with connection.begin():
                 answer = finished(work(transaction))
         return transaction.touched, answer
-
-    @contextmanager
-    def _counted(self) -> Iterator[None]:
-        self._writers += 1
-        self._idle.clear()
-        try:
-            yield
-        finally:
-            self._writers -= 1
-            self._written_at = time.monotonic()
-            if not self._writers:
-                self._idle.set()
-
-    @asynccontextmanager
-    async def write_behind(self, patience_s: float) -> AsyncIterator[Transaction]:
-        """As `write`, for what nobody waits for: whoever else wants to write goes first, for so long at most."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(patience_s):
-                await self._idle.wait()
-        async with self._writing() as transaction:
-            yield transaction
-
-    @asynccontextmanager
-    async def _writing(self) -> AsyncIterator[Transaction]:
-        async with self._turn, self._engine.connect() as connection:
-            await connection.execution_options(immediate=True)
-            transaction = Transaction(connection)
-            async with connection.begin():
-                yield transaction
-        self.signals.notify(transaction.touched)
 
     async def close(self) -> None:
         """Close every connection."""

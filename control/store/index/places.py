@@ -6,7 +6,7 @@ question takes more than a few kilobytes of each block, however common its terms
 """
 
 import struct
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 BLOCK_BITS = 15
 BLOCK = 1 << BLOCK_BITS
@@ -54,9 +54,14 @@ def common(sets: Sequence[bytes]) -> Sequence[int]:
         for one in bitmaps[1:]:
             both &= int.from_bytes(one)
         return unpack(both.to_bytes(_BITMAP))
-    found = set(unpack(lists[0]))
-    for one in lists[1:]:
-        found.intersection_update(unpack(one))
-    for one in bitmaps:
-        found = {place for place in found if one[place >> 3] >> (place & 7) & 1}
-    return sorted(found)
+    return sorted(within(set(unpack(lists[0])), [*lists[1:], *bitmaps]))
+
+
+def within(places: set[int], sets: Iterable[bytes]) -> set[int]:
+    """Those that are in every one of these sets."""
+    for one in sets:
+        if is_bitmap(one):
+            places = {place for place in places if one[place >> 3] >> (place & 7) & 1}
+        else:
+            places = places.intersection(unpack(one))
+    return places

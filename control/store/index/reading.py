@@ -5,9 +5,11 @@ costs in a block is bounded, whatever is asked for. A text is looked up by its t
 that is quick for, or read in the records where the other terms leave few.
 """
 
+import bisect
+import operator
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
 from typing import Final
@@ -15,7 +17,7 @@ from typing import Final
 import msgspec
 
 from control.evidence.parsed import Parsed
-from control.store.index.places import BLOCK, BLOCK_BITS, common, is_bitmap, unpack
+from control.store.index.places import BLOCK, BLOCK_BITS, common, unpack, within
 from control.store.index.writing import BLOCKS_BITS, Term
 from control.store.records import IN_ONE_QUERY
 
@@ -139,12 +141,17 @@ class Look:
         while window := list(islice(blocks, width)):
             began = time.monotonic()
             documents = self._documents(window)
-            if len(documents) > MANY and len(window) > 1:  # and so not all that there are
-                width, blocks = 1, chain(window, blocks)
-                continue
             took = time.monotonic() - began
+            if len(documents) > MANY and len(window) > 1:  # not all that there are: the last block's are not whole
+                whole = [block for block in window if block.number > documents[-1] >> BLOCK_BITS] or window[:1]
+                blocks = chain(window[len(whole) :], blocks)
+                if len(whole) == 1:
+                    documents = self._documents(whole)
+                window, width = whole, len(whole)
             for block in window:
-                yield from self._with_text(block, [one for one in documents if one >> BLOCK_BITS == block.number])
+                start = bisect.bisect_left(documents, 1 - BLOCK - block.first, key=operator.neg)
+                end = bisect.bisect_right(documents, -block.first, key=operator.neg)
+                yield from self._with_text(block, documents[start:end])
                 yield block.first, False
             if took < QUICK_S:
                 width = min(2 * width, WIDEST)
@@ -237,20 +244,22 @@ class Look:
                 yield one, any(self._has(one))
             return
         own, first_of = set(documents), self._repeats(block, documents)
-        among = _membership(block.sets)
-        places = sorted(place for one in own | first_of.keys() if among(place := one & BLOCK - 1))
+        places = sorted(within({one & BLOCK - 1 for one in own | first_of.keys()}, block.sets))
         for one in self._narrowed(block, places):
             fits = one in own and any(self._has(one))
             yield one, fits or (one in first_of and self._has(first_of[one])[0])
 
     def _repeats(self, block: _Block, documents: Sequence[int]) -> dict[int, int]:
         """Which statements have the SQL of one of these."""
-        found: dict[int, int] = {}
-        for part in _parts(documents):
-            query = f"SELECT id, places FROM repeats WHERE id IN ({_marks(part)})"  # noqa: S608 marks alone
-            for one, places in self._connection.execute(query, part):
-                found.update((block.first + place, one) for place in unpack(places))
-        return found
+        own = set(documents)
+        rows: Iterable[tuple[int, bytes]] = ()
+        if len(documents) > IN_ONE_QUERY:  # to pass over the others is cheaper than to look for each
+            query = "SELECT id, places FROM repeats WHERE id BETWEEN ? AND ?"
+            rows = self._connection.execute(query, (documents[-1], documents[0]))
+        elif documents:
+            query = f"SELECT id, places FROM repeats WHERE id IN ({_marks(documents)})"  # noqa: S608 marks alone
+            rows = self._connection.execute(query, documents)
+        return {block.first + place: one for one, places in rows if one in own for place in unpack(places)}
 
     def _has(self, one: int) -> tuple[bool, bool]:
         """Whether the text is in the SQL, or in the values, of the record that is this leaf."""
@@ -293,17 +302,6 @@ def newest(connection: sqlite3.Connection) -> int:
     """The newest leaf of the log, -1 where it is empty."""
     (leaf,) = connection.execute("SELECT max(leaf) FROM books.records").fetchone()
     return -1 if leaf is None else int(leaf)
-
-
-def _membership(sets: Sequence[bytes]) -> Callable[[int], bool]:
-    """Whether a place is in all of these sets."""
-    bitmaps = [one for one in sets if is_bitmap(one)]
-    lists = [frozenset(unpack(one)) for one in sets if not is_bitmap(one)]
-
-    def among(place: int) -> bool:
-        return all(one[place >> 3] >> (place & 7) & 1 for one in bitmaps) and all(place in one for one in lists)
-
-    return among
 
 
 def _match(text: str) -> str:
