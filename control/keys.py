@@ -36,6 +36,25 @@ class KeyRingError(Exception):
     """The key ring cannot be used. Says which file, and what to do."""
 
 
+def read_private(path: Path, what: str, remedy: str) -> Ed25519PrivateKey:
+    """The private key in `path`, if nobody else can read it; errors say `what` it is, and what to do if others can.
+
+    Raises KeyRingError.
+    """
+    try:
+        with path.open("rb") as file:
+            if os.fstat(file.fileno()).st_mode & 0o077:
+                raise KeyRingError(f"{path}: others can read {what}; {remedy}")
+            private = load_pem_private_key(file.read(), password=None)
+    except OSError as error:
+        raise KeyRingError(f"{path}: cannot read {what}: {error.strerror}") from error
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+        raise KeyRingError(f"{path}: not a private key in PEM") from error
+    if not isinstance(private, Ed25519PrivateKey):
+        raise KeyRingError(f"{path}: not an Ed25519 key")
+    return private
+
+
 def thumbprint(x: str) -> str:
     """The `kid`: RFC 7638, with the members that RFC 8037 appendix A.3 requires for an OKP key, in their order."""
     canonical = json.dumps({"crv": "Ed25519", "kty": "OKP", "x": x}, separators=(",", ":"), sort_keys=True)
@@ -89,15 +108,8 @@ class KeyRing:
 
     def _read(self, key: SigningKey) -> Ed25519PrivateKey:
         path = self._path(key.kid)
-        try:
-            if path.stat().st_mode & 0o077:
-                raise KeyRingError(f"{path}: others can read this signing key; chmod 600, and rotate the keys")
-            private = load_pem_private_key(path.read_bytes(), password=None)
-        except OSError as error:
-            raise KeyRingError(f"{path}: cannot read the signing key: {error.strerror}") from error
-        except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-            raise KeyRingError(f"{path}: not a private key in PEM") from error
-        if not isinstance(private, Ed25519PrivateKey) or public_text(private.public_key()) != key.x:
+        private = read_private(path, "this signing key", "chmod 600, and rotate the keys")
+        if public_text(private.public_key()) != key.x:
             raise KeyRingError(f"{path}: not the key that its name says")
         return private
 

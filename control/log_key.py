@@ -3,14 +3,12 @@
 It is not rotated: whoever keeps an old head must be able to check a new one with the key that they have.
 """
 
-import os
 from pathlib import Path
 
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from control.keys import KeyRingError, write_durably
+from control.keys import KeyRingError, read_private, write_durably
 from proxy.contract import checkpoint
 from proxy.contract.checkpoint import Checkpoint
 from proxy.contract.merkle import ProofError
@@ -39,7 +37,7 @@ class LogKey:
         if self._private is not None:
             return
         if self.path.exists():
-            private = self._read()
+            private = read_private(self.path, "the log's key", "chmod 600")
         elif newest is None:
             private = self._create()
         else:
@@ -77,18 +75,4 @@ class LogKey:
             write_durably(self.path, pem)
         except OSError as error:
             raise KeyRingError(f"{self.path}: cannot keep the log's key: {error.strerror}") from error
-        return private
-
-    def _read(self) -> Ed25519PrivateKey:
-        try:
-            with self.path.open("rb") as file:
-                if os.fstat(file.fileno()).st_mode & 0o077:
-                    raise KeyRingError(f"{self.path}: others can read the log's key; chmod 600")
-                private = load_pem_private_key(file.read(), password=None)
-        except OSError as error:
-            raise KeyRingError(f"{self.path}: cannot read the log's key: {error.strerror}") from error
-        except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-            raise KeyRingError(f"{self.path}: not a private key in PEM") from error
-        if not isinstance(private, Ed25519PrivateKey):
-            raise KeyRingError(f"{self.path}: not an Ed25519 key")
         return private

@@ -67,7 +67,7 @@ async def list_requests(
     """The requests that you may see, newest first."""
     found, following = await requests.page(services, asker=caller, person=person, state=state, after=after, limit=limit)
     items = [RequestOut.model_validate(request) for request in found]
-    return Page(items=items, next=None if following is None else str(following))
+    return Page.of(items, following)
 
 
 @router.get("/requests/{request_id}")
@@ -122,7 +122,7 @@ async def list_grants(
     """The grants that you may see, newest first."""
     found, following = await grants.page(services, asker=caller, person=person, state=state, after=after, limit=limit)
     now = services.clock()
-    return Page(items=[GrantOut.of(told, now) for told in found], next=None if following is None else str(following))
+    return Page.of([GrantOut.of(told, now) for told in found], following)
 
 
 @router.get("/grants/{grant_id}")

@@ -27,7 +27,7 @@ async def list_locks(
     """The locks that you may see, newest first: who does not approve or audit sees none that name others."""
     found, following = await locks.page(services, asker=caller, state=state, after=after, limit=limit)
     now = services.clock()
-    return Page(items=[LockOut.of(lock, now) for lock in found], next=None if following is None else str(following))
+    return Page.of([LockOut.of(lock, now) for lock in found], following)
 
 
 @router.get("/locks/{lock_id}")

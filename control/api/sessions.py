@@ -42,7 +42,7 @@ async def list_sessions(
     wanted = Filter(person=person, target=target, profile=profile, proxy=proxy, grant=grant, state=state)
     found, following = await sessions.page(services, wanted, asker=caller, after=after, limit=limit)
     items = [SessionOut.model_validate(session) for session in found]
-    return Page(items=items, next=None if following is None else str(following))
+    return Page.of(items, following)
 
 
 @router.get("/sessions/{session_id}")
@@ -108,7 +108,7 @@ async def list_faults(services: Office, _: Auditor, after: After = None, limit: 
     """Lines that proxies sent and that are not what they should be, newest first."""
     found, following = await faults.page(services, after=after, limit=limit)
     items = [FaultOut.model_validate(fault) for fault in found]
-    return Page(items=items, next=None if following is None else str(following))
+    return Page.of(items, following)
 
 
 def _shown(session: Session, behind: bytes) -> bytes:

@@ -1,10 +1,10 @@
 """The JSON of the API: what goes in (an unknown key is an error) and what comes out."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Generic, TypeVar
+from typing import Annotated, Generic, Self, TypeVar
 
 from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, StrictInt
 
@@ -58,6 +58,11 @@ class Page(_Out, Generic[Shown]):
 
     items: list[Shown]
     next: str | None = None
+
+    @classmethod
+    def of(cls, items: Sequence[Shown], following: int | None) -> Self:
+        """These, and where the next part begins."""
+        return cls(items=list(items), next=None if following is None else str(following))
 
 
 class NewPerson(_In):

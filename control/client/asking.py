@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from control.client import naming, screen, waiting
+from control.client import listing, naming, screen, waiting
 from control.client.account import Json
 from control.client.answers import Request, Target, read
 from control.client.api import PAGE, Api, from_environment, segment
@@ -74,15 +74,21 @@ def targets(*, json: Json = False, limit: Limit = PAGE) -> None:
     """List what access can be asked for."""
     with from_environment() as api:
         page = api.page("/v1/targets", limit=limit)
-    if json:
-        screen.dump_page(page)
-        return
-    rows = [
-        (one.name, ", ".join(p.name for p in one.profiles), one.database, ", ".join(one.databases), one.description)
-        for one in read(list[Target], page.items)
-    ]
-    screen.table(("TARGET", "PROFILES", "DEFAULT", "DATABASES", "DESCRIPTION"), rows, empty="no targets")
-    screen.more(page)
+    columns = ("TARGET", "PROFILES", "DEFAULT", "DATABASES", "DESCRIPTION")
+    listing.show(
+        page,
+        Target,
+        columns,
+        lambda one: (
+            one.name,
+            ", ".join(profile.name for profile in one.profiles),
+            one.database,
+            ", ".join(one.databases),
+            one.description,
+        ),
+        json=json,
+        empty="no targets",
+    )
 
 
 def request(
@@ -134,12 +140,13 @@ def requests(
     """List requests: yours, or everybody's if you approve."""
     with from_environment() as api:
         page = api.page("/v1/requests", limit=limit, state=state, person=person)
-    if json:
-        screen.dump_page(page)
-        return
     now = local_now()
-    rows = [
-        (
+    columns = ("ID", "STATE", "PERSON", "TARGET", "PROFILE", "FOR", "ASKED", "DECIDED BY", "REASON")
+    listing.show(
+        page,
+        Request,
+        columns,
+        lambda one: (
             one.id,
             one.state,
             one.person,
@@ -149,12 +156,10 @@ def requests(
             show_time(one.created_at, now=now),
             one.decided_by,
             one.reason,
-        )
-        for one in read(list[Request], page.items)
-    ]
-    columns = ("ID", "STATE", "PERSON", "TARGET", "PROFILE", "FOR", "ASKED", "DECIDED BY", "REASON")
-    screen.table(columns, rows, empty="no requests")
-    screen.more(page)
+        ),
+        json=json,
+        empty="no requests",
+    )
 
 
 def approve(

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from control.client import credentials, ends, naming, screen, waiting
+from control.client import credentials, ends, listing, naming, screen, waiting
 from control.client.account import Json, rootcert
 from control.client.answers import Grant, Request, Target, Token, read
 from control.client.api import PAGE, Api, from_environment, segment
@@ -44,12 +44,13 @@ def grants(
     """List grants: yours, or everybody's if you approve."""
     with from_environment() as api:
         page = api.page("/v1/grants", limit=limit, state=state, person=person)
-    if json:
-        screen.dump_page(page)
-        return
     now = local_now()
-    rows = [
-        (
+    columns = ("ID", "STATE", "PERSON", "TARGET", "PROFILE", "DATABASES", "ENDS", "HOW", "APPROVED BY", "REASON")
+    listing.show(
+        page,
+        Grant,
+        columns,
+        lambda one: (
             one.id,
             one.state,
             one.person,
@@ -60,12 +61,10 @@ def grants(
             one.end or "hard",
             one.approved_by,
             f"revoked by {one.revoked_by}: {one.revoke_reason}" if one.revoked_by else one.reason,
-        )
-        for one in read(list[Grant], page.items)
-    ]
-    columns = ("ID", "STATE", "PERSON", "TARGET", "PROFILE", "DATABASES", "ENDS", "HOW", "APPROVED BY", "REASON")
-    screen.table(columns, rows, empty="no grants")
-    screen.more(page)
+        ),
+        json=json,
+        empty="no grants",
+    )
 
 
 def extend(

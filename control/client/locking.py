@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from control.client import ends, naming, screen
+from control.client import ends, listing, naming, screen
 from control.client.account import Json
 from control.client.answers import Lock, read
 from control.client.api import PAGE, Api, from_environment, segment
@@ -76,12 +76,13 @@ def locks(
     wanted = None if every else (state or LockState.ACTIVE).value
     with from_environment() as api:
         page = api.page("/v1/locks", limit=limit, state=wanted)
-    if json:
-        screen.dump_page(page)
-        return
     now = local_now()
-    rows = [
-        (
+    columns = ("ID", "STATE", "LOCKED", "UNTIL", "BY", "MADE", "REASON")
+    listing.show(
+        page,
+        Lock,
+        columns,
+        lambda one: (
             one.id,
             one.state,
             _scope(one),
@@ -89,12 +90,10 @@ def locks(
             one.created_by,
             show_time(one.created_at, now=now),
             one.reason + _lifting(one),
-        )
-        for one in read(list[Lock], page.items)
-    ]
-    columns = ("ID", "STATE", "LOCKED", "UNTIL", "BY", "MADE", "REASON")
-    screen.table(columns, rows, empty=f"no {wanted} locks" if wanted else "no locks")
-    screen.more(page)
+        ),
+        json=json,
+        empty=f"no {wanted} locks" if wanted else "no locks",
+    )
 
 
 def unlock(

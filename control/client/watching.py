@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from control.client import ends, naming, screen
+from control.client import ends, listing, naming, screen
 from control.client.account import Json
 from control.client.answers import Session, read
 from control.client.api import PAGE, from_environment, segment
@@ -42,12 +42,13 @@ def sessions(
     query = {"state": state, "person": person, "target": target, "profile": profile, "proxy": proxy, "grant": grant}
     with from_environment() as api:
         page = api.page("/v1/sessions", limit=limit, **query)
-    if json:
-        screen.dump_page(page)
-        return
     now = local_now()
-    rows = [
-        (
+    columns = ("ID", "STATE", "PERSON", "DATABASE", "PROFILE", "FROM", "STARTED", "ENDS", "STATEMENTS", "WHAT")
+    listing.show(
+        page,
+        Session,
+        columns,
+        lambda one: (
             one.id,
             one.state or ("ended" if one.ended_at else "open"),
             one.person,
@@ -58,12 +59,10 @@ def sessions(
             show_time(one.ended_at or one.expires_at, now=now),
             "-" if one.statements is None else str(one.statements),
             ends.ending(one) if one.ended_at else _doing(one, now),
-        )
-        for one in read(list[Session], page.items)
-    ]
-    columns = ("ID", "STATE", "PERSON", "DATABASE", "PROFILE", "FROM", "STARTED", "ENDS", "STATEMENTS", "WHAT")
-    screen.table(columns, rows, empty="no sessions")
-    screen.more(page)
+        ),
+        json=json,
+        empty="no sessions",
+    )
 
 
 def kill(

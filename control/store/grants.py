@@ -7,6 +7,7 @@ import sqlalchemy as sa
 
 from control.domain.grants import Grant, State
 from control.store.engine import Transaction
+from control.store.paging import newest_first
 from control.store.records import IN_ONE_QUERY
 from control.store.tables import grants
 from proxy.contract.grant import EndMode
@@ -49,16 +50,13 @@ async def page(
     tx: Transaction, *, person: str | None, state: State | None, now: int, after: int | None, limit: int
 ) -> tuple[Sequence[Grant], int | None]:
     """Grants, newest first, and where the next page starts."""
-    query = sa.select(grants).order_by(grants.c.number.desc()).limit(limit + 1)
+    query = sa.select(grants)
     if person is not None:
         query = query.where(grants.c.person == person)
     if state is not None:
         query = query.where(_stands(state, now))
-    if after is not None:
-        query = query.where(grants.c.number < after)
-    rows = (await tx.connection.execute(query)).all()
-    following = rows[limit - 1].number if len(rows) > limit else None
-    return [_grant(row) for row in rows[:limit]], following
+    rows, following = await newest_first(tx, query, grants.c.number, after=after, limit=limit)
+    return [_grant(row) for row in rows], following
 
 
 async def active_of(tx: Transaction, person: str, now: int) -> Sequence[Grant]:

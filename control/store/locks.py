@@ -6,6 +6,7 @@ import sqlalchemy as sa
 
 from control.domain.locks import Lock, Scope, State
 from control.store.engine import Transaction
+from control.store.paging import newest_first
 from control.store.tables import locks
 
 
@@ -80,16 +81,13 @@ async def page(
     tx: Transaction, *, named: str | None, state: State | None, now: int, after: int | None, limit: int
 ) -> tuple[Sequence[Lock], int | None]:
     """Locks, newest first, and where the next page starts. With `named`, none that names somebody else."""
-    query = sa.select(locks).order_by(locks.c.number.desc()).limit(limit + 1)
+    query = sa.select(locks)
     if named is not None:
         query = query.where(locks.c.person.is_(None) | (locks.c.person == named))
     if state is not None:
         query = query.where(_stands(state, now))
-    if after is not None:
-        query = query.where(locks.c.number < after)
-    rows = (await tx.connection.execute(query)).all()
-    following = rows[limit - 1].number if len(rows) > limit else None
-    return [_lock(row) for row in rows[:limit]], following
+    rows, following = await newest_first(tx, query, locks.c.number, after=after, limit=limit)
+    return [_lock(row) for row in rows], following
 
 
 def _stands(state: State, now: int) -> sa.ColumnElement[bool]:

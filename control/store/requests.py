@@ -7,6 +7,7 @@ import sqlalchemy as sa
 
 from control.domain.requests import Request, State
 from control.store.engine import Transaction
+from control.store.paging import newest_first
 from control.store.records import IN_ONE_QUERY
 from control.store.tables import requests
 from proxy.contract.grant import EndMode
@@ -50,16 +51,13 @@ async def page(
     tx: Transaction, *, person: str | None, state: State | None, now: int, after: int | None, limit: int
 ) -> tuple[Sequence[Request], int | None]:
     """Requests, newest first, and where the next page starts."""
-    query = sa.select(requests).order_by(requests.c.number.desc()).limit(limit + 1)
+    query = sa.select(requests)
     if person is not None:
         query = query.where(requests.c.person == person)
     if state is not None:
         query = query.where(_stands(state, now))
-    if after is not None:
-        query = query.where(requests.c.number < after)
-    rows = (await tx.connection.execute(query)).all()
-    following = rows[limit - 1].number if len(rows) > limit else None
-    return [_request(row) for row in rows[:limit]], following
+    rows, following = await newest_first(tx, query, requests.c.number, after=after, limit=limit)
+    return [_request(row) for row in rows], following
 
 
 async def extension_is_open(tx: Transaction, grant_id: str, now: int) -> bool:
