@@ -16,6 +16,9 @@ Where the cause cannot pass (an I/O error, KEPT_BYTES exceeded) the journal stay
 Durability: a line is the kernel's when `append` returns, so a dead process loses nothing; segments are synced as they
 are closed. What a power cut takes from the newest segment is the one gap, and `sync` closes it for whoever waits for it
 (`durability = "disk"` of a target, and shipping): all that ask at the same time share one fdatasync.
+
+Every `append` is a write of its own. A segment mapped into memory would need none, but a failing disk tells a mapping
+so by SIGBUS, which ends all sessions at once and lets nobody say why.
 """
 
 import asyncio

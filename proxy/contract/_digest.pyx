@@ -10,25 +10,27 @@ The context belongs to whoever has the GIL, which nothing here gives up.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+from libc.stdint cimport uint8_t
+from libc.string cimport memcpy
 from posix.dlfcn cimport RTLD_LAZY, dlopen, dlsym
 
 import _hashlib
 import hashlib
 
 cdef extern from "Python.h":
-    str PyUnicode_FromKindAndData(int kind, const void *buffer, Py_ssize_t size)
-    int PyUnicode_1BYTE_KIND
+    str PyUnicode_New(Py_ssize_t size, Py_UCS4 most)
+    uint8_t *PyUnicode_1BYTE_DATA(str text)
 
 ctypedef void *(*New)() noexcept
 ctypedef const void *(*Algorithm)() noexcept
 ctypedef int (*Init)(void *context, const void *algorithm, void *engine) noexcept
 ctypedef int (*Update)(void *context, const void *data, size_t size) noexcept
-ctypedef int (*Final)(void *context, unsigned char *digest, unsigned int *size) noexcept
+ctypedef int (*Final)(void *context, uint8_t *digest, unsigned int *size) noexcept
 
 cdef enum:
     DIGEST = 32
 
-cdef const char *HEX = b"0123456789abcdef"
+cdef uint8_t HEX[256][2]
 cdef Init init
 cdef Update update
 cdef Final final
@@ -45,6 +47,9 @@ cdef void *found(void *library, const char *name) except NULL:
 cdef prepare():
     # Looks in `_hashlib` and what it is linked with (dlsym(3)).
     global init, update, final, CONTEXT
+    cdef int byte
+    for byte in range(256):
+        HEX[byte][0], HEX[byte][1] = b"%02x" % byte
     cdef void *library = dlopen(getattr(_hashlib, "__file__", "").encode(), RTLD_LAZY)
     if library is NULL:
         raise ImportError("hashlib is not an extension of its own")
@@ -60,9 +65,10 @@ cdef prepare():
 
 cpdef str sha256_hex(bytes data):
     """SHA-256 of `data`, in hex."""
-    cdef unsigned char digest[DIGEST]
-    cdef char text[2 * DIGEST]
+    cdef uint8_t digest[DIGEST]
     cdef Py_ssize_t at
+    cdef uint8_t *to
+    cdef str text
     if data is None:
         raise TypeError("None has no digest")
     if not (
@@ -71,10 +77,11 @@ cpdef str sha256_hex(bytes data):
         and final(CONTEXT, digest, NULL)
     ):
         raise RuntimeError("SHA-256 failed")
+    text = PyUnicode_New(2 * DIGEST, 127)
+    to = PyUnicode_1BYTE_DATA(text)
     for at in range(DIGEST):
-        text[2 * at] = HEX[digest[at] >> 4]
-        text[2 * at + 1] = HEX[digest[at] & 15]
-    return PyUnicode_FromKindAndData(PyUnicode_1BYTE_KIND, text, 2 * DIGEST)
+        memcpy(to + 2 * at, HEX[digest[at]], 2)
+    return text
 
 
 prepare()

@@ -1,5 +1,6 @@
 """What is compiled: the same modules everywhere they are named, and all of them where any is."""
 
+import _hashlib
 import tomllib
 from importlib import import_module
 from pathlib import Path
@@ -8,6 +9,7 @@ import pytest
 
 import proxy.relay
 from proxy import COMPILED
+from proxy.contract.digest import sha256_hex
 from proxy.wire.framing import IMPLEMENTATION
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -38,3 +40,9 @@ def test_it_is_compiled_where_the_framer_is(name: str) -> None:
 def test_the_shortcut_is_used_where_it_can_be() -> None:
     """A relay would do without it, and not say a word."""
     assert (proxy.relay.make_shortcut.__name__ == "Shortcut") == (IMPLEMENTATION == "cython")
+
+
+@pytest.mark.skipif(not hasattr(_hashlib, "__file__"), reason="hashlib is a part of Python itself here")
+def test_the_digest_is_used_where_it_can_be() -> None:
+    """A chain would do without it, too."""
+    assert (sha256_hex.__module__ == "proxy.contract._digest") == (IMPLEMENTATION == "cython")
