@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.bench.cases import Amount
-from tests.bench.journal import command, ingest, throughput
+from tests.bench.journal import command, ingest, shipping, throughput
 from tests.bench.results import Result
 from tests.bench.ways import CURFEW
 
@@ -35,6 +35,16 @@ def test_control_takes_in_what_a_proxy_has_made(tmp_path: Path, monkeypatch: pyt
     assert (rate["case"], sorted(rate["values"])) == ("ingest", [CURFEW, ingest.PRODUCTION])
     assert (size["case"], sorted(size["values"])) == ("size", [CURFEW, ingest.JOURNAL])
     assert all(value > 0 for one in (rate, size) for value in one["values"].values())
+
+
+def test_a_journal_that_waits_is_shipped(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """All of it, and the command says how fast beside what a full proxy makes."""
+    monkeypatch.setattr(shipping, "LINES_A_SECOND", 20_000)
+    monkeypatch.setattr(shipping, "FULL_LOAD", 1e9)
+    assert command.main(["shipping", "--rounds", "1", "--seconds", "1"]) == 1
+    said = capsys.readouterr().out
+    assert "shipping  round 1/1" in said
+    assert "MISSED: shipping" in said
 
 
 @pytest.mark.parametrize(("taken", "expected"), [(90.0, ["ingest"]), (110.0, [])])

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from tests.bench.cases import Amount
-from tests.bench.journal import ingest, throughput
+from tests.bench.journal import ingest, shipping, throughput
 from tests.bench.results import Result, table
 from tests.bench.ways import CURFEW
 
@@ -15,6 +15,12 @@ Say = Callable[[str], None]
 PARTS: Mapping[str, Callable[[Amount, int, Say], list[Result]]] = {
     "throughput": throughput.measure,
     "ingest": ingest.measure,
+    "shipping": shipping.measure,
+}
+MISSED: Mapping[str, Callable[[list[Result]], list[str]]] = {
+    "throughput": throughput.missed,
+    "ingest": ingest.missed,
+    "shipping": shipping.missed,
 }
 
 
@@ -36,10 +42,12 @@ def main(arguments: Sequence[str]) -> int:
         for one in [results] if part == "throughput" else [[one] for one in results]:
             _say(table(one))
         found += results
-        missed += throughput.missed(results) if part == "throughput" else ingest.missed(results)
+        missed += MISSED[part](results)
     if chosen.json is not None:
         chosen.json.write_text(json.dumps([one.as_json() for one in found], indent=2) + "\n")
-    _say(f"aims: `process` {throughput.AIM} of {throughput.NONE}, {CURFEW} takes in more than one proxy makes")
+    _say(
+        f"aims: `process` {throughput.AIM} of {throughput.NONE}, {CURFEW} takes in and ships more than one proxy makes"
+    )
     for name in missed:
         _say(f"MISSED: {name}")
     return int(bool(missed))
