@@ -36,7 +36,22 @@ class Reviewed:
         return difference.change in changes and said and self.names(difference.test)
 
 
+_BY_TOKEN = (
+    "Who logs in at Curfew shows a token as a clear password over TLS. Its tests of SCRAM's passwords, of channel "
+    "binding and of a role's new password want the server to ask for SCRAM, and log in as roles of their own."
+)
+_PGJDBC_LOGINS = {
+    "org.postgresql.test.util.PasswordUtilTest::*": "Failed to authenticate using supplied user and password",
+    "org.postgresql.jdbc.ScramTest::*": "access refused: the token is not valid for this connection",
+    "org.postgresql.jdbc.ScramTest::invalidPasswords(String, String)[[]1]": "requested password-based authentication",
+    "org.postgresql.test.core.ChannelBindingRequiredTest::*": "server requested 'password' authentication",
+    "org.postgresql.test.plugin.AuthenticationPluginTest::authPluginSASL": "CLEARTEXT_PASSWORD",
+}
 REVIEWED: Sequence[Reviewed] = (
+    *(
+        Reviewed(suites=("pgjdbc",), tests=(test,), change="passed -> failed", says=says, reason=_BY_TOKEN)
+        for test, says in _PGJDBC_LOGINS.items()
+    ),
     Reviewed(
         suites=("asyncpg",),
         tests=("tests.test_execute.TestExecuteMany::test_executemany_server_failure_during_writes",),

@@ -105,7 +105,7 @@ def examine(state: Path, log: Path, user: str, legs: Legs) -> Evidence:
         refused=journal.refused,
         statements=journal.statements,
         records=journal.records,
-        executed=sum(map(len, executed.values())),
+        executed=sum(not one.refused for session in executed.values() for one in session),
         faults=(*journal.faults, *_unlike(executed, journal.recorded)),
         legs=legs,
     )

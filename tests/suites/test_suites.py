@@ -266,6 +266,16 @@ def test_junit_is_read(tmp_path: Path) -> None:
     assert found["m.T::bad"].said == "no\nat line 3"
 
 
+def test_both_ends_of_a_long_text_are_kept(tmp_path: Path) -> None:
+    """What matters is first in JUnit's, and last in pytest's."""
+    long = f"<failure message='first'>{'x' * 10_000} last</failure>"
+    (tmp_path / "junit.xml").write_text(f"<testsuite><testcase classname='m' name='t'>{long}</testcase></testsuite>")
+    said = read_junit(tmp_path.glob("*.xml"))["m::t"].said
+    assert said.startswith("first\nxxx")
+    assert said.endswith("xxx last")
+    assert len(said) < 4_000
+
+
 def test_only_what_was_pinned_is_taken(tmp_path: Path) -> None:
     """A file with another hash is refused."""
     file = tmp_path / "file"

@@ -1,6 +1,6 @@
 """The suites, by name, in the order in which they are run."""
 
-from tests.suites.catalog import asyncpg, django, golang, postgresql, programs, psycopg2, sqlalchemy
+from tests.suites.catalog import asyncpg, django, golang, java, postgresql, programs, psycopg2, sqlalchemy
 
 SUITES = {
     one.name: one
@@ -10,6 +10,8 @@ SUITES = {
         django.SUITE,
         psycopg2.SUITE,
         golang.SUITE,
+        java.SUITE,
+        java.SUITE,
         *postgresql.SUITES,
         programs.SUITE,
     )
