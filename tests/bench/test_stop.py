@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from tests.bench import __main__ as bench
-from tests.bench.stop import amount, command, crowd, sessions
+from tests.bench.pressure.command import report
+from tests.bench.stop import amount, crowd, sessions
 from tests.bench.stop.amount import AIM_S, Amount, missed, spread
 from tests.bench.stop.fake import elements
 
@@ -47,8 +48,8 @@ def test_figures() -> None:
     assert (p99.missed, p50.measured, longest.measured) == (True, 0.1, AIM_S + 1)
     assert (p50.aim, longest.aim) == (None, None)
     assert [missed("gone", count).missed for count in (0, 1)] == [False, True]
-    assert command.report([p50]) == 0
-    assert command.report([p99]) == 1
+    assert report([p50]) == 0
+    assert report([p99]) == 1
 
 
 def test_the_fake_reads_arrays() -> None:

@@ -53,6 +53,15 @@ class Authority:
             context.load_cert_chain(shows.certificate, shows.key)
         return context
 
+    def server_context(
+        self, *names: str, stem: str = "server", folder: Path | None = None, until: datetime | None = None
+    ) -> ssl.SSLContext:
+        """A server's TLS context, which shows what `server` makes."""
+        files = self.server(*names, stem=stem, folder=folder, until=until)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(files.certificate, files.key)
+        return context
+
     def _write(self, leaf: trustme.LeafCert, stem: str, folder: Path | None) -> CertificateFiles:
         folder = folder or self._folder
         files = CertificateFiles(certificate=folder / f"{stem}.pem", key=folder / f"{stem}.key")

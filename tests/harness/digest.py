@@ -307,7 +307,4 @@ def tapped(
 
 def _server_context(ca: Authority, folder: Path) -> ssl.SSLContext:
     folder.mkdir(parents=True, exist_ok=True)
-    files = ca.server(folder=folder, stem="tap")
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(files.certificate, files.key)
-    return context
+    return ca.server_context(folder=folder, stem="tap")

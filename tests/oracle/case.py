@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from tests.harness.wire import SYNC
 from tests.oracle.talk import Talk
 
 Script: TypeAlias = Callable[[Talk], Awaitable[None]]
@@ -33,3 +34,15 @@ def add(name: str, about: str, script: Script) -> None:
     """Add a case that a table made."""
     assert name not in CASES, name
     CASES[name] = Case(name=name, about=about, script=script)
+
+
+def up_to_sync(*data: bytes) -> Script:
+    """These messages and a Sync, and whether the connection lives."""
+
+    async def script(talk: Talk) -> None:
+        await talk.log_in()
+        talk.send(*data, SYNC)
+        await talk.ready()
+        await talk.alive()
+
+    return script

@@ -31,16 +31,17 @@ def main(arguments: Sequence[str]) -> int:
     found: list[Finding] = []
     with stand.ready(own_core=chosen.own_core) as ready:
         for part in chosen.parts or PARTS:
-            _say(f"load of the machine: {os.getloadavg()[0]:.1f} on {os.cpu_count()} CPUs")
-            found += asyncio.run(PARTS[part](ready, _say))
+            say(f"load of the machine: {os.getloadavg()[0]:.1f} on {os.cpu_count()} CPUs")
+            found += asyncio.run(PARTS[part](ready, say))
     return report(found)
 
 
 def report(found: Sequence[Finding]) -> int:
     """Print them; the command's exit code."""
-    _say("\n" + "\n".join(map(str, found)))
+    say("\n" + "\n".join(map(str, found)))
     return int(any(one.missed for one in found))
 
 
-def _say(line: str) -> None:
+def say(line: str) -> None:
+    """Tell the caller."""
     print(line, flush=True)  # noqa: T201 a command speaks to its caller

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from tests.bench.pressure.command import report, say
 from tests.bench.pressure.finding import Finding
 from tests.bench.stop import crowd, revocations, sessions
 from tests.bench.stop.amount import Amount
@@ -39,19 +40,9 @@ def main(arguments: Sequence[str]) -> int:
     )
     found: list[Finding] = []
     for part in chosen.parts or PARTS:
-        _say(f"load of the machine: {os.getloadavg()[0]:.1f} on {os.cpu_count()} CPUs")
-        found += PARTS[part](amount, _say)
+        say(f"load of the machine: {os.getloadavg()[0]:.1f} on {os.cpu_count()} CPUs")
+        found += PARTS[part](amount, say)
     if chosen.json is not None:
         figures = [asdict(one) | {"missed": one.missed} for one in found]
         chosen.json.write_text(json.dumps(figures, indent=2) + "\n")
     return report(found)
-
-
-def report(found: Sequence[Finding]) -> int:
-    """Print them; the command's exit code."""
-    _say("\n" + "\n".join(map(str, found)))
-    return int(any(one.missed for one in found))
-
-
-def _say(line: str) -> None:
-    print(line, flush=True)  # noqa: T201 a command speaks to its caller

@@ -208,10 +208,7 @@ def _connections() -> tuple[ssl.SSLObject, ssl.SSLObject]:
     """Two TLS connections to a server with a certificate: one that was verified, one that was not."""
     with tempfile.TemporaryDirectory() as folder:
         authority = Authority(Path(folder))
-        files = authority.server()
-        verified = authority.client_context()
-        served = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        served.load_cert_chain(files.certificate, files.key)
+        verified, served = authority.client_context(), authority.server_context()
     unverified = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     unverified.check_hostname, unverified.verify_mode = False, ssl.CERT_NONE
     return _shaken(verified, served), _shaken(unverified, served)

@@ -1,7 +1,6 @@
 """The command where there is no control service: usage, words for every failure, and what works offline."""
 
 import asyncio
-import ssl
 from pathlib import Path
 
 import pytest
@@ -62,9 +61,7 @@ def test_nothing_listening_is_told_in_words(person: Person) -> None:
 
 async def test_a_certificate_that_is_not_trusted_is_told_in_words(person: Person, ca: Authority) -> None:
     """What is wrong with it, and how to name the authority; with the authority named, the connection stands."""
-    files = ca.server("localhost", stem="client-test")
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(files.certificate, files.key)
+    context = ca.server_context("localhost", stem="client-test")
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")

@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import gc
 import socket
-import ssl
 import threading
 import time
 from collections.abc import Iterator
@@ -18,9 +17,7 @@ from tests.harness.loop import GoodbyeLoop
 @contextlib.contextmanager
 def slow_server(ca: Authority) -> Iterator[int]:
     """The port of a TLS server for one connection, which says goodbye 0.2 s after its client did."""
-    files = ca.server()
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(files.certificate, files.key)
+    context = ca.server_context()
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
         def serve() -> None:

@@ -239,10 +239,7 @@ async def test_nobody_there() -> None:
 @pytest.fixture
 def server(ca: Authority) -> ssl.SSLContext:
     """The server's TLS."""
-    files = ca.server()
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(files.certificate, files.key)
-    return context
+    return ca.server_context()
 
 
 @asynccontextmanager

@@ -10,7 +10,9 @@ import pytest
 from proxy import segments
 from proxy.contract.record import GENESIS, Chain, decode, line_hash
 from proxy.journal import Journal, JournalError
-from tests.integration.journal.writer import LIMIT_BYTES, notice, start
+from tests.harness import disks
+from tests.integration.journal.writer import LIMIT_BYTES, notice
+from tests.unit.proxy.journals import start_record
 
 DISK_BYTES = 256 * 1024
 BALLAST_BYTES = 64 * 1024
@@ -19,14 +21,8 @@ BALLAST_BYTES = 64 * 1024
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of DISK_BYTES."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "tmpfs", str(disk)]
-    done = subprocess.run(mount, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        pytest.skip(f"cannot mount a small tmpfs here: {done.stderr.strip()}")
-    yield disk
-    subprocess.run(["umount", "--lazy", str(disk)], check=True)
+    with disks.small_disk(tmp_path / "disk", DISK_BYTES) as disk:
+        yield disk
 
 
 def open_journal(directory: Path) -> Journal:
@@ -69,7 +65,7 @@ def test_full_disk_refuses_until_there_is_room(small_disk: Path) -> None:
     directory = small_disk / "journal"
     journal = open_journal(directory)
     chain = Chain("ses_1")
-    journal.append_start(chain, chain.seal(start()))
+    journal.append_start(chain, chain.seal(start_record()))
     accepted = append_until_refused(journal, chain)
     assert len(whole_lines(directory)) == accepted + 1
     for _ in range(3):
@@ -91,7 +87,7 @@ def test_reopening_on_a_full_disk_still_refuses(small_disk: Path) -> None:
     directory = small_disk / "journal"
     journal = open_journal(directory)
     chain = Chain("ses_1")
-    journal.append_start(chain, chain.seal(start()))
+    journal.append_start(chain, chain.seal(start_record()))
     append_until_refused(journal, chain)
     with pytest.raises(JournalError, match="No space left"):
         journal.close()

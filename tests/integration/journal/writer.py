@@ -9,27 +9,12 @@ import resource
 import sys
 from pathlib import Path
 
-from proxy.contract.record import Chain, Notice, SessionStart
+from proxy.contract.record import Chain, Notice
 from proxy.journal import Journal, JournalError
+from tests.unit.proxy.journals import start_record
 
 SEGMENT_BYTES = 50_000
 LIMIT_BYTES = 1 << 30
-
-
-def start() -> SessionStart:
-    """The first record."""
-    return SessionStart(
-        grant="grt_1",
-        person="ada",
-        expires_at=1,
-        target="orders",
-        database="orders",
-        profile="dba",
-        upstream_user="app",
-        backend_pid=1,
-        backend_start="2026-01-01T00:00:00.000000+00:00",
-        proxy="p1",
-    )
 
 
 def notice(number: int = 0) -> Notice:
@@ -62,7 +47,7 @@ def main() -> None:
     if limit:
         resource.setrlimit(resource.RLIMIT_FSIZE, (int(limit[0]), int(limit[0])))
     chain = Chain(session)
-    journal.append_start(chain, chain.seal(start()))
+    journal.append_start(chain, chain.seal(start_record()))
     try:
         write(journal, chain)
     except JournalError:

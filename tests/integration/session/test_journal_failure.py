@@ -1,7 +1,6 @@
 """A journal that takes nothing more: no statement is executed without its record (DESIGN.md, promise 4)."""
 
 import resource
-import subprocess
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -10,6 +9,7 @@ import pytest
 
 from proxy.contract.record import SessionEnd, StatementEnd, decode
 from tests.conftest import MakeProxy
+from tests.harness import disks
 from tests.harness.certs import Authority
 from tests.harness.postgres import Cluster
 from tests.harness.proxy import Proxy, new_grant_id
@@ -24,14 +24,8 @@ REFUSED = "the statement was not executed: its record could not be written"
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of DISK_BYTES."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "tmpfs", str(disk)]
-    done = subprocess.run(mount, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        pytest.skip(f"cannot mount a small tmpfs here: {done.stderr.strip()}")
-    yield disk
-    subprocess.run(["umount", "--lazy", str(disk)], check=True)
+    with disks.small_disk(tmp_path / "disk", DISK_BYTES) as disk:
+        yield disk
 
 
 async def session(proxy: Proxy, grant: str) -> Wire:

@@ -1,6 +1,5 @@
 """A server that is not what it says: the keeper's password is as safe from it as a session's."""
 
-import ssl
 import struct
 from typing import Any
 
@@ -51,9 +50,7 @@ async def test_asked_otherwise_than_allowed(asked: bytes) -> None:
 
 async def test_asked_within_tls_of_nobody_in_particular(ca: Authority) -> None:
     """`require` without `ca_file` is TLS with whoever is in the way: the password is not for them either."""
-    files = ca.server()
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(files.certificate, files.key)
+    context = ca.server_context()
 
     async def script(client: Client) -> None:
         await client.starts_tls(context)

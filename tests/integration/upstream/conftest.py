@@ -14,10 +14,7 @@ from tests.integration.upstream.stage import BY_BOTH, BY_CERTIFICATE, CLEAR, MD5
 @pytest.fixture
 def server_context(ca: Authority) -> ssl.SSLContext:
     """A server certificate for 127.0.0.1."""
-    files = ca.server()
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(files.certificate, files.key)
-    return context
+    return ca.server_context()
 
 
 @pytest.fixture(scope="module")

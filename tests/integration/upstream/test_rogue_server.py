@@ -140,9 +140,7 @@ async def test_no_tls(answer: bytes, why: str) -> None:
 
 async def test_old_tls(ca: Authority) -> None:
     """A server that offers TLS 1.1 at most is refused."""
-    files = ca.server()
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(files.certificate, files.key)
+    context = ca.server_context()
     context.set_ciphers("ALL:@SECLEVEL=0")
     with pytest.warns(DeprecationWarning, match="TLSv1_1"):
         context.minimum_version = context.maximum_version = ssl.TLSVersion.TLSv1_1

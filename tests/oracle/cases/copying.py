@@ -1,7 +1,7 @@
 """COPY: right, and gone wrong in every way."""
 
 from tests.harness.wire import COPY_DONE, FLUSH, SYNC, TERMINATE, bind, execute, message, one_by_one, parse, query
-from tests.oracle.case import Script, add, case
+from tests.oracle.case import Script, add, case, up_to_sync
 from tests.oracle.talk import Talk
 
 TABLE = "CREATE TEMP TABLE c (x int)"
@@ -81,22 +81,10 @@ add("copy-in-and-terminate", "08P01, and out of step", wrong(TERMINATE))
 add("copy-in-and-no-message", "08P01, and out of step", wrong(message("z")))
 
 
-def ignored(*data: bytes) -> Script:
-    """Messages of COPY where there is none."""
-
-    async def script(talk: Talk) -> None:
-        await talk.log_in()
-        talk.send(*data, SYNC)
-        await talk.ready()
-        await talk.alive()
-
-    return script
-
-
-add("copy-done-without-copy", "ignored", ignored(COPY_DONE))
-add("copy-fail-without-copy", "ignored", ignored(FAIL))
-add("copy-data-without-copy", "ignored", ignored(ROWS))
-add("copy-messages-in-a-pipeline", "ignored", ignored(parse("SELECT 1"), COPY_DONE, bind(), FAIL, execute(), ROWS))
+add("copy-done-without-copy", "ignored", up_to_sync(COPY_DONE))
+add("copy-fail-without-copy", "ignored", up_to_sync(FAIL))
+add("copy-data-without-copy", "ignored", up_to_sync(ROWS))
+add("copy-messages-in-a-pipeline", "ignored", up_to_sync(parse("SELECT 1"), COPY_DONE, bind(), FAIL, execute(), ROWS))
 
 
 @case

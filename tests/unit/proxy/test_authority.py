@@ -2,10 +2,8 @@
 
 import functools
 import json
-import secrets
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -28,11 +26,9 @@ from proxy.contract.directive import (
     Snapshot,
     Unlock,
 )
-from proxy.contract.grant import Grant
 from proxy.contract.proof import public_text
-from proxy.contract.record import EndReason
 from proxy.contract.settings import Secret, SettingsError
-from proxy.contract.token import KeySetError, VerifyingKey
+from proxy.contract.token import KeySetError
 from proxy.errors import NotAdmitted
 from proxy.journal import Journal
 from proxy.membership import Membership
@@ -43,43 +39,9 @@ from tests.harness import tokens
 from tests.harness.ports import free_port
 from tests.harness.waiting import eventually, never
 from tests.unit.proxy.journals import open_journal
+from tests.unit.proxy.live import Session, key_of
 
 NO_KEYS = json.dumps({"keys": "none"})
-
-
-def key_of(signer: tokens.Signer) -> VerifyingKey:
-    """The key that its tokens are verified with."""
-    key = signer.keys.get(signer.kid)
-    assert key is not None
-    return key
-
-
-@dataclass(eq=False)
-class Session:
-    """A live session of one grant."""
-
-    grant: Grant
-    signed_by: VerifyingKey = field(default_factory=lambda: key_of(tokens.Signer()))
-    id: str = field(default_factory=lambda: secrets.token_hex(4))
-    stopped: list[tuple[EndReason, str | None, int]] = field(default_factory=list)
-    extended: list[float] = field(default_factory=list)
-    needs_lease: bool = False
-    finish_s: float = 0.0
-
-    def stop(self, reason: EndReason, *, by: str | None, decided_at: int, at_once: bool = False) -> None:  # noqa: ARG002 the protocol's
-        """Note it."""
-        self.stopped.append((reason, by, decided_at))
-
-    def extend(self, extension: Extension) -> None:
-        """Note it."""
-        self.extended.append(extension.expires_at)
-
-    async def cancel_running(self, address: str | None) -> None:
-        """Never asked here."""
-
-    def uses(self, link: object) -> bool:
-        """Never asked here."""
-        raise AssertionError(link)
 
 
 class Stand:

@@ -3,56 +3,19 @@
 import json
 import secrets
 import time
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from proxy.contract.directive import Extension, Locked
-from proxy.contract.grant import Grant, Refusal
-from proxy.contract.record import EndReason
-from proxy.contract.token import KeySet, VerifyingKey
+from proxy.contract.grant import Refusal
+from proxy.contract.token import KeySet
 from proxy.errors import NotAdmitted, TooManySessions
 from proxy.registry import LATEST_S, Registry
 from proxy.slots import Slots
 from tests.harness import tokens
-
-
-def key_of(signer: tokens.Signer) -> VerifyingKey:
-    """The key that its tokens are verified with."""
-    key = signer.keys.get(signer.kid)
-    assert key is not None
-    return key
-
-
-@dataclass(eq=False)
-class Session:
-    """A session as the registry knows one."""
-
-    grant: Grant
-    signed_by: VerifyingKey = field(default_factory=lambda: key_of(tokens.Signer()))
-    id: str = field(default_factory=lambda: secrets.token_hex(4))
-    stopped: list[tuple[EndReason, str | None, int]] = field(default_factory=list)
-    extended: list[float] = field(default_factory=list)
-    needs_lease: bool = False
-    finish_s: float = 0.0
-
-    def stop(self, reason: EndReason, *, by: str | None, decided_at: int, at_once: bool = False) -> None:  # noqa: ARG002 the protocol's
-        """Note it."""
-        self.stopped.append((reason, by, decided_at))
-
-    def extend(self, extension: Extension) -> None:
-        """Note it."""
-        self.extended.append(extension.expires_at)
-
-    async def cancel_running(self, address: str | None) -> None:
-        """Never asked here."""
-        raise AssertionError(address)
-
-    def uses(self, link: object) -> bool:
-        """Never asked here."""
-        raise AssertionError(link)
+from tests.unit.proxy.live import Session, key_of
 
 
 def session(grant: str = "grt_a", *, limit: int | None = None) -> Session:

@@ -7,7 +7,7 @@ import pytest
 from proxy.contract.record import Copy, CopyData, StatementEnd
 from proxy.errors import JournalFailed
 from tests.unit.proxy.journals import stored
-from tests.unit.proxy.stand import MakeStand, Stand
+from tests.unit.proxy.stand import MakeStand, Stand, Transport
 from tests.unit.proxy.wire.playbook import (
     COPY_DONE,
     COPY_IN,
@@ -41,14 +41,18 @@ def copying_out(stand: Stand) -> bytes:
     return stand.told
 
 
+def on_record(stand: Stand, side: Transport) -> list[int]:
+    """How many pieces are in the journal at each moment in which this side is given something."""
+    seen: list[int] = []
+    side.on_write = lambda _: seen.append(len([one for one in stored(stand.folder) if b"copy.data" in one]))
+    return seen
+
+
 async def test_data_is_written_before_it_goes_on(stands: MakeStand) -> None:
     """At the moment in which PostgreSQL is given it; half a row too."""
     stand = stands(copy_data="in")
     before = copying_in(stand)
-    seen: list[int] = []
-    stand.server_side.on_write = lambda _: seen.append(
-        len([one for one in stored(stand.folder) if b"copy.data" in one])
-    )
+    seen = on_record(stand, stand.server_side)
     row = copy_data(b"12345")
     for at in range(len(row)):
         stand.client.data_received(row[at : at + 1])
@@ -95,10 +99,7 @@ async def test_data_out_is_written_before_it_goes_on(stands: MakeStand) -> None:
     """As the other way round; the statement's end follows."""
     stand = stands(copy_data="full")
     before = copying_out(stand)
-    seen: list[int] = []
-    stand.client_side.on_write = lambda _: seen.append(
-        len([one for one in stored(stand.folder) if b"copy.data" in one])
-    )
+    seen = on_record(stand, stand.client_side)
     row = copy_data(b"12345")
     for at in range(len(row)):
         stand.server.data_received(row[at : at + 1])

@@ -77,10 +77,7 @@ class Pair:
 @pytest.fixture(scope="module")
 def server(ca: Authority) -> ssl.SSLContext:
     """A server's context."""
-    files = ca.server()
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(files.certificate, files.key)
-    return context
+    return ca.server_context()
 
 
 @pytest.fixture(params=VERSIONS, ids=["1.2", "1.3"])

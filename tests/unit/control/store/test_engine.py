@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import IntegrityError, OperationalError
 
 from control.domain.people import ApiKey, Person
 from control.store import people
@@ -251,9 +251,13 @@ async def test_the_file_is_safe(store: Store) -> None:
 
 
 async def test_the_probe_writes(store: Store) -> None:
-    """It would notice a database that takes no writes."""
+    """It notices a database that takes no writes."""
     async with store.write() as tx:
         await probe(tx)
+        await tx.connection.execute(sa.text("PRAGMA query_only = ON"))
+        with pytest.raises(OperationalError, match="readonly"):
+            await probe(tx)
+        await tx.connection.execute(sa.text("PRAGMA query_only = OFF"))
 
 
 async def test_signals_reach_their_own_listeners_only() -> None:
