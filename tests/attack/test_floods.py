@@ -22,6 +22,8 @@ AT_ONCE = 50
 MEMORY_BYTES = 50 * 1024 * 1024
 LOGIN_S = 5.0
 """A good login during a flood, behind thousands in the backlog, on a machine that also runs the flood."""
+LORIS_S = 2.5
+"""What a login may take where somebody holds others up: more than one takes on such a machine."""
 BEGINNINGS = (b"", b"\0", SSL_REQUEST, SSL_REQUEST + b"\x16\x03\x01\x02\0", startup(("user", "dba1")), bytes(8))
 
 
@@ -87,7 +89,7 @@ async def test_connections_that_never_authenticate(make_proxy: MakeProxy, postgr
 
 async def test_slow_loris(make_proxy: MakeProxy, postgres: Cluster) -> None:
     """A byte now and then does not prolong anybody's time, and keeps nobody else out."""
-    target = make_proxy(postgres, options={"auth_timeout_s": 1})
+    target = make_proxy(postgres, options={"auth_timeout_s": LORIS_S})
     await login_s(target)
     data = SSL_REQUEST[:6]
 
@@ -97,7 +99,7 @@ async def test_slow_loris(make_proxy: MakeProxy, postgres: Cluster) -> None:
             wire.send(bytes([byte]))
             if wire.closing:
                 break
-            await asyncio.sleep(0.3)  # This client is slow on purpose.
+            await asyncio.sleep(LORIS_S / 4)  # This client is slow on purpose.
         assert await wire.bytes_left() == b""
         return time.monotonic() - begun
 
@@ -107,7 +109,7 @@ async def test_slow_loris(make_proxy: MakeProxy, postgres: Cluster) -> None:
 
     drips = asyncio.gather(*(loris() for _ in range(80)))
     assert max(await logins_during(target, asyncio.gather(drips))) < LOGIN_S
-    assert max(await drips) < 3
+    assert max(await drips) < LORIS_S + 2
 
 
 async def test_oldest_guest_makes_room(make_proxy: MakeProxy, postgres: Cluster) -> None:

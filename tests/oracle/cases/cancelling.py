@@ -4,7 +4,9 @@ from tests.harness.wire import PROTOCOL_3_2, SYNC, one_by_one, query
 from tests.oracle.case import case
 from tests.oracle.talk import Talk
 
-SLEEP, NAP = "SELECT pg_sleep(30)", "SELECT pg_sleep(0.4)"
+SLEEP = "SELECT pg_sleep(30)"
+NAP = "SELECT pg_sleep(2)"
+"""Long enough for somebody to log in meanwhile, and see it asleep, on a busy machine too."""
 
 
 @case
