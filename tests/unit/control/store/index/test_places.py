@@ -1,6 +1,6 @@
 """Packed sets are sets."""
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from control.store.index.places import BLOCK, common, is_bitmap, merge, pack, unpack
@@ -10,6 +10,7 @@ MANY = st.builds(lambda step, more: {*range(0, BLOCK, step), *more}, st.integers
 SETS = st.one_of(FEW, MANY)
 
 
+@settings(deadline=None, max_examples=50)
 @given(SETS, SETS)
 def test_a_set_comes_back_in_order(one: set[int], more: set[int]) -> None:
     """As a list or as a bitmap, which never takes more room than a list would."""
@@ -20,6 +21,7 @@ def test_a_set_comes_back_in_order(one: set[int], more: set[int]) -> None:
     assert list(unpack(merge(packed, more))) == sorted(one | more)
 
 
+@settings(deadline=None, max_examples=50)
 @given(st.lists(SETS, min_size=1, max_size=4))
 def test_what_is_common(sets: list[set[int]]) -> None:
     """To lists, bitmaps and both."""
