@@ -24,7 +24,7 @@ EXPECTED: Mapping[str, tuple[str, ...]] = {
         "> UPDATE orders SET note",
         "SUCCESS (500 rows",
         "ROLLED BACK transaction 1: 2 statements, 500 rows",
-        "END revoked by alice; open work: ",
+        "END revoked by alice: 'the wrong database'; open work: ",
     ),
 }
 """What the replay of a session must show, by the application's name."""
