@@ -144,8 +144,8 @@ def _result(item: Item) -> tuple[str, str]:
     if item.duration_s is None:
         return "NO RESULT (the session ended first)", "yellow"
     rows = item.rows or 0
-    if item.result_bytes is not None:
-        given = "NULL" if item.result_bytes < 0 else f"a result of {show_size(item.result_bytes)}"
+    if item.mode == "function":
+        given = "NULL" if item.result_bytes is None else f"a result of {show_size(item.result_bytes)}"
         return f"SUCCESS ({given}, {show_duration(item.duration_s)})", "green"
     counted = f"{rows} row{'' if rows == 1 else 's'}{' so far' if item.suspended else ''}"
     size = f", {show_size(item.bytes_out)}" if (item.bytes_out or 0) >= SHOWN_BYTES else ""

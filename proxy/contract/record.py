@@ -230,7 +230,7 @@ class StatementEnd(Record, kw_only=True, tag="statement.end"):
     bytes_in: int = 0
     bytes_out: int = 0
     result_bytes: int | None = None
-    """Of a function call that gave a result: how long that is, as it came; -1 where it is NULL."""
+    """How long a function call's result is, as it came; None where that is NULL."""
     sqlstate: str | None = None
     message: str | None = None
     skipped: bool = False

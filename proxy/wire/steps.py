@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 _encode = msgspec.json.Encoder().encode
 
 _LENGTH = 4
-_NO_RESULT = -2
+_NO_RESULT = -1
+"""FunctionCallResponse's own word for NULL."""
 
 CopyDirection: TypeAlias = Literal["in", "out", "both"]
 
@@ -123,7 +124,7 @@ class Step(Owed):
         self.answered = False
         """Answered, by something else than a tag or an error."""
         self.result = _NO_RESULT
-        """The length of a function call's result, -1 where that is NULL."""
+        """The length of a function call's result."""
         self.ran: Ran | None = None
         self.state: TransactionState | None = None
         """What the ReadyForQuery said that closed its round."""

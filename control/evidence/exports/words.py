@@ -30,16 +30,16 @@ def _result(item: Item) -> str:
     if seconds is None:
         return "NO RESULT (the session ended first)"
     rows = item["rows"] or 0
-    if item["result_bytes"] is not None:
+    if item["mode"] == "function":
         return f"SUCCESS ({given(item['result_bytes'])}, {show_duration(seconds)})"
     counted = f"{rows} row{'' if rows == 1 else 's'}{' so far' if item['suspended'] else ''}"
     size = f", {show_size(item['bytes_out'])}" if (item["bytes_out"] or 0) >= SAID_BYTES else ""
     return f"SUCCESS ({counted}{size}, {show_duration(seconds)})"
 
 
-def given(size: int) -> str:
+def given(size: int | None) -> str:
     """What a function call gave."""
-    return "NULL" if size < 0 else f"a result of {show_size(size)}"
+    return "NULL" if size is None else f"a result of {show_size(size)}"
 
 
 def failed(item: Item) -> bool:

@@ -4,7 +4,7 @@ import base64
 import struct
 
 from proxy.contract.record import Parameter, StatementEnd, StatementStart
-from tests.harness.wire import message
+from tests.harness.wire import Wire, message
 from tests.integration.evidence.conftest import Audit
 
 LO_CREATE, LO_OPEN, LOWRITE, LO_LSEEK, LOREAD, LO_CLOSE = 715, 952, 955, 956, 954, 953
@@ -21,29 +21,26 @@ def call(function: int, *arguments: int | bytes | None) -> bytes:
     return message("F", head + b"".join(sized) + struct.pack("!H", 1))
 
 
+async def result(wire: Wire, asked: bytes) -> bytes:
+    """What it gives; nothing for NULL."""
+    wire.send(asked)
+    answer = next(said for said in await wire.until("Z") if said.kind in ("V", "E"))
+    assert answer.kind == "V", answer
+    return answer.body[4:]
+
+
 async def test_a_large_object(audit: Audit) -> None:
     """Its data is on record as it was written, decoded where the types are known; of what was read, the size."""
     data = bytes(range(256)) * (LENGTH // 256)
     one = await audit.whole.grant()
-    calls = [
-        call(LO_CREATE, 0),
-        call(LOWRITE, 0, data),
-        call(LO_LSEEK, 0, 0, 0),
-        call(LOREAD, 0, len(data)),
-        call(LO_CLOSE, None),
-    ]
     async with await audit.log_in(one) as wire:
         await wire.run("BEGIN")
-        results = []
-        for number, asked in enumerate(calls):
-            wire.send(asked)
-            answer = next(said for said in await wire.until("Z") if said.kind in ("V", "E"))
-            results.append(answer.body)
-            if number == 0:
-                made = struct.unpack("!I", answer.body[4:])[0]
-                wire.send(call(LO_OPEN, made, READ_AND_WRITE))
-                await wire.until("Z")
-        assert results[3][4:] == data
+        made = struct.unpack("!I", await result(wire, call(LO_CREATE, 0)))[0]
+        await result(wire, call(LO_OPEN, made, READ_AND_WRITE))
+        await result(wire, call(LOWRITE, 0, data))
+        await result(wire, call(LO_LSEEK, 0, 0, 0))
+        assert await result(wire, call(LOREAD, 0, len(data))) == data
+        await result(wire, call(LO_CLOSE, None))
         session = (await audit.leave(wire, one))["id"]
     records = audit.records(one)
     starts = [record for record in records if isinstance(record, StatementStart) and record.kind == "function"]
@@ -56,7 +53,7 @@ async def test_a_large_object(audit: Audit) -> None:
         (LOREAD, [Parameter(23, 0), Parameter(23, len(data))]),
         (LO_CLOSE, [Parameter(23)]),
     ]
-    assert [ends[start.statement].result_bytes for start in starts] == [4, 4, 4, 4, len(data), -1]
+    assert [ends[start.statement].result_bytes for start in starts] == [4, 4, 4, 4, len(data), None]
     shown = await audit.auditor("replay", session, "--instant")
     assert "a call of function 952, lo_open" in shown
     assert "a result of 200 kB" in shown

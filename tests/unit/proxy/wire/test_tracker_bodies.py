@@ -233,10 +233,10 @@ def test_a_function_calls_arguments(call: bytes, policy: Parameters, arguments: 
 
 
 @pytest.mark.parametrize(
-    ("body", "size"), [(b"\0\0\0\5hello", 5), (b"\xff\xff\xff\xff", -1), (b"\0" * 4, 0), (b"", None)]
+    ("body", "size"), [(b"\0\0\0\5hello", 5), (b"\xff\xff\xff\xff", None), (b"\0" * 4, 0), (b"", None)]
 )
 def test_a_function_calls_result(body: bytes, size: int | None) -> None:
-    """Its length is on record; that of NULL is another one than that of nothing."""
+    """Its length is on record; NULL has none, other than what is empty."""
     book = Playbook()
     book.take(client(function(UNKNOWN)), server(message(b"V", body), READY))
     assert [one.result_bytes for one in book.records if isinstance(one, StatementEnd)] == [size]
