@@ -6,7 +6,7 @@ shows it may stand still for as long as they like, and the service waits for nob
 
 import json
 import tempfile
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import IO, Any
 
@@ -20,8 +20,6 @@ from control.client.playback import Item
 from control.client.times import parse_offset
 
 IN_MEMORY = 8 << 20
-LAST = ("end", "reaped", "refused")
-"""The kinds of items with which a session is over."""
 
 
 class _Head(msgspec.Struct, frozen=True, kw_only=True):
@@ -39,11 +37,6 @@ def fetched(api: Api, session_id: str) -> Iterator[Iterator[bytes]]:
         except OSError as error:
             raise ClientError(f"the timeline finds no room in {tempfile.gettempdir()}: {error.strerror}") from error
         yield _lines(spool)
-
-
-def followed(api: Api, session_id: str) -> Generator[bytes]:
-    """The lines of a live timeline, as they come."""
-    return api.lines(_path(session_id), follow="true")
 
 
 def _path(session_id: str) -> str:

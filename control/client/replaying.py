@@ -11,12 +11,11 @@ from typing import Annotated
 
 import typer
 
-from control.client import ends, naming, playback, reels, rerun, screen
+from control.client import ends, following, naming, playback, reels, rerun, screen
 from control.client.account import Json
 from control.client.answers import Session, read
 from control.client.api import Api, from_environment
 from control.client.asking import INTERRUPTED
-from control.client.errors import ClientError
 from control.client.playback import Item
 from control.client.times import local_now, show_time
 
@@ -170,30 +169,17 @@ def _replay(lines: Iterator[bytes], cut: Cut, pace: Pace, *, json: bool) -> None
 
 
 def _follow(api: Api, session_id: str, cut: Cut, *, json: bool) -> None:
-    """As `tail -f`, but that it ends with the session."""
-    lines = reels.followed(api, session_id)
-    over = False
-
-    def seen(items: Iterable[Item]) -> Iterator[Item]:
-        nonlocal over
-        for item in items:
-            over = over or item.kind in reels.LAST
-            yield item
-
-    with closing(lines):
+    """As `tail -f`, but that it ends with the session, and outlasts a service that restarts."""
+    with closing(following.followed(api, session_id)) as lines:
         if json:
-            shown = reels.dump_lines(lines)
-            next(shown, None)  # the session
-            for _ in seen(reels.items(shown)):
+            for _ in reels.dump_lines(lines):
                 pass
-        else:
-            _, session = reels.head(lines)
-            _head(session)
-            console = screen.console()
-            for step in playback.steps(cut.of(seen(reels.items(lines))), live=True, ended_only=cut.errors):
-                playback.show(step, console)
-    if not over:
-        raise ClientError("the stream has ended, and the session has not", hint="try again: the service may be back")
+            return
+        _, session = reels.head(lines)
+        _head(session)
+        console = screen.console()
+        for step in playback.steps(cut.of(reels.items(lines)), live=True, ended_only=cut.errors):
+            playback.show(step, console)
 
 
 def _head(one: Session) -> None:

@@ -31,7 +31,7 @@ def until_decided(
             answer = api.get(f"/v1/requests/{segment(request.id)}", wait_s=POLL_S, patience_s=POLL_S)
             request, heard = read(Request, answer), clock()
         except ClientError as error:
-            if not _passing(error) or clock() - heard > GIVE_UP_S:
+            if not passing(error) or clock() - heard > GIVE_UP_S:
                 raise
         if request.state == PENDING and clock() - asked < PAUSE_S:
             sleep(PAUSE_S)
@@ -47,5 +47,6 @@ def approved(request: Request) -> str:
     raise ClientError(f"request {request.id} was not approved: {request.state}{by}{why}")
 
 
-def _passing(error: ClientError) -> bool:
+def passing(error: ClientError) -> bool:
+    """Whether trying again later may help."""
     return isinstance(error, UnreachableError) or (isinstance(error, AnsweredError) and error.status in BUSY)

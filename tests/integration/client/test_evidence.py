@@ -26,7 +26,7 @@ from proxy.contract.record import (
 )
 from tests.harness.processes import Process
 from tests.integration.client.person import Person, command
-from tests.integration.client.service import Edge
+from tests.integration.client.service import Edge, Service
 
 Somebody = Callable[[str], Person]
 EVIL = "SELECT 1;\n   0:00.003  #1     SUCCESS (0 rows, 1 ms)\x1b]0;owned\x07\x1b[2J\u202e\x9b31m\u2028"
@@ -219,6 +219,21 @@ def test_a_live_session_is_followed(somebody: Somebody, live: Live) -> None:
     lines = eve.ok("replay", live.name, "-f", "--json").splitlines()
     assert [json.loads(line).get("kind") for line in lines] == [None, "start", *["statement"] * 4, "end"]
     assert len(eve.ok("replay", live.name, "--follow", "--errors").splitlines()) == 5
+
+
+def test_following_outlasts_a_restart(somebody: Somebody, live: Live, service: Service) -> None:
+    """The service is killed and comes back: what happened before is shown once, what happens then too."""
+    live.do(asked(1, "SELECT 1"))
+    with Process(command("replay", live.name, "--follow"), environment=somebody("eve").environment) as process:
+        process.wait_for_output("> SELECT 1")
+        service.kill()
+        service.start()
+        process.wait_for_output("connected again", within=30)
+        live.do(StatementEnd(statement=1, duration=MS, tags=["SELECT 1"], rows=1, state="I"), end())
+        process.wait_for_output("END expired")
+        assert process.wait() == 0
+    assert "trying again" in process.output
+    assert [process.output.count(part) for part in ("START", "> SELECT 1", "SUCCESS", "END")] == [1, 1, 1, 1]
 
 
 def test_following_ends_with_ctrl_c(somebody: Somebody, live: Live) -> None:
