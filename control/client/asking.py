@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import ssl
+from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,7 +14,7 @@ from control.client import listing, naming, screen, waiting
 from control.client.account import Json
 from control.client.answers import Request, Target, read
 from control.client.api import PAGE, Api, from_environment, segment
-from control.client.times import local_now, parse_duration, show_time
+from control.client.times import local_now, parse_duration, parse_moment, show_time
 from control.durations import show_duration
 from proxy.contract.grant import EndMode
 
@@ -27,6 +28,14 @@ def seconds(text: str) -> int:
     try:
         return parse_duration(text)
     except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+
+
+def moment(text: str) -> datetime:
+    """A time as an option takes it: one, or how long ago."""
+    try:
+        return parse_moment(text, now=local_now())
+    except (ValueError, OverflowError) as error:
         raise typer.BadParameter(str(error)) from error
 
 

@@ -12,6 +12,7 @@ import typer
 from control.client import heads, rendering, reporting, screen, transparency
 from control.client.answers import Session, read
 from control.client.api import Api, from_environment, segment
+from control.client.asking import moment
 from control.client.bundle import (
     MANIFEST,
     VERSION,
@@ -25,7 +26,7 @@ from control.client.bundle import (
 )
 from control.client.errors import ClientError
 from control.client.heads import verified
-from control.client.rendering import Chosen, Form, moment
+from control.client.rendering import Chosen, Form
 from control.client.reporting import Report
 from control.client.transparency import Consistency, LogFaultError, Seen
 from control.client.verifying import HeadOption, LogKeyOption, proxy_keys
@@ -58,7 +59,7 @@ def export(
 
     A bundle is what `curfew verify` checks anywhere, without this service.
     """
-    chosen = Chosen(names=sessions or [], everything=everything, since=moment(since))
+    chosen = Chosen(names=sessions or [], everything=everything, since=None if since is None else moment(since))
     if (bundle is None) == (wanted is None):
         raise typer.BadParameter("give --format, or --bundle FILE for what `curfew verify` checks")
     if wanted is not None:

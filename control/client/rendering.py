@@ -21,7 +21,7 @@ from control.client import naming, private, screen
 from control.client.answers import Session, read
 from control.client.api import Api, from_environment, segment
 from control.client.errors import ClientError
-from control.client.times import local_now, parse_moment, parse_time
+from control.client.times import parse_time
 from control.client.wording import count
 
 EVERYTHING = 100_000_000
@@ -77,16 +77,6 @@ class Progress:
             self._said = time.monotonic()
             which = f"session {self.done + 1} of {self._sessions}, " if self._sessions > 1 else ""
             screen.note(f"{which}{self.size / MEGABYTE:.1f} MB so far")
-
-
-def moment(text: str | None) -> datetime | None:
-    """The moment that `--since` names: a time, or how long ago."""
-    if text is None:
-        return None
-    try:
-        return parse_moment(text, now=local_now())
-    except (ValueError, OverflowError) as error:
-        raise typer.BadParameter(str(error)) from error
 
 
 def export(chosen: Chosen, wanted: Form, output: str | None) -> None:

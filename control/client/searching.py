@@ -10,8 +10,8 @@ from control.client import naming, screen
 from control.client.account import Json
 from control.client.answers import read
 from control.client.api import LARGEST_PAGE, PAGE, Api, from_environment
-from control.client.asking import INTERRUPTED, Limit
-from control.client.times import local_now, parse_moment, show_time
+from control.client.asking import INTERRUPTED, Limit, moment
+from control.client.times import local_now, show_time
 from control.durations import show_duration
 
 SQL_SHOWN = 200
@@ -47,10 +47,7 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def _moment(text: str) -> str:
-    try:
-        return parse_moment(text, now=local_now()).isoformat()
-    except (ValueError, OverflowError) as error:
-        raise typer.BadParameter(str(error)) from error
+    return moment(text).isoformat()
 
 
 Moment = Annotated[

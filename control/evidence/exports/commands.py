@@ -5,10 +5,54 @@ Formats", CommandComplete). SQL is never parsed here: where no tag came (an erro
 first word of the SQL stands for it, if it is a command's at all (`control.domain.commands`).
 """
 
-from collections.abc import Sequence
+import enum
+from collections.abc import Iterable, Sequence
+from typing import Final
 
 from control.domain.commands import command
 from control.evidence.timeline import Item
+
+
+class Effect(enum.StrEnum):
+    """What a command does to data, or to what data is kept in."""
+
+    READ = "read"
+    QUERY = "query"
+    CREATE = "create"
+    WRITE = "write"
+    UPDATE = "update"
+    DELETE = "delete"
+
+
+EFFECTS: Final = {
+    "ALTER": Effect.UPDATE,
+    "COMMENT": Effect.UPDATE,
+    "CREATE": Effect.CREATE,
+    "DELETE": Effect.DELETE,
+    "DROP": Effect.DELETE,
+    "EXPLAIN": Effect.QUERY,
+    "FETCH": Effect.QUERY,
+    "GRANT": Effect.UPDATE,
+    "INSERT": Effect.WRITE,
+    "MERGE": Effect.WRITE,
+    "REFRESH": Effect.UPDATE,
+    "REVOKE": Effect.UPDATE,
+    "SECURITY": Effect.UPDATE,
+    "SELECT": Effect.QUERY,
+    "SHOW": Effect.QUERY,
+    "TABLE": Effect.QUERY,
+    "TRUNCATE": Effect.DELETE,
+    "UPDATE": Effect.UPDATE,
+    "VALUES": Effect.QUERY,
+}
+"""By the first word of a command tag. What is not here has none that a schema of others would know."""
+COPIED: Final = {"in": Effect.WRITE, "out": Effect.READ}
+"""By the direction of a COPY."""
+
+
+def effects(named: Iterable[str]) -> set[Effect]:
+    """What these commands do."""
+    return {EFFECTS[first] for one in named if (first := one.partition(" ")[0]) in EFFECTS}
 
 
 def commands(item: Item) -> Sequence[str]:

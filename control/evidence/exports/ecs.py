@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from control.evidence.exports import words
-from control.evidence.exports.commands import commands
+from control.evidence.exports.commands import COPIED, Effect, commands, effects
 from control.evidence.exports.context import Context, address
 from control.evidence.exports.fields import message, rest
 from control.evidence.exports.lines import line
@@ -18,15 +18,7 @@ from control.evidence.timeline import Item
 from control.times import SECOND
 
 SCHEMA: Final = "8.17.0"
-READING: Final = frozenset({"EXPLAIN", "FETCH", "SELECT", "SHOW", "TABLE", "VALUES"})
-CHANGING: Final = frozenset(
-    {
-        *("ALTER", "COMMENT", "CREATE", "DELETE", "DROP", "GRANT", "INSERT", "MERGE"),
-        *("REFRESH", "REVOKE", "SECURITY", "TRUNCATE", "UPDATE"),
-    }
-)
-"""By the first word of a command tag."""
-COPIED: Final = {"in": "change", "out": "access"}
+READING: Final = frozenset({Effect.READ, Effect.QUERY})
 Document = dict[str, Any]
 
 
@@ -157,15 +149,17 @@ def _kinds(item: Item, named: Sequence[str]) -> tuple[list[str], list[str]]:
         case "refused":
             return ["database", "network"], ["denied"]
         case "copy":
-            return ["database"], [COPIED.get(item["direction"], "info")]
+            return ["database"], [_type(COPIED[item["direction"]]) if item["direction"] in COPIED else "info"]
         case "statement":
-            firsts = {one.partition(" ")[0] for one in named}
-            kinds = ["access"] if firsts & READING else []
-            kinds += ["change"] if firsts & CHANGING else []
+            kinds = sorted({_type(effect) for effect in effects(named)})
             kinds += ["error"] if item["sqlstate"] else []
             return ["database"], kinds or ["info"]
         case _:
             return ["database"], ["info"]
+
+
+def _type(effect: Effect) -> str:
+    return "access" if effect in READING else "change"
 
 
 def _action(item: Item, named: Sequence[str]) -> str:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from control.evidence.exports import words
-from control.evidence.exports.commands import commands
+from control.evidence.exports.commands import COPIED, Effect, commands, effects
 from control.evidence.exports.context import Context, address, milliseconds
 from control.evidence.exports.fields import message, rest
 from control.evidence.exports.lines import line
@@ -32,31 +32,15 @@ NAMES: Final = {
     CREATE: "Create",
     DELETE: "Delete",
 }
-WEIGHTS: Final = (DELETE, UPDATE, WRITE, CREATE, QUERY)
-"""The activities, what changes most first."""
 ACTIVITIES: Final = {
-    "ALTER": UPDATE,
-    "COMMENT": UPDATE,
-    "CREATE": CREATE,
-    "DELETE": DELETE,
-    "DROP": DELETE,
-    "EXPLAIN": QUERY,
-    "FETCH": QUERY,
-    "GRANT": UPDATE,
-    "INSERT": WRITE,
-    "MERGE": WRITE,
-    "REFRESH": UPDATE,
-    "REVOKE": UPDATE,
-    "SECURITY": UPDATE,
-    "SELECT": QUERY,
-    "SHOW": QUERY,
-    "TABLE": QUERY,
-    "TRUNCATE": DELETE,
-    "UPDATE": UPDATE,
-    "VALUES": QUERY,
+    Effect.DELETE: DELETE,
+    Effect.UPDATE: UPDATE,
+    Effect.WRITE: WRITE,
+    Effect.CREATE: CREATE,
+    Effect.QUERY: QUERY,
+    Effect.READ: READ,
 }
-"""By the first word of a command tag."""
-COPIED: Final = {"in": WRITE, "out": READ}
+"""What changes most first."""
 INFORMATIONAL, LOW = (1, "Informational"), (2, "Low")
 SUCCESS, FAILURE, NOT_KNOWN = (1, "Success"), (2, "Failure"), (0, "Unknown")
 Event = dict[str, Any]
@@ -107,7 +91,7 @@ class Ocsf:
         if item.get("sqlstate"):
             event |= {"status_code": item["sqlstate"], "status_detail": item["message"] or ""}
         if item.get("sql") is not None:
-            event["query_info"] = _query(item, time)
+            event["query_info"] = self._query(item, time)
         if statement and (took := milliseconds(item["duration_s"])) is not None:
             event |= {"duration": took, "start_time": time, "end_time": time + took}
         return event | self._same
@@ -175,6 +159,15 @@ class Ocsf:
         named = {"name": session.database} if session.database else {}
         return named | {"uid": self._context.place, "type": "Relational", "type_id": 1}
 
+    def _query(self, item: Item, time: int) -> Event:
+        """The SQL, whole. It must have a `uid` or a `name`: what is no statement has its event's."""
+        number = item.get("statement")
+        uid = self._context.event_id(item) if number is None else str(number)
+        query: Event = {"query_string": item["sql"], "query_time": time, "uid": uid}
+        if item.get("bytes_out") is not None:
+            query["bytes"] = item["bytes_out"]
+        return query | ({"name": item["name"]} if item.get("name") else {})
+
 
 def _activity(item: Item) -> tuple[int, str]:
     """Its number and its name."""
@@ -182,7 +175,7 @@ def _activity(item: Item) -> tuple[int, str]:
         case "start" | "refused":
             return CONNECT, NAMES[CONNECT]
         case "copy":
-            activity = COPIED.get(item["direction"], OTHER)
+            activity = ACTIVITIES[COPIED[item["direction"]]] if item["direction"] in COPIED else OTHER
             return activity, NAMES.get(activity, "Copy")
         case "statement":
             return _of(commands(item))
@@ -193,8 +186,8 @@ def _activity(item: Item) -> tuple[int, str]:
 def _of(named: Sequence[str]) -> tuple[int, str]:
     if not named:
         return UNKNOWN, NAMES[UNKNOWN]
-    found = {ACTIVITIES.get(one.partition(" ")[0], OTHER) for one in named}
-    activity = next((one for one in WEIGHTS if one in found), OTHER)
+    found = effects(named)
+    activity = next((number for effect, number in ACTIVITIES.items() if effect in found), OTHER)
     return activity, NAMES.get(activity, named[0])
 
 
@@ -214,13 +207,3 @@ def _ended(item: Item) -> tuple[int, str]:
     if item["skipped"]:
         return OTHER, "Skipped"
     return SUCCESS if item["finished"] else NOT_KNOWN
-
-
-def _query(item: Item, time: int) -> Event:
-    """The SQL, whole."""
-    query: Event = {"query_string": item["sql"], "query_time": time}
-    if item.get("statement") is not None:
-        query["uid"] = str(item["statement"])
-    if item.get("bytes_out") is not None:
-        query["bytes"] = item["bytes_out"]
-    return query | ({"name": item["name"]} if item.get("name") else {})

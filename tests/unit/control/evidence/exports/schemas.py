@@ -1,9 +1,12 @@
 """What two schemas say of the fields that exports use, and whether an event keeps to it.
 
-`OCSF` is from OCSF's own definitions of the class datastore_activity and of its objects, https://schema.ocsf.io, as the
-crate ocsf-types 0.2.1 has them compiled (attributes of profiles that are not applied left out): attribute, type,
-whether it is required. `ECS` is from the npm package @elastic/ecs 9.4.0 (`EcsFlat`): field, and type or array. Only
-what is used is here, so a field that is new in an export fails until it has been looked up there.
+`OCSF` is of the version that the export names (`SCHEMA`, 1.5.0): OCSF's own definitions of the class datastore_activity
+and of its objects, https://schema.ocsf.io (attributes of profiles that are not applied left out): attribute, type,
+whether it is required; and of which attributes one must be there (`OCSF_ONE_OF`). Looked up in the PyPI package
+py-ocsf-models 0.10.0, which is of 1.5.0, and for what that lacks in the definitions of the versions before it (1.3.0,
+1.4.0) and behind it (1.6.0), which agree: a minor version takes nothing away. `ECS` is of 8.17: field, and type or
+array, as the npm package @elastic/ecs (`EcsFlat`) has them alike in 8.11.5 and in 9.0.0. Only what is used is here, so
+that a field that is new in an export fails until it has been looked up there.
 """
 
 import ipaddress
@@ -73,6 +76,17 @@ OCSF: Final[dict[str, dict[str, str]]] = {
     "query": {"bytes": "int", "name": "str", "query_string": "str!", "query_time": "int", "uid": "str"},
 }
 
+OCSF_ONE_OF: Final = {
+    "actor": {"app_name", "session", "user"},
+    "database": {"name", "uid"},
+    "endpoint": {"hostname", "ip", "name", "svc_name"},
+    "query": {"name", "uid"},
+    "user": {"name", "uid"},
+}
+"""Of which attributes an object must have one, where there is such a rule (`at_least_one`)."""
+VERSIONS: Final = {"ocsf": "1.5.0", "ecs": "8.17.0"}
+"""What the tables here are of."""
+
 ECS: Final[dict[str, str]] = {
     "@timestamp": "date",
     "ecs.version": "str",
@@ -126,6 +140,8 @@ def ocsf_faults(event: dict[str, Any], kind: str = "event") -> Iterator[str]:
     """Where an event does not keep to OCSF."""
     fields = OCSF[kind]
     yield from (f"{kind} lacks {name}" for name, what in fields.items() if what.endswith("!") and name not in event)
+    if kind in OCSF_ONE_OF and not OCSF_ONE_OF[kind] & set(event):
+        yield f"{kind} has none of {sorted(OCSF_ONE_OF[kind])}"
     for name, value in event.items():
         what = fields.get(name, "").rstrip("!")
         if not what:

@@ -8,7 +8,7 @@ import pytest
 from control.evidence.exports.context import Context
 from control.evidence.exports.ecs import Ecs
 from proxy.contract.record import AuthRefused, Record
-from tests.unit.control.evidence.exports.schemas import ecs_faults
+from tests.unit.control.evidence.exports.schemas import VERSIONS, ecs_faults
 from tests.unit.control.evidence.exports.story import EVIL, asked, done, end, start, story, told, written
 
 
@@ -23,6 +23,7 @@ def test_every_document_keeps_to_the_schema() -> None:
     """Names, types, arrays, and the values that categorization allows together."""
     for document in documents(*story()):
         assert list(ecs_faults(document)) == []
+        assert document["ecs"]["version"] == VERSIONS["ecs"]
 
 
 def test_a_statement_says_all_of_it() -> None:

@@ -8,8 +8,8 @@ import pytest
 from control.evidence.exports import ocsf
 from control.evidence.exports.context import Context
 from control.evidence.exports.ocsf import Ocsf
-from proxy.contract.record import AuthRefused, Record
-from tests.unit.control.evidence.exports.schemas import ocsf_faults
+from proxy.contract.record import AuthRefused, Record, StatementPrepare
+from tests.unit.control.evidence.exports.schemas import VERSIONS, ocsf_faults
 from tests.unit.control.evidence.exports.story import EVIL, MS, asked, done, end, start, story, told, written
 
 
@@ -24,8 +24,18 @@ def test_every_event_keeps_to_the_schema() -> None:
     """Names, types, what is required; and none has two names for one thing."""
     for event in events(*story()):
         assert list(ocsf_faults(event)) == []
+        assert event["metadata"]["version"] == VERSIONS["ocsf"]
         assert event["type_uid"] == 600_500 + event["activity_id"]
         assert (event["class_uid"], event["category_uid"]) == (6005, 6)
+
+
+def test_what_is_prepared_without_a_name() -> None:
+    """A query has a name or an identifier: the schema asks for one of them."""
+    prepared = next(
+        event for event in events(start(), StatementPrepare(sql="SELECT 1", portal="")) if "query_info" in event
+    )
+    assert list(ocsf_faults(prepared)) == []
+    assert prepared["query_info"]["uid"] == prepared["metadata"]["uid"]
 
 
 def test_a_statement_says_all_of_it() -> None:
