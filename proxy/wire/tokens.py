@@ -36,7 +36,7 @@ _TOKEN = re.compile(
     rf"""
       (?P<account>(?<![{PART}])(?i:create|alter)
         (?:[ \t\n\r\f\v]|--[^\n\r]*+[\n\r]|/\*(?:[^*/]|\*(?!/)|/(?!\*))*+\*/){{1,100}}+
-        (?i:role|user|group|server|subscription)(?![{PART}]))
+        (?i:role|user|group|server|subscription|database|system)(?![{PART}]))
     | (?P<line>--)
     | (?P<block>/\*)
     | (?P<escape>[eE]')
