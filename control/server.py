@@ -84,6 +84,7 @@ async def serve(configuration: Configuration, reread: Callable[[], Configuration
         await asyncio.wait([*background, *following], timeout=GRACE_S)
     finally:
         listener.close()
+        await services.store.merge()
         await services.store.close()
     log.info("stopped")
 

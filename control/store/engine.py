@@ -9,6 +9,8 @@ What writes much does so in a thread as a whole (`write_as_one`), with the same 
 """
 
 import asyncio
+import contextlib
+import sqlite3
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -30,6 +32,8 @@ DatabaseError = SQLAlchemyError
 
 BUSY_TIMEOUT_MS = 10_000
 CONNECTIONS = 8
+MERGE_MS = 2_000
+"""How long a last checkpoint waits for whoever reads."""
 PRAGMAS = (
     "PRAGMA journal_mode = WAL",
     "PRAGMA synchronous = FULL",
@@ -100,6 +104,19 @@ class Store:
             with connection.begin():
                 answer = finished(work(transaction))
         return transaction.touched, answer
+
+    async def merge(self) -> None:
+        """Have all that was written in the file itself, not in the log beside it: then the file alone is a copy.
+
+        SQLite does that itself with the last connection to be closed, but others may have the file open longer than we.
+        """
+        with contextlib.suppress(SQLAlchemyError, sqlite3.Error):  # then it is in the log, and found there
+            await asyncio.to_thread(self._merge)
+
+    def _merge(self) -> None:
+        with contextlib.closing(self._blocking.raw_connection()) as connection:
+            for pragma in (f"PRAGMA busy_timeout = {MERGE_MS}", "PRAGMA wal_checkpoint(TRUNCATE)"):
+                connection.cursor().execute(pragma)
 
     async def close(self) -> None:
         """Close every connection."""

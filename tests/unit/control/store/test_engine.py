@@ -274,3 +274,19 @@ async def test_signals_reach_their_own_listeners_only() -> None:
         assert a.is_set()
         assert b.is_set()
     assert not signals._waiting
+
+
+async def test_what_is_written_is_in_the_file_alone(store: Store, tmp_path: Path) -> None:
+    """Whoever copies it once the service has stopped has all of it, though somebody else still has it open."""
+    async with store.write() as tx:
+        await people.add(tx, person("ada"))
+    async with store.read():
+        pass  # a connection of the pool's that stays open
+    assert (tmp_path / "db-wal").stat().st_size > 0
+    await store.merge()
+    assert (tmp_path / "db-wal").stat().st_size == 0
+    (tmp_path / "copy").write_bytes((tmp_path / "db").read_bytes())
+    copy = open_store(tmp_path / "copy")
+    async with copy.read() as tx:
+        assert await people.find(tx, "ada") is not None
+    await copy.close()
