@@ -41,10 +41,15 @@ class Started:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CancelAsked:
-    """A client that wants a running statement cancelled. It gets no answer but a closed socket."""
+    """A client that wants a running statement cancelled. It gets no answer but a closed socket.
+
+    That tells it that a next statement will not be hit, so it stays open until PostgreSQL has closed its own.
+    """
 
     pid: int
     secret: bytes
+    leg: Leg | None
+    """Where it came in TLS."""
 
 
 class Refused(Exception):  # noqa: N818 says what happened
@@ -99,7 +104,7 @@ class Negotiation:
                 self._asked.add(type(first))
                 await self._send(b"N")
             elif isinstance(first, startup.CancelRequest):
-                return _cancel(await raw.receive(self._sock, first.length - startup.FIRST_BYTES))
+                return _cancel(await raw.receive(self._sock, first.length - startup.FIRST_BYTES), None)
             elif isinstance(first, startup.Startup):
                 return await self._in_clear(first)
             else:
@@ -127,9 +132,7 @@ class Negotiation:
                 raise ClientGone from error
             raise Refused(leg, _startup_error(error)) from error
         if isinstance(first, startup.CancelRequest):
-            cancel = _cancel(await leg.read_bytes(first.length - startup.FIRST_BYTES))
-            await leg.close()
-            return cancel
+            return _cancel(await leg.read_bytes(first.length - startup.FIRST_BYTES), leg)
         if not isinstance(first, startup.Startup):
             raise Refused(leg, UnsupportedProtocol("a request for encryption inside TLS"))
         return await _started(leg, first)
@@ -171,9 +174,9 @@ def _startup_error(error: startup.StartupError) -> SessionError:
     return kinds.get(error.sqlstate, InvalidStartup)(str(error), detail=str(error))
 
 
-def _cancel(body: bytes) -> CancelAsked:
+def _cancel(body: bytes, leg: Leg | None) -> CancelAsked:
     try:
         pid, secret = startup.parse_cancel(body)
     except startup.StartupError as error:
         raise ClientGone from error
-    return CancelAsked(pid=pid, secret=secret)
+    return CancelAsked(pid=pid, secret=secret, leg=leg)

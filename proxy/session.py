@@ -155,11 +155,13 @@ class Session:
             on_unix=self._peer.on_unix,
         )
         asked = await negotiation.run()
+        self._client = asked.leg
         if isinstance(asked, CancelAsked):
             if not self._peer.barred:
                 await self._cancel(asked)
+            if asked.leg is not None:
+                await asked.leg.close()
             return None
-        self._client = asked.leg
         if self._peer.barred:
             raise UserBarred(f"uid {self._peer.uid} is not in proxy.unix_socket.users")
         return asked

@@ -1,16 +1,20 @@
 """CancelRequest: taken in clear and in TLS, answered with nothing, and of no use without the session's own secret."""
 
 import asyncio
+import time
 
 import pytest
 
 from proxy.contract.record import Cancel, decode
-from tests.conftest import Watcher
+from tests.conftest import MakeProxy, Watcher
+from tests.harness.postgres import Cluster
 from tests.harness.proxy import Proxy, new_grant_id
+from tests.harness.relay import Relay, latency
 from tests.harness.waiting import eventually
 from tests.harness.wire import PROTOCOL_3_0, PROTOCOL_3_2, SSL_REQUEST, Message, Wire, cancel_request, query
 
 SLEEP = "SELECT pg_sleep(30)"
+ON_THE_WAY_S = 0.2
 WHO = (("user", "dba1"), ("database", "orders"))
 
 
@@ -106,6 +110,21 @@ async def test_late_cancel(proxy: Proxy) -> None:
             assert await wire.value("SELECT 1") == "1"
     records = [decode(line) for line in await proxy.session_of(grant)]
     assert [one.forwarded for one in records if isinstance(one, Cancel)] == [False] * 20
+
+
+@pytest.mark.parametrize("way", ["clear", "TLS", "direct TLS"])
+async def test_it_is_answered_once_postgresql_has_taken_it(make_proxy: MakeProxy, postgres: Cluster, way: str) -> None:
+    """Not before: a client that has seen the connection closed asks for the next statement, and that is not hit."""
+    async with Relay(postgres.port, client=[latency(ON_THE_WAY_S)]) as slow:
+        proxy = await asyncio.to_thread(make_proxy, postgres, target={"port": slow.port})
+        async with await Wire.tls(proxy.port, proxy.ca.client_context()) as wire:
+            await wire.log_in(proxy.token())
+            wire.send(query(SLEEP))
+            await eventually(lambda: any(b"pg_sleep" in line for line in proxy.lines()))
+            began = time.monotonic()
+            assert await deliver(proxy, wire.pid, wire.secret, way) == b""
+            assert time.monotonic() - began >= ON_THE_WAY_S
+            assert sqlstate(await wire.until("Z")) == "57014"
 
 
 async def test_cancels_that_come_too_late(proxy: Proxy) -> None:
