@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import errno
 import os
-import threading
 from collections.abc import AsyncIterator, Callable
 
 import pytest
@@ -18,6 +17,7 @@ from proxy.control_client import ANSWER_BYTES, ControlClient
 from proxy.identity import load_or_create
 from proxy.shipping import BATCH_BYTES, BATCH_LINES, FAULTS_FILE, Shipper
 from proxy.tasks import spawn
+from tests.harness.disks import Disk
 from tests.harness.waiting import eventually, never
 from tests.integration.link.conftest import Proxy
 from tests.integration.link.stand_in import JOIN_TOKEN, StandIn, problem
@@ -211,24 +211,6 @@ async def test_full_segments_are_acknowledged_to_their_end(control: StandIn, pro
         await eventually(all_acknowledged(proxy))
         assert proxy.journal.acknowledged.offset == 0
     assert control.lines == writer.lines
-
-
-class Disk:
-    """Syncs when the test lets it, or fails to."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.let = threading.Semaphore(0)
-        self.syncs = 0
-        self.error: OSError | None = None
-        self._real = os.fdatasync
-        monkeypatch.setattr(os, "fdatasync", self._sync)
-
-    def _sync(self, file: int) -> None:
-        self.syncs += 1
-        assert self.let.acquire(timeout=10)
-        if self.error is not None:
-            raise self.error
-        self._real(file)
 
 
 async def test_nothing_is_shipped_before_it_is_on_disk(

@@ -3,7 +3,6 @@
 import asyncio
 import errno
 import os
-import threading
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from proxy.errors import JournalFailed
 from proxy.journal import Journal
 from proxy.relay import HELD_BYTES
 from proxy.wire.outcome import Scene, outcome
+from tests.harness.disks import Disk
 from tests.harness.waiting import eventually
 from tests.unit.proxy.journals import open_journal
 from tests.unit.proxy.stand import Stand
@@ -31,30 +31,6 @@ from tests.unit.proxy.wire.playbook import (
 from tests.unit.proxy.wire.playbook import query as ask
 
 STATEMENTS = ask("one"), parse("two") + bind() + execute() + SYNC
-
-
-class Disk:
-    """Takes as long for a sync as the test wants, and fails where it wants that."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.asked = threading.Semaphore(0)
-        self.let = threading.Semaphore(0)
-        self.syncs = 0
-        self.error: OSError | None = None
-        self._real = os.fdatasync
-        monkeypatch.setattr(os, "fdatasync", self._sync)
-
-    def _sync(self, file: int) -> None:
-        self.syncs += 1
-        self.asked.release()
-        assert self.let.acquire(timeout=10)
-        if self.error is not None:
-            raise self.error
-        self._real(file)
-
-    async def is_asked(self) -> None:
-        """A sync has begun."""
-        assert await asyncio.to_thread(self.asked.acquire, timeout=10)
 
 
 @pytest.fixture
